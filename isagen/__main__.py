@@ -1,0 +1,10 @@
+"""``python -m isagen``."""
+
+from __future__ import annotations
+
+import sys
+
+from isagen.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""The ``isagen`` command: finds the subcommand's module, runs it, and turns errors into one line and an exit status.
+
+Starting up is kept cheap: a subcommand's module is imported only when it is called, and such modules import what is
+heavy (numba, pydantic, rich, ...) only when they need it.
+
+Exit statuses: 0 done; 1 it ran and something failed; 2 bad input or bad usage; 130 interrupted. ``isagen run`` ends with
+the guest's own status.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+
+class CommandModule(Protocol):
+    """What a module of `isagen.commands` offers."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, arguments: argparse.Namespace) -> int: ...
+
+
+class Command(NamedTuple):
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "build": Command("isagen.commands.build", "build targets from their specs"),
+    "run": Command("isagen.commands.run", "run a Linux program or a bare-metal image"),
+    "asm": Command("isagen.commands.asm", "assemble"),
+    "disasm": Command("isagen.commands.disasm", "disassemble"),
+    "doc": Command("isagen.commands.doc", "write a family's manual as HTML"),
+    "conformance": Command("isagen.commands.conformance", "test targets against evaluator, peers and vectors"),
+    "bench": Command("isagen.commands.bench", "compare speed with qemu-user and Unicorn"),
+}
+
+
+def overview() -> argparse.ArgumentParser:
+    """The parser of ``isagen --help``."""
+    commands = "\n".join(f"  {name:<12} {command.summary}" for name, command in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="isagen",
+        description="Instruction sets written once, as readable specs, become complete, fast emulators.",
+        epilog=f"commands:\n{commands}\n\n'isagen COMMAND --help' tells more about a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="isagen [--help] [--version] COMMAND ...",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    parser.add_argument("command", nargs="?", metavar="COMMAND", help=argparse.SUPPRESS)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (without the program's name) and return the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return dispatch(words)
+    except KeyboardInterrupt:
+        sys.stderr.write("isagen: interrupted\n")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away. Keep the interpreter from complaining when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.stderr.write(f"isagen: {error.filename}: {error.strerror}\n")
+        return 2
+    except Exception as error:
+        if not is_own(error):
+            raise
+        sys.stderr.write(f"isagen: {error}\n")
+        return 2
+
+
+def is_own(error: BaseException) -> bool:
+    """Whether `error` is an `IsagenError`, of the runtime or of the generator (which share no module)."""
+    return any(kind.__name__ == "IsagenError" for kind in type(error).__mro__)
+
+
+def dispatch(words: list[str]) -> int:
+    if not words or words[0] not in COMMANDS:
+        return top_level(words)
+    name = words[0]
+    command = COMMANDS[name]
+    module: CommandModule = importlib.import_module(command.module)
+    parser = argparse.ArgumentParser(
+        prog=f"isagen {name}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    try:
+        arguments = parser.parse_args(words[1:])
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 2
+    return module.run(arguments)
+
+
+def top_level(words: list[str]) -> int:
+    parser = overview()
+    if not words:
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        arguments, _ = parser.parse_known_args(words)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 2
+    if arguments.version:
+        from isagen import __version__
+
+        print(f"isagen {__version__}")
+        return 0
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    sys.stderr.write(f"isagen: no command named {arguments.command!r} (commands: {', '.join(COMMANDS)})\n")
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The runtime: engine, memory, floating point, Linux user mode. Imports nothing of the generator."""
