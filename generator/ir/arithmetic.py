@@ -1,0 +1,117 @@
+"""What the IR's operators compute, on Python integers: the one definition that folding and the evaluator share.
+
+Every value is an unsigned integer below ``2**width``; widths are in bits. Everything is total (docs/language.md,
+"Behaviour"): nothing here raises for values in range.
+"""
+
+from __future__ import annotations
+
+
+def mask(width: int) -> int:
+    """The largest value of `width` bits."""
+    return (1 << width) - 1
+
+
+def signed(width: int, value: int) -> int:
+    """`value` as a two's complement number of `width` bits."""
+    return value - (1 << width) if value >> (width - 1) else value
+
+
+def divide_unsigned(width: int, dividend: int, divisor: int) -> tuple[int, int]:
+    """Quotient and remainder; by 0 all ones and the dividend."""
+    if divisor == 0:
+        return mask(width), dividend
+    return divmod(dividend, divisor)
+
+
+def divide_signed(width: int, dividend: int, divisor: int) -> tuple[int, int]:
+    """Quotient rounded to zero and the remainder, which has the dividend's sign; by 0: -1 and the dividend.
+
+    The most negative number by -1 wraps to itself, with remainder 0.
+    """
+    if divisor == 0:
+        return mask(width), dividend
+    a, b = signed(width, dividend), signed(width, divisor)
+    quotient = abs(a) // abs(b)
+    if (a < 0) != (b < 0):
+        quotient = -quotient
+    return quotient & mask(width), (a - quotient * b) & mask(width)
+
+
+def unary(op: str, width: int, operand_width: int, value: int) -> int:
+    """`op` of `nodes.Unary` on an operand of `operand_width` bits, as a result of `width` bits."""
+    match op:
+        case "not":
+            return value ^ mask(width)
+        case "neg":
+            return -value & mask(width)
+        case "zext":
+            return value
+        case "sext":
+            return signed(operand_width, value) & mask(width)
+        case "clz":
+            return operand_width - value.bit_length()
+        case "ctz":
+            return operand_width if value == 0 else (value & -value).bit_length() - 1
+        case "popcount":
+            return value.bit_count()
+        case "bitreverse":
+            return int(f"{value:0{operand_width}b}"[::-1], 2)
+        case "byteswap":
+            return int.from_bytes(value.to_bytes(operand_width // 8, "little"), "big")
+    raise ValueError(f"unary operator {op!r}")
+
+
+def binary(op: str, width: int, left: int, right: int, right_width: int) -> int:
+    """`op` of `nodes.Binary` on a left operand of `width` bits (comparisons: of the same width as the right one).
+
+    For comparisons `width` is the operands' width and the result 0 or 1; for `concat` it is the left operand's.
+    """
+    match op:
+        case "add":
+            return (left + right) & mask(width)
+        case "sub":
+            return (left - right) & mask(width)
+        case "mul":
+            return (left * right) & mask(width)
+        case "and":
+            return left & right
+        case "or":
+            return left | right
+        case "xor":
+            return left ^ right
+        case "udiv":
+            return divide_unsigned(width, left, right)[0]
+        case "urem":
+            return divide_unsigned(width, left, right)[1]
+        case "sdiv":
+            return divide_signed(width, left, right)[0]
+        case "srem":
+            return divide_signed(width, left, right)[1]
+        case "shl":
+            return (left << right) & mask(width) if right < width else 0
+        case "lshr":
+            return left >> right if right < width else 0
+        case "ashr":
+            return (signed(width, left) >> min(right, width)) & mask(width)
+        case "rotl":
+            amount = right % width
+            return (left << amount | left >> (width - amount)) & mask(width)
+        case "rotr":
+            amount = right % width
+            return (left >> amount | left << (width - amount)) & mask(width)
+        case "eq":
+            return int(left == right)
+        case "ne":
+            return int(left != right)
+        case "ult":
+            return int(left < right)
+        case "ule":
+            return int(left <= right)
+        case "slt":
+            return int(signed(width, left) < signed(width, right))
+        case "sle":
+            return int(signed(width, left) <= signed(width, right))
+        case "concat":
+            return left << right_width | right
+    raise ValueError(f"binary operator {op!r}")
