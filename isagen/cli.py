@@ -1,10 +1,11 @@
-"""The ``isagen`` command: finds the subcommand's module, runs it, and turns errors into one line and an exit status.
+"""The ``isagen`` command: finds the subcommand's module, runs it, and turns errors into a line and an exit
+status.
 
-Starting up is kept cheap: a subcommand's module is imported only when it is called, and such modules import what is
-heavy (numba, pydantic, rich, ...) only when they need it.
+Starting up is kept cheap: a subcommand's module is imported only when it is called, and such modules import
+what is heavy (numba, pydantic, rich, ...) only when they need it.
 
-Exit statuses: 0 done; 1 it ran and something failed; 2 bad input or bad usage; 130 interrupted. ``isagen run`` ends with
-the guest's own status.
+Exit statuses: 0 done; 1 it ran and something failed; 2 bad input or bad usage; 130 interrupted. ``isagen
+run`` ends with the guest's own status.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ COMMANDS = {
     "asm": Command("isagen.commands.asm", "assemble"),
     "disasm": Command("isagen.commands.disasm", "disassemble"),
     "doc": Command("isagen.commands.doc", "write a family's manual as HTML"),
-    "conformance": Command("isagen.commands.conformance", "test targets against evaluator, peers and vectors"),
+    "conformance": Command("isagen.commands.conformance", "test targets against evaluator and peers"),
     "bench": Command("isagen.commands.bench", "compare speed with qemu-user and Unicorn"),
 }
 

@@ -1,7 +1,7 @@
 """Where things lie: specs and templates (package data), and built targets.
 
-In a checkout targets are built into its ``generated/`` folder; an installed package builds into the user's cache
-folder. ``ISAGEN_GENERATED`` overrides both.
+In a checkout targets are built into its ``generated/`` folder; an installed package builds into the user's
+cache folder. ``ISAGEN_GENERATED`` overrides both.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What all tests share: tools that may be absent, and the data beside the checkout.
 
-With ``ISAGEN_REQUIRE_TOOLS=1`` (as in CI) an absent tool fails the test that asks for it instead of skipping it.
+With ``ISAGEN_REQUIRE_TOOLS=1`` (as in CI) an absent tool fails the test that asks for it instead of skipping.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def require_tool() -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def require_module() -> Callable[[str], ModuleType]:
-    """``require_module(name)``: the Python module of that name (an optional peer: unicorn, capstone, dask)."""
+    """``require_module(name)``: the Python module of that name (an optional peer)."""
 
     def find(name: str) -> ModuleType:
         try:
@@ -54,8 +54,10 @@ def require_module() -> Callable[[str], ModuleType]:
 
 @pytest.fixture(scope="session")
 def vectors() -> Path:
-    """The folder of test vectors beside the checkout (``ISAGEN_VECTORS`` overrides). Always skips where it is absent:
-    it isn't part of the project."""
+    """The folder of test vectors beside the checkout (``ISAGEN_VECTORS`` overrides).
+
+    Always skips where it is absent: it isn't part of the project.
+    """
     folder = Path(os.environ.get("ISAGEN_VECTORS") or CHECKOUT.parent / "shared" / "vectors")
     if not folder.is_dir():
         pytest.skip(f"no vectors at {folder}")

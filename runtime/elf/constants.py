@@ -1,0 +1,38 @@
+"""Numbers of the ELF format that the runtime uses (System V gABI; processor supplements)."""
+
+from __future__ import annotations
+
+ET_REL, ET_EXEC, ET_DYN, ET_CORE = 1, 2, 3, 4
+
+PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE, PT_PHDR, PT_TLS = 1, 2, 3, 4, 6, 7
+PT_GNU_STACK = 0x6474E551
+PF_X, PF_W, PF_R = 1, 2, 4
+PN_XNUM = 0xFFFF
+
+SHT_NULL, SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_NOBITS, SHT_DYNSYM = 0, 1, 2, 3, 8, 11
+SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR = 1, 2, 4
+SHN_UNDEF, SHN_LORESERVE, SHN_ABS, SHN_XINDEX = 0, 0xFF00, 0xFFF1, 0xFFFF
+
+STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION, STT_FILE = 0, 1, 2, 3, 4
+STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
+
+EM_SPARC, EM_386, EM_SPARC32PLUS, EM_PPC, EM_PPC64, EM_ARM = 2, 3, 18, 20, 21, 40
+EM_SPARCV9, EM_X86_64, EM_AARCH64, EM_RISCV = 43, 62, 183, 243
+
+MACHINE_NAMES = {
+    EM_SPARC: "SPARC",
+    EM_386: "i386",
+    8: "MIPS",
+    EM_SPARC32PLUS: "SPARC V8+",
+    EM_PPC: "PowerPC",
+    EM_PPC64: "PowerPC 64",
+    22: "S/390",
+    EM_ARM: "ARM",
+    42: "SuperH",
+    EM_SPARCV9: "SPARC V9",
+    50: "IA-64",
+    EM_X86_64: "x86-64",
+    EM_AARCH64: "AArch64",
+    EM_RISCV: "RISC-V",
+    258: "LoongArch",
+}
