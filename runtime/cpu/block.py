@@ -1,0 +1,181 @@
+"""The CPU block: one block of bytes that native code and Python share. This is its fixed part, alike for all targets.
+
+A block is ``[header, HEADER_SIZE bytes][registers: generator.emit.layout]``; native code gets the header's host
+address, called S everywhere. Everything is in host byte order; header fields are 8 bytes wide and aligned. Addresses in
+the guest are zero-extended to 64 bits.
+
+How the parts meet
+------------------
+*Threaded code* is the target's executors, one `isagen_threaded(S, record, next, budget) -> budget` for all of them; the
+*cold code* (`runtime.cpu.native`) holds the run loop, the decoder, the slow memory paths. The run loop enters threaded
+code at a record; threaded code leaves by writing `REASON` (see `runtime.cpu.exits.Reason`: what must be set for each)
+and returning what is left of the budget.
+
+Every instruction's executor takes one from the budget before it does anything and leaves with `Reason.BUDGET` when
+nothing is left, so that a budget of n executes exactly n instructions; an instruction that leaves with TRAP, FAULT
+or MMIO has not been executed: it gives its one back.
+
+Records lie in the record arena, 8-byte aligned, at most 256 bytes, in the order of the instructions ("a run"); a
+record starts with its executor's number (u16). ``META_DISTANCE`` bytes behind each record lies 8 bytes of metadata:
+u32 page number, u16 offset in the page, u8 size in units of 8 bytes, u8 flags; with it the pc of a record is found.
+The first numbers belong to the engine (`ENGINE_OPERATIONS`); a target's executors start at `FIRST_EXECUTOR`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- what executors and the run loop exchange ------------------------------------------------------------------------
+
+PC: Final = 0
+"""The address of the next instruction. Threaded code writes it only where an exit's reason says so."""
+NEXT_PC: Final = 8
+"""Targets with delay slots: the address of the instruction behind that (npc). Others ignore it."""
+BUDGET: Final = 16
+"""Instructions that may still be executed (signed). `isagen_run` reads it, and writes what is left."""
+REASON: Final = 24
+"""Why threaded code, then `isagen_run`, returned: a `Reason`."""
+EXIT_RECORD: Final = 32
+"""The record that threaded code left at."""
+EXIT_NEXT: Final = 40
+"""Targets with delay slots: the record of the instruction behind it."""
+TRAP_NUMBER: Final = 48
+TRAP_CODE: Final = 56
+TRAP_ARGUMENTS: Final = 64
+"""The trap's position in the target's list, its code, and up to `TRAP_ARGUMENT_COUNT` arguments of 8 bytes each."""
+TRAP_ARGUMENT_COUNT: Final = 4
+FAULT_ADDRESS: Final = 96
+FAULT_ACCESS: Final = 104
+"""An access that no mapping allows: the first byte's guest address, and 0 read, 1 write, 2 execute."""
+RESULTS: Final = 112
+"""Where a shared function leaves its results: up to `RESULT_COUNT` of 8 bytes (a wide result takes two, low first)."""
+RESULT_COUNT: Final = 8
+BOUNCE: Final = 176
+"""64 bytes in which the slow memory paths put together accesses that are not contiguous in host memory."""
+MMIO_ADDRESS: Final = 240
+MMIO_SIZE: Final = 248
+MMIO_WRITE: Final = 256
+MMIO_VALUE: Final = 264
+"""An access to a device: physical address, bytes (1..8), 1 for a write, the value written (8 bytes; guest byte order
+as in memory, read as a little-endian number)."""
+MMIO_ANSWERS: Final = 272
+MMIO_ANSWERED: Final = 280
+MMIO_CURSOR: Final = 288
+"""Host address of the answers of the accesses that the current instruction already made (8 bytes each), how many
+there are, and how many of them this attempt has used."""
+
+# --- configuration: written by Python, read by native code -----------------------------------------------------------
+
+FEATURES: Final = 304
+"""256 bits: feature i of the target's list is switched on."""
+MODE: Final = 336
+"""Bits: `MODE_SYSTEM`, ..."""
+MODE_SYSTEM: Final = 1
+"""Translate addresses and deliver traps with the spec's functions; else user mode: addresses are as they are."""
+ADDRESS_MASK: Final = 344
+"""Guest addresses wrap around here: 2**32 - 1 or 2**64 - 1."""
+EXIT_TRAPS: Final = 352
+"""256 bits: trap i leaves the run loop instead of being delivered by the spec's `take_trap`."""
+REGIONS: Final = 384
+"""Host address of the address space's table of regions (`runtime.memory.regions`)."""
+TABLES: Final = 392
+"""Host address of the target's decode tables (`generator.emit.decoder`)."""
+CACHE: Final = 400
+"""Host address of this CPU's code cache (`runtime.cpu.cache`)."""
+STOP: Final = 408
+"""Another thread asks the run loop to return (`Reason.INTERRUPTED`); looked at whenever threaded code was left."""
+
+# --- the software TLB ------------------------------------------------------------------------------------------------
+
+TLB: Final = 416
+"""Host address of the TLB set in use: `TLB_ENTRIES` entries for reads, then as many for writes.
+
+An entry is (u64 tag, i64 addend); entry ``(address >> 12) % TLB_ENTRIES``, that is
+``TLB + ((address >> 8) & TLB_OFFSET_MASK)``. An access of `size` bytes hits where
+``tag == (address + size - 1) & -4096`` (with address + size - 1 taken modulo 2**64): misaligned accesses inside a page
+hit, and accesses that cross into the next page can't, because that page has another entry. The host address is then
+``address + addend``. An empty entry's tag is 1, which no masked address equals. Threaded code may keep `TLB` in a
+register: it only changes while the run loop has control.
+"""
+TLB_ENTRIES: Final = 256
+TLB_ENTRY_SIZE: Final = 16
+TLB_OFFSET_MASK: Final = (TLB_ENTRIES - 1) * TLB_ENTRY_SIZE
+TLB_WRITE: Final = TLB_ENTRIES * TLB_ENTRY_SIZE
+"""Distance from a read entry to the write entry of the same address."""
+TLB_SET_SIZE: Final = 2 * TLB_WRITE
+TLB_EMPTY: Final = 1
+
+# --- where dynamic jumps find their records --------------------------------------------------------------------------
+
+JUMP_CACHE: Final = 424
+"""Host address of the jump cache in use: `JUMP_CACHE_ENTRIES` entries (u64 pc, i64 record), entry
+``(pc ^ (pc >> 11)) % JUMP_CACHE_ENTRIES``. An entry whose pc is the target's hits; an empty one's record is a record
+with operation `OP_MISS` for pc 0. A hit is valid as it is: records of dropped pages turn into `OP_STALE`.
+Changes only while the run loop has control. Targets with delay slots and dynamic context use it the same way.
+"""
+JUMP_CACHE_ENTRIES: Final = 2048
+
+# --- the rest: private to the cold code ------------------------------------------------------------------------------
+
+RETIRED: Final = 432
+"""Instructions executed since the block was made (u64), kept up to date whenever `isagen_run` returns."""
+BREAKPOINT_COUNT: Final = 440
+BREAKPOINTS: Final = 448
+"""Host address of a sorted table of pcs (u64) at which `Reason.BREAKPOINT` is due, and their number."""
+SKIP_BREAKPOINT: Final = 456
+"""1: execute the first instruction although a breakpoint may be on it."""
+ENTRY_BUDGET: Final = 464
+"""`BUDGET` when `isagen_run` was entered (shared functions that read the number of instructions use it)."""
+CONTEXT_KEY: Final = 472
+"""Number of the decode context in use (derived contexts; `runtime.cpu.native.context`)."""
+SCRATCH: Final = 480
+"""Host address of the decoder's working memory."""
+FAULT_STATUS: Final = 488
+REGION_GENERATION: Final = 496
+"""The generation of `REGIONS` that the TLB and the code cache were filled under."""
+WINDOW: Final = 504
+PRIVATE: Final = 512
+"""From here on to `HEADER_SIZE`: see `runtime.cpu.native`."""
+HEADER_SIZE: Final = 1024
+"""Registers start here."""
+
+# --- records ---------------------------------------------------------------------------------------------------------
+
+META_DISTANCE: Final = 1 << 26
+"""Bytes from a record to its metadata; also the record arena's size."""
+META_SIZE: Final = 8
+MAX_RECORD_SIZE: Final = 256
+RECORD_ALIGNMENT: Final = 8
+
+OP_STUB: Final = 0
+"""(u16 op, u16, u32, i64 pc, i64 patch): the instruction at `pc` is not decoded yet, or lies in another page of a system
+with address translation. Executor: leave with `Reason.STUB`; better, try the jump cache with `pc` first where `patch` is 0."""
+OP_LINK: Final = 1
+"""(u16 op, u16, u32, i64 record): continue at `record`. Counts nothing. (With delay slots: its next is record + size.)"""
+OP_STALE: Final = 2
+"""A record of a page that was dropped: leave with `Reason.STALE`. Its other bytes are as they were."""
+OP_BREAK: Final = 3
+"""(u16 op): a breakpoint: leave with `Reason.BREAKPOINT`."""
+OP_MISS: Final = 4
+"""Reserved: never executed."""
+FIRST_EXECUTOR: Final = 8
+
+STUB_SIZE: Final = 24
+STUB_PC: Final = 8
+STUB_PATCH: Final = 16
+"""Host address of the i64 that points to this stub (a jump's target field, a link's record); 0: don't patch."""
+LINK_SIZE: Final = 24
+LINK_RECORD: Final = 8
+END_SIZE: Final = 24
+"""Stubs and links take this many bytes in targets whose records vary in size; else the fixed record size, at least this."""
+
+HEADER_FIELDS: Final[dict[str, int]] = {
+    name.lower(): offset
+    for name, offset in {
+        "PC": PC, "NEXT_PC": NEXT_PC, "BUDGET": BUDGET, "REASON": REASON, "RETIRED": RETIRED,
+        "TRAP_NUMBER": TRAP_NUMBER, "TRAP_CODE": TRAP_CODE, "FAULT_ADDRESS": FAULT_ADDRESS,
+        "FAULT_ACCESS": FAULT_ACCESS, "MMIO_ADDRESS": MMIO_ADDRESS, "MMIO_SIZE": MMIO_SIZE,
+        "MMIO_WRITE": MMIO_WRITE, "MMIO_VALUE": MMIO_VALUE,
+    }.items()
+}  # fmt: skip
+"""Fields that debuggers and tests may look at by name."""

@@ -1,0 +1,73 @@
+"""Why the engine stopped: `Reason` inside native code, `Exit` for the callers of `Cpu.run`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Reason(IntEnum):
+    """What `block.REASON` holds when threaded code returns, and what else is set then.
+
+    The first group never reaches Python: the run loop deals with it and enters threaded code again.
+    """
+
+    # --- inside native code only
+    STUB = 1
+    """`EXIT_RECORD` (and `EXIT_NEXT`): a stub. Nothing counted for it."""
+    LOOKUP = 2
+    """`PC`: the target of a dynamic jump that the jump cache doesn't know. The jump is executed and counted.
+    (With delay slots: the record to go on with is unknown, `EXIT_NEXT` is the record behind it.)"""
+    LOOKUP_NEXT = 3
+    """Delay slots: the jump is executed; `EXIT_RECORD` is the slot's record, `NEXT_PC` the target that has no record yet."""
+    STALE = 4
+    """`EXIT_RECORD` (and `EXIT_NEXT`): a record of a page that was dropped. Nothing counted."""
+    DISPATCH = 5
+    """The instruction is executed and counted; it wrote something that decoding, translation or interrupts depend on.
+    `PC` (and `NEXT_PC`) are set."""
+    TRAP = 6
+    """`EXIT_RECORD` (and `EXIT_NEXT`): the instruction wasn't executed; `TRAP_NUMBER`, `TRAP_CODE`, `TRAP_ARGUMENTS`.
+    Also for Python, when the run loop is told not to deliver it; then `PC` is set."""
+
+    # --- threaded code to the run loop, and on to Python with `PC` (and `NEXT_PC`) set
+    BUDGET = 16
+    """`EXIT_RECORD` (and `EXIT_NEXT`): the next instruction; the budget is spent."""
+    FAULT = 17
+    """A memory access that nothing allows. `EXIT_RECORD` (and `EXIT_NEXT`); `FAULT_ADDRESS`, `FAULT_ACCESS`. Not executed."""
+    MMIO = 18
+    """A device access. `EXIT_RECORD` (and `EXIT_NEXT`); `MMIO_*`. The instruction is repeated with the answer."""
+    BREAKPOINT = 19
+    """`EXIT_RECORD` (and `EXIT_NEXT`): the instruction at the breakpoint, not executed."""
+
+    # --- from the run loop to Python only
+    INTERRUPTED = 32
+    """`STOP` was set by another thread."""
+    NO_CONTEXT = 33
+    """The decode context's program failed: an internal error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """Why `Cpu.run` returned. The CPU's state is exact: `pc` is the next instruction to execute, or to repeat.
+
+    `reason` is one of BUDGET, TRAP, FAULT, MMIO, BREAKPOINT, INTERRUPTED. Only the fields named with it have a meaning.
+    """
+
+    reason: Reason
+    pc: int
+    trap: int = 0
+    """TRAP: position in the target's list of traps (`Cpu.package.traps`)."""
+    code: int = 0
+    """TRAP: the trap's code."""
+    arguments: tuple[int, ...] = ()
+    """TRAP: its arguments, unsigned 64-bit."""
+    address: int = 0
+    """FAULT, MMIO: guest address (MMIO: physical)."""
+    access: int = 0
+    """FAULT: 0 read, 1 write, 2 execute."""
+    size: int = 0
+    """MMIO: 1, 2, 4 or 8 bytes."""
+    write: bool = False
+    """MMIO: the guest writes."""
+    value: int = 0
+    """MMIO: what the guest writes, its bytes in memory order read as a little-endian number."""

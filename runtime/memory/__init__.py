@@ -1,0 +1,1 @@
+"""Guest physical (in user mode: virtual) address spaces."""
