@@ -1,0 +1,69 @@
+"""Where a target's registers lie in the CPU block.
+
+The block's fixed header (budget, exit reason, caches; `runtime.cpu.block`) lies *below* the address that compiled code
+holds, at negative offsets, so the offsets here start at 0 and need no constant of the runtime. Every register, or entry
+of a file, has 8 bytes (16 for widths of 65 to 128 bits) in the host's byte order, zero-extended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from generator.model.target import Register, StateField, Target
+
+FIRST_EXECUTOR = 16
+"""Records with smaller op numbers are the engine's own (decode stub, link, stale, stop, ...)."""
+
+MAXIMUM_SIZE = 1 << 16
+"""Records hold byte offsets as unsigned 16-bit numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The placement of one target's state: byte offsets from the end of the block's header."""
+
+    fields: tuple[StateField, ...]
+    sink: int
+    """Where writes to zero registers go: 16 bytes that nobody reads."""
+    size: int
+    """Bytes in all, a multiple of 64."""
+
+    def field(self, register: str) -> StateField:
+        """The field of the register named `register`; KeyError if there is none."""
+        for field in self.fields:
+            if field.register_name == register:
+                return field
+        raise KeyError(register)
+
+    def digest(self) -> str:
+        """A hash of the layout: blocks of two engines are interchangeable if theirs are equal."""
+        rows = [(f.register_name, f.offset, f.stride, f.count) for f in self.fields]
+        return hashlib.sha256(json.dumps([rows, self.sink, self.size]).encode()).hexdigest()
+
+
+def stored_width(register: Register) -> int:
+    """The width of what is stored: for a lazy flag, its definition's argument."""
+    return register.lazy.argument.width if register.lazy is not None else register.width
+
+
+def place(target: Target) -> Layout:
+    """Lay out the registers of `target`, in the order of the spec.
+
+    A file of n entries has n + 1: the last one always reads 0 and stands for "no register" in addresses; a file's zero
+    register is an ordinary entry that nothing writes. Files come first: their offsets go into records.
+    """
+    fields: list[StateField] = []
+    offset = 0
+    for register in sorted(target.registers, key=lambda register: register.count is None):
+        stride = 8 if stored_width(register) <= 64 else 16
+        offset = -(-offset // stride) * stride
+        count = 1 if register.count is None else register.count
+        fields.append(StateField(register_name=register.name, offset=offset, stride=stride, count=count))
+        offset += stride * (count if register.count is None else count + 1)
+    sink = -(-offset // 16) * 16
+    size = -(-(sink + 16) // 64) * 64
+    if size > MAXIMUM_SIZE:
+        raise ValueError(f"{target.name}: the registers need {size} bytes; records reach {MAXIMUM_SIZE}")
+    return Layout(tuple(fields), sink, size)
