@@ -1,8 +1,8 @@
 """Where a target's registers lie in the CPU block.
 
-The block's fixed header (budget, exit reason, caches; `runtime.cpu.block`) lies *below* the address that compiled code
-holds, at negative offsets, so the offsets here start at 0 and need no constant of the runtime. Every register, or entry
-of a file, has 8 bytes (16 for widths of 65 to 128 bits) in the host's byte order, zero-extended.
+Offsets count from the end of the block's fixed header (budget, exit reason, caches: `runtime.cpu.block`), so they need no
+constant of the runtime. Every register, or entry of a file, has 8 bytes (16 for widths of 65 to 128 bits) in the host's
+byte order, zero-extended. The program counter is in the header.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from generator.model.target import Register, StateField, Target
 
-FIRST_EXECUTOR = 16
-"""Records with smaller op numbers are the engine's own (decode stub, link, stale, stop, ...)."""
+FIRST_EXECUTOR = 8
+"""Records with smaller op numbers are the engine's own (`runtime.cpu.block`: stub, link, stale, ...)."""
 
 MAXIMUM_SIZE = 1 << 16
 """Records hold byte offsets as unsigned 16-bit numbers."""
@@ -57,6 +57,8 @@ def place(target: Target) -> Layout:
     fields: list[StateField] = []
     offset = 0
     for register in sorted(target.registers, key=lambda register: register.count is None):
+        if register.name == "pc":
+            continue
         stride = 8 if stored_width(register) <= 64 else 16
         offset = -(-offset // stride) * stride
         count = 1 if register.count is None else register.count
