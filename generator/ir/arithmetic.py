@@ -1,6 +1,8 @@
-"""What the IR's operators compute, on Python integers: the one definition that folding and the evaluator share.
+"""What the IR's operators compute, on Python integers: the one definition that folding and the evaluator
+share.
 
-Every value is an unsigned integer below ``2**width``; widths are in bits. Everything is total (docs/language.md,
+Every value is an unsigned integer below ``2**width``; widths are in bits. Everything is total
+(docs/language.md,
 "Behaviour"): nothing here raises for values in range.
 """
 
@@ -63,9 +65,11 @@ def unary(op: str, width: int, operand_width: int, value: int) -> int:
 
 
 def binary(op: str, width: int, left: int, right: int, right_width: int) -> int:
-    """`op` of `nodes.Binary` on a left operand of `width` bits (comparisons: of the same width as the right one).
+    """`op` of `nodes.Binary` on a left operand of `width` bits (comparisons: of the same width as the right
+    one).
 
-    For comparisons `width` is the operands' width and the result 0 or 1; for `concat` it is the left operand's.
+    For comparisons `width` is the operands' width and the result 0 or 1; for `concat` it is the left
+    operand's.
     """
     match op:
         case "add":

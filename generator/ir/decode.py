@@ -1,0 +1,440 @@
+"""A slow, straightforward decoder: reads the pictures one piece at a time and tries every form.
+
+The generated decoder is compared with it. It follows docs/language.md ("Header", "Decode context and
+prefixes",
+"Operands") literally:
+
+* prefixes: rows are tried in order on each byte; a `last` row counts only directly before the opcode;
+* a form with mandatory prefixes demands their variables, and that no mandatory variable listed later in the
+  spec is set (so F2 and F3 beat 66); NP demands that none is set;
+* an operand takes its first case that matches, `when` and nested operands included;
+* units that a case appends follow the unit in which the operand's last bit lies;
+* where several forms match, `before` decides; the checks make sure that it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from generator.ir.arithmetic import mask
+from generator.ir.expressions import evaluate
+from generator.ir.nodes import Expr
+from generator.ir.state import GuestFault, Memory
+from generator.model.target import Form, InstructionSet, Operand, Piece, PrefixRow, Target, Variant
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An instruction: its form, the variant that its operands' cases choose, raw fields by path, and its
+    length.
+    """
+
+    form: Form
+    variant: Variant
+    fields: Mapping[str, int]
+    contexts: Mapping[str, int]  # prefix variables, and derived contexts as far as they were asked for
+    choices: Mapping[str, int]  # operand path -> case
+    pc: int
+    length: int  # bytes, prefixes included
+
+    @property
+    def next_pc(self) -> int:
+        """The address behind the instruction, without regard to the address width."""
+        return self.pc + self.length
+
+
+@dataclass(frozen=True)
+class Illegal:
+    """No form matches at `pc`; `data` are the bytes that were looked at."""
+
+    pc: int
+    data: bytes
+
+
+class AmbiguousEncodingError(Exception):
+    """Several forms match and no `before` orders them: the overlap check should have said so."""
+
+
+RegisterReader = Callable[[str, int | None, int], int]
+
+
+def no_registers(register: str, index: int | None, width: int) -> int:
+    """A register reader for decoding without a state."""
+    raise KeyError(f"register {register} read without a state")
+
+
+@dataclass
+class Scope:
+    """Leaves of decode-time expressions: fields so far, prefix variables and contexts (computed when first
+    named).
+    """
+
+    target: Target
+    pc: int
+    given: Mapping[str, int]  # contexts whose values the caller knows
+    registers: RegisterReader
+    prefix: dict[str, int] = field(default_factory=dict)
+    fields: dict[str, int] = field(default_factory=dict)
+    locals: dict[str, int] = field(default_factory=dict)
+    derived: dict[str, int] = field(default_factory=dict)
+    next_pc: int = 0
+
+    def context(self, name: str) -> int:
+        for values in (self.prefix, self.given, self.derived):
+            if name in values:
+                return values[name]
+        for variable in self.target.contexts:
+            if variable.name == name:
+                source = variable.value if variable.value is not None else variable.rest
+                value = 0 if source is None else evaluate(source, self)
+                self.derived[name] = value & mask(variable.width)
+                return self.derived[name]
+        for row in self.target.prefixes:
+            if name == row.variable or any(name == f[0] for f in row.fields):
+                return 0
+        raise KeyError(f"context {name}")
+
+    def read(self, register: str, index: int | None, width: int) -> int:
+        return self.registers(register, index, width)
+
+    def holds(self, condition: Expr | None) -> bool:
+        """Whether a condition holds; no condition always does."""
+        return condition is None or evaluate(condition, self) == 1
+
+
+class _Bits:
+    """Reads pieces one after the other: from a number (top bit first), or from a stream of units in
+    memory.
+    """
+
+    def __init__(self, fetch: Callable[[int], int], unit: int, little: bool) -> None:
+        self.fetch = fetch  # number of a unit from the start -> its value
+        self.unit = unit
+        self.little = little  # fields of whole units are little-endian
+        self.position = 0
+
+    def take(self, width: int, is_field: bool) -> int:
+        aligned = self.position % self.unit == 0 and width % self.unit == 0 and width > self.unit
+        if is_field and self.little and self.unit == 8 and aligned:
+            first = self.position // self.unit
+            self.position += width
+            return sum(self.fetch(first + i) << (8 * i) for i in range(width // 8))
+        value = 0
+        while width:
+            unit, used = divmod(self.position, self.unit)
+            count = min(width, self.unit - used)
+            value = value << count | self.fetch(unit) >> (self.unit - used - count) & mask(count)
+            self.position += count
+            width -= count
+        return value
+
+
+def field_widths(pieces: tuple[Piece, ...]) -> dict[str, int]:
+    """Bits of each field that are placed, counted."""
+    result: dict[str, int] = {}
+    for piece in pieces:
+        if piece.kind == "field":
+            result[piece.name] = result.get(piece.name, 0) + piece.width
+    return result
+
+
+def picture_width(pieces: tuple[Piece, ...]) -> int:
+    """Bits of a picture."""
+    return sum(piece.width for piece in pieces)
+
+
+class Decoder:
+    """Decodes for one target. `decode` gives the instruction at an address or `Illegal`."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._by_set = {s.name: [f for f in target.forms if f.set_name == s.name] for s in target.sets}
+        self._mandatory = tuple(dict.fromkeys(row.variable for row in target.prefixes if row.mandatory))
+        self._wins = before_relation(target.forms)
+
+    def active_sets(self, scope: Scope) -> list[InstructionSet]:
+        """The sets whose `when` holds; if there is none, those without one."""
+        chosen = [s for s in self.target.sets if s.when is not None and scope.holds(s.when)]
+        return chosen or [s for s in self.target.sets if s.when is None]
+
+    def decode(
+        self,
+        memory: Memory,
+        pc: int,
+        contexts: Mapping[str, int],
+        features: frozenset[str],
+        registers: RegisterReader = no_registers,
+    ) -> Decoded | Illegal:
+        """The instruction at `pc`.
+
+        `contexts` gives decode contexts by name; others are computed from `registers` or are at rest. Raises
+        `GuestFault` where no form fits in the bytes that may be fetched and one might with more.
+        """
+        matches: list[Decoded] = []
+        faults: list[GuestFault] = []
+        cache: dict[int, int] = {}
+        address_mask = mask(self.target.pc_width)
+
+        def byte(offset: int) -> int:
+            if offset not in cache:
+                cache[offset] = memory.read((pc + offset) & address_mask, 1, "fetch")[0]
+            return cache[offset]
+
+        outer = Scope(self.target, pc, contexts, registers)
+        for group in self.active_sets(outer):
+            start, prefix = self._prefixes(outer, byte) if group.stream and group.unit == 8 else (0, {})
+            for form in self._by_set[group.name]:
+                if not features.issuperset(form.needs):
+                    continue
+                scope = Scope(self.target, pc, contexts, registers, prefix=dict(prefix))
+                try:
+                    found = self._try_form(form, group, scope, start, byte)
+                except GuestFault as fault:
+                    faults.append(fault)
+                    continue
+                if found is not None:
+                    matches.append(found)
+        winner = self._choose(matches)
+        if winner is not None:
+            # A prefix that may not stand before this instruction makes it illegal; it doesn't choose another
+            # form.
+            return winner if self._prefixes_allowed(winner) else Illegal(pc, _bytes(cache))
+        if faults:
+            raise faults[0]
+        return Illegal(pc, _bytes(cache))
+
+    def _prefixes(self, scope: Scope, byte: Callable[[int], int]) -> tuple[int, dict[str, int]]:
+        """The number of prefix bytes and the variables that they set."""
+        values: dict[str, int] = {}
+        last: PrefixRow | None = None
+        for offset in range(15):
+            value = byte(offset)
+            row = next(
+                (r for r in self.target.prefixes if value & r.mask == r.pattern and scope.holds(r.when)), None
+            )
+            if row is None:
+                return offset, values
+            if last is not None and last.last:
+                for name in (last.variable, *(f[0] for f in last.fields)):
+                    values.pop(name, None)
+            values[row.variable] = row.value
+            for name, width, low in row.fields:
+                values[name] = value >> low & mask(width)
+            last = row
+        return 15, values
+
+    def _prefixes_allowed(self, decoded: Decoded) -> bool:
+        allowed = dict(decoded.form.allow)
+        scope = Scope(
+            self.target,
+            decoded.pc,
+            decoded.contexts,
+            no_registers,
+            fields=dict(decoded.fields),
+            next_pc=decoded.next_pc,
+        )
+        for row in self.target.prefixes:
+            present = decoded.contexts.get(row.variable, 0) == row.value
+            if row.policy != "reject" or not present:
+                continue
+            if row.variable not in allowed or not scope.holds(allowed[row.variable]):
+                return False
+        return True
+
+    def mandatory_matches(self, form: Form, prefix: Mapping[str, int]) -> bool:
+        """Whether the prefixes that are there are those that `form`'s picture demands."""
+        if form.no_prefix:
+            return not any(prefix.get(name, 0) for name in self._mandatory)
+        demanded: dict[str, int] = {}
+        for byte in form.mandatory_prefixes:
+            row = next(r for r in self.target.prefixes if r.mandatory and byte & r.mask == r.pattern)
+            demanded[row.variable] = row.value
+        if not demanded:
+            return True
+        first = min(self._mandatory.index(name) for name in demanded)
+        return all(prefix.get(name, 0) == demanded.get(name, 0) for name in self._mandatory[first:])
+
+    def _try_form(
+        self, form: Form, group: InstructionSet, scope: Scope, start: int, byte: Callable[[int], int]
+    ) -> Decoded | None:
+        if not self.mandatory_matches(form, scope.prefix):
+            return None
+        size = group.unit // 8
+
+        def unit(number: int) -> int:
+            data = bytes(byte(start + number * size + i) for i in range(size))
+            return int.from_bytes(data, "big" if self.target.big_endian else "little")
+
+        count = picture_width(form.picture) // group.unit
+        little = group.stream and not self.target.big_endian
+        # A picture that is one number has its lowest unit first in memory.
+        fetch = unit if group.stream else lambda number: unit(count - 1 - number)
+        if not group.stream and not _first_unit_fits(form, group.unit, unit(0)):
+            return None  # before more is fetched: the next unit may lie on an unmapped page
+        bits = _Bits(fetch, group.unit, little)
+        choices: dict[str, int] = {}
+        if not self._read_pieces(form.picture, form.operands, bits, scope, choices):
+            return None
+        for operand in form.operands:
+            if operand.width == 0 and not self._choose_case(operand, 0, bits, scope, choices):
+                return None
+        length = start + bits.position // 8
+        scope.next_pc = scope.pc + length
+        if not scope.holds(form.when):
+            return None
+        self._linear_fields(form.operands, choices, scope)
+        variant = next((v for v in form.variants if chosen(v, choices) and scope.holds(v.condition)), None)
+        if variant is None:
+            return None
+        return Decoded(
+            form,
+            variant,
+            scope.fields,
+            {**scope.given, **scope.derived, **scope.prefix},
+            choices,
+            scope.pc,
+            length,
+        )
+
+    def _read_pieces(
+        self,
+        pieces: tuple[Piece, ...],
+        operands: tuple[Operand, ...],
+        bits: _Bits,
+        scope: Scope,
+        choices: dict[str, int],
+    ) -> bool:
+        """Read pieces from `bits`; each operand's case is chosen where its last piece's unit ends."""
+        left = field_widths(pieces)
+        by_path = {operand.path: operand for operand in operands}
+        values: dict[str, int] = {}
+        complete: list[str] = []
+        for piece in pieces:
+            value = bits.take(piece.width, piece.kind == "field")
+            if piece.kind == "fixed" and value != piece.value:
+                return False
+            if piece.kind == "field":
+                values[piece.name] = values.get(piece.name, 0) | value << piece.low
+                left[piece.name] -= piece.width
+                if left[piece.name] == 0:
+                    complete.append(piece.name)
+            if bits.position % bits.unit == 0:
+                for name in complete:
+                    scope.fields[name] = values[name]
+                    if name in by_path and not self._choose_case(
+                        by_path[name], values[name], bits, scope, choices
+                    ):
+                        return False
+                complete.clear()
+        for name in complete:  # a case's picture needn't fill units
+            scope.fields[name] = values[name]
+            if name in by_path and not self._choose_case(by_path[name], values[name], bits, scope, choices):
+                return False
+        return True
+
+    def _choose_case(
+        self, operand: Operand, raw: int, bits: _Bits, scope: Scope, choices: dict[str, int]
+    ) -> bool:
+        """Take the first case that matches the operand's bits `raw`; its appended units come from `bits`."""
+        scope.fields[operand.path] = raw
+        for path, width, low in operand.fields:
+            scope.fields[path] = raw >> low & mask(width)
+        for number, case in enumerate(operand.cases):
+            before = bits.position, dict(scope.fields), dict(choices)
+            own = _Bits(lambda _, raw=raw: raw, max(operand.width, 1), False)  # type: ignore[misc]
+            nested = set(field_widths(case.picture))
+            inner = tuple(o for o in case.operands if o.path in nested)
+            outer = tuple(o for o in case.operands if o.path not in nested)
+            if (
+                self._read_own(case.picture, own, scope)
+                and scope.holds(case.when)
+                and all(self._choose_case(o, scope.fields[o.path], bits, scope, choices) for o in inner)
+                and self._read_pieces(case.appended, outer, bits, scope, choices)
+            ):
+                choices[operand.path] = number
+                return True
+            bits.position = before[0]
+            scope.fields, restored = before[1], before[2]
+            choices.clear()
+            choices.update(restored)
+        return False
+
+    @staticmethod
+    def _read_own(pieces: tuple[Piece, ...], bits: _Bits, scope: Scope) -> bool:
+        """The fixed bits and raw fields of a case's own picture."""
+        values: dict[str, int] = {}
+        for piece in pieces:
+            value = bits.take(piece.width, False)
+            if piece.kind == "fixed" and value != piece.value:
+                return False
+            if piece.kind == "field":
+                values[piece.name] = values.get(piece.name, 0) | value << piece.low
+        scope.fields.update(values)
+        return True
+
+    def _linear_fields(self, operands: tuple[Operand, ...], choices: Mapping[str, int], scope: Scope) -> None:
+        """The fields ``.base .index .scale .offset`` of operands that are addresses of one shape."""
+        for operand in operands:
+            if operand.path not in choices:
+                continue
+            if operand.linear is not None:
+                case = next(c for c in operand.linear.cases if scope.holds(c.when))
+                for name in ("base", "index", "scale", "offset"):
+                    scope.fields[f"{operand.path}.{name}"] = evaluate(getattr(case, name), scope)
+            self._linear_fields(operand.cases[choices[operand.path]].operands, choices, scope)
+
+    def _choose(self, matches: list[Decoded]) -> Decoded | None:
+        if len(matches) < 2:
+            return matches[0] if matches else None
+        for match in matches:
+            if all(o is match or (match.form.name, o.form.name) in self._wins for o in matches):
+                return match
+        names = ", ".join(f"`{match.form.name}`" for match in matches)
+        raise AmbiguousEncodingError(f"{names} match at {matches[0].pc:#x}; order them with `before`")
+
+
+def chosen(variant: Variant, choices: Mapping[str, int]) -> bool:
+    """Whether the operands' cases are the ones that `variant` is for."""
+    return all(choices.get(path) == number for path, number in variant.choices)
+
+
+def before_relation(forms: tuple[Form, ...]) -> set[tuple[str, str]]:
+    """Pairs (winner, loser) of form names by `before`, which may name a form, a mnemonic or an
+    instruction.
+    """
+    by_name: dict[str, set[str]] = {}
+    for form in forms:
+        for name in (form.name, form.mnemonic, form.instruction):
+            by_name.setdefault(name, set()).add(form.name)
+    losers: dict[str, set[str]] = {}
+    for form in forms:
+        named = [by_name.get(name, set()) for name in form.before]
+        losers[form.name] = set().union(*named) - {form.name}
+    pairs: set[tuple[str, str]] = set()
+    for winner in losers:
+        todo = list(losers[winner])
+        while todo:
+            loser = todo.pop()
+            if (winner, loser) not in pairs:
+                pairs.add((winner, loser))
+                todo += losers.get(loser, ())
+    return pairs
+
+
+def _first_unit_fits(form: Form, unit: int, value: int) -> bool:
+    """Whether the fixed bits of the lowest `unit` bits of a one-number picture are those of `value`."""
+    position = 0
+    for piece in reversed(form.picture):
+        if position >= unit:
+            break
+        if piece.kind == "fixed":
+            count = min(piece.width, unit - position)
+            if value >> position & mask(count) != piece.value & mask(count):
+                return False
+        position += piece.width
+    return True
+
+
+def _bytes(cache: Mapping[int, int]) -> bytes:
+    return bytes(cache[i] for i in range(len(cache)))
