@@ -1,0 +1,160 @@
+"""Aliases are text rewriting: one line for another, in both directions.
+
+``alias "mv {rd}, {rs1}" = "addi {rd}, {rs1}, 0"``: the assembler turns the left into the right, the disassembler the
+right into the left. Holes capture operand texts; a hole on the right may hold arithmetic over them: ``{31 - n}``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+
+from runtime.assembly.tables import Alias, Hole, Syntax, Text
+
+_CAPTURE = r"([^,\s()\[\]]+|[^,]+?)"
+_NUMBER = re.compile(r"-?(0x[0-9a-fA-F]+|[0-9]+)$")
+_ARITHMETIC = re.compile(r"[\w\s+\-*()&]+$")
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    """A text as a regular expression: `holes` name its groups, "" where a group is arithmetic to be compared."""
+
+    expression: re.Pattern[str]
+    holes: tuple[str, ...]
+
+
+def _pattern(text: Text) -> _Pattern:
+    expression, holes = "", []
+    for part in text.parts:
+        if isinstance(part, str):
+            expression += r"\s*,\s*".join(
+                r"\s+".join(re.escape(word) for word in piece.split(" ")) for piece in re.split(r"\s*,\s*", part)
+            )
+        else:
+            expression += _CAPTURE
+            holes.append(part.name)
+    return _Pattern(re.compile(r"\s*" + expression + r"\s*$", re.IGNORECASE), tuple(holes))
+
+
+def _calculate(expression: str, values: dict[str, str]) -> int | None:
+    """The arithmetic of a hole over captured numbers; None where a capture is no number."""
+    if not _ARITHMETIC.match(expression):
+        return None
+    numbers: dict[str, int] = {}
+    for name in re.findall(r"[A-Za-z_]\w*", expression):
+        text = values.get(name, "")
+        if not _NUMBER.match(text):
+            return None
+        numbers[name] = int(text, 0)
+    tokens = re.findall(r"\d+|[A-Za-z_]\w*|[-+*()&]", expression)
+    return _sum(tokens, numbers)
+
+
+def _sum(tokens: list[str], numbers: dict[str, int]) -> int:
+    total = _product(tokens, numbers)
+    while tokens and tokens[0] in "+-&":
+        operator = tokens.pop(0)
+        right = _product(tokens, numbers)
+        total = {"+": total + right, "-": total - right, "&": total & right}[operator]
+    return total
+
+
+def _product(tokens: list[str], numbers: dict[str, int]) -> int:
+    total = _atom(tokens, numbers)
+    while tokens and tokens[0] == "*":
+        tokens.pop(0)
+        total *= _atom(tokens, numbers)
+    return total
+
+
+def _atom(tokens: list[str], numbers: dict[str, int]) -> int:
+    token = tokens.pop(0)
+    if token == "(":
+        inner = _sum(tokens, numbers)
+        tokens.pop(0)
+        return inner
+    if token == "-":
+        return -_atom(tokens, numbers)
+    return numbers[token] if token in numbers else int(token, 0)
+
+
+def _captures(pattern: _Pattern, line: str) -> dict[str, str] | None:
+    """What the holes of `pattern` hold in `line`; None if it does not match or a hole holds two things."""
+    match = pattern.expression.match(line)
+    if match is None:
+        return None
+    values: dict[str, str] = {}
+    arithmetic: list[tuple[str, str]] = []
+    for name, text in zip(pattern.holes, match.groups(), strict=True):
+        text = text.strip()
+        if not name.isidentifier():
+            arithmetic.append((name, text))
+        elif values.setdefault(name, text) != text:
+            return None
+    for expression, text in arithmetic:
+        if not _NUMBER.match(text) or _calculate(expression, values) != int(text, 0):
+            return None
+    return values
+
+
+def _fill(text: Text, values: dict[str, str]) -> str | None:
+    """`text` with its holes filled; None if one has no value."""
+    out = ""
+    for part in text.parts:
+        if isinstance(part, str):
+            out += part
+        elif part.name in values:
+            out += values[part.name]
+        else:
+            number = _calculate(part.name, values)
+            if number is None:
+                return None
+            out += str(number)
+    return out
+
+
+def first_word(text: Text) -> str:
+    """The literal that begins `text`, up to a space: its mnemonic, or the beginning of one."""
+    head = text.parts[0] if text.parts and isinstance(text.parts[0], str) else ""
+    return head.split(" ")[0].lower()
+
+
+class AliasBook:
+    """A target's aliases for one dialect, by mnemonic."""
+
+    def __init__(self, syntax: Syntax, dialect: str = "") -> None:
+        self._by_expansion: dict[str, list[tuple[_Pattern, Alias]]] = defaultdict(list)
+        self._by_name: dict[str, list[tuple[_Pattern, Alias]]] = defaultdict(list)
+        for alias in syntax.aliases:
+            if alias.text.dialect not in ("", dialect):
+                continue
+            self._by_name[first_word(alias.text)].append((_pattern(alias.text), alias))
+            if not alias.accept_only and len(alias.expansion) == 1:
+                self._by_expansion[first_word(alias.expansion[0])].append((_pattern(alias.expansion[0]), alias))
+
+    def shorten(self, line: str) -> str:
+        """`line` by the first alias whose expansion it is; else `line` itself."""
+        for pattern, alias in self._by_expansion.get(line.split(" ")[0].lower(), ()):
+            values = _captures(pattern, line)
+            if values is None or not all(
+                part.name in values for part in alias.text.parts if isinstance(part, Hole)
+            ):
+                continue
+            filled = _fill(alias.text, values)
+            if filled is not None:
+                return filled
+        return line
+
+    def expand(self, line: str) -> list[list[str]]:
+        """What `line` may stand for: each a list of lines (several: a macro)."""
+        found: list[list[str]] = []
+        for pattern, alias in self._by_name.get(line.split()[0].lower(), ()):
+            values = _captures(pattern, line)
+            if values is None:
+                continue
+            filled = [_fill(text, values) for text in alias.expansion]
+            if all(text is not None for text in filled):
+                found.append([text for text in filled if text is not None])
+        return found

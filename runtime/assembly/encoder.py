@@ -1,0 +1,289 @@
+"""From operands to bytes: solve the values for the fields, check them, write the units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+
+from runtime.assembly.binding import scatter
+from runtime.assembly.expressions import Tree, evaluate, invert, names
+from runtime.assembly.matcher import Chosen, Written
+from runtime.assembly.tables import Appended, Case, Form, Operand, Syntax
+from runtime.assembly.values import Undefined, Value
+from runtime.assembly.values import evaluate as calculate
+
+ENUMERATED_BITS = 14
+MAX_LENGTH = 32
+
+
+class Unencodable(Exception):
+    """These operands do not fit this form; the message says which and why."""
+
+
+class Encoder:
+    """Encodes the forms of one target. `contexts`: values of decode contexts (mode bits)."""
+
+    def __init__(self, syntax: Syntax, contexts: Mapping[str, int] | None = None) -> None:
+        self.syntax = syntax
+        self.contexts = {**syntax.defaults, **(contexts or {})}
+        for prefix in syntax.prefixes:
+            self.contexts.setdefault(prefix.variable, 0)
+            for name, _, _ in prefix.fields:
+                self.contexts.setdefault(name, 0)
+        self._order = "big" if syntax.big_endian else "little"
+        self._sets = {item.name: item for item in syntax.sets}
+
+    def encode(self, form: Form, written: Written, symbols: Mapping[str, int], pc: int) -> bytes:
+        """The bytes of `form` with these operands at address `pc`.
+
+        Raises Unencodable where an operand does not fit, Undefined for a symbol without a value.
+        """
+        # next_pc depends on the length and, in streams, the length on the operands: try until it holds
+        length = form.bits // 8
+        for _ in range(4):
+            data = self._attempt(form, written, symbols, pc, length)
+            if len(data) == length:
+                return data
+            length = len(data)
+        raise Unencodable("its length does not settle")
+
+    def _attempt(self, form: Form, written: Written, symbols: Mapping[str, int], pc: int, length: int) -> bytes:
+        mask = (1 << self.syntax.pc_width) - 1
+        last: Unencodable | None = None
+        for prefix_bytes, prefix_values in self._prefix_choices(form):
+            known = {**self.contexts, **prefix_values, "pc": pc & mask, "next_pc": (pc + length) & mask}
+            for name, width, tree in self.syntax.contexts:
+                if tree is not None:
+                    known[name] = evaluate(tree, known) & ((1 << width) - 1)
+            try:
+                return prefix_bytes + self._body(form, written, symbols, known)
+            except Unencodable as error:
+                last = error
+        raise last if last is not None else Unencodable("no prefixes allow it")
+
+    def _prefix_choices(self, form: Form) -> Iterator[tuple[bytes, dict[str, int]]]:
+        """Prefix bytes to try, the shortest first: none, each alone that encodings may need, and pairs of them."""
+        mandatory = bytes(form.mandatory_prefixes)
+        plain = [p for p in self.syntax.prefixes if not p.last and not p.reject and p.mask == 0xFF]
+        if not self.syntax.prefixes:
+            yield b"", {}
+            return
+        last = [p for p in self.syntax.prefixes if p.last and (p.when is None or evaluate(p.when, self.contexts))]
+        selectable = [p for p in plain if p.pattern not in mandatory and not p.fields and p.variable in self._used(form)]
+        for chosen in ([], *([p] for p in selectable)):
+            values = {p.variable: p.value for p in (*chosen, *(q for q in plain if q.pattern in mandatory))}
+            head = bytes(p.pattern for p in chosen) + mandatory
+            yield head, values
+            for prefix in last:
+                total = sum(width for _, width, _ in prefix.fields)
+                for bits in range(1 << total):
+                    fields, byte, rest = {}, prefix.pattern, bits
+                    for name, width, low in prefix.fields:
+                        fields[name] = rest & ((1 << width) - 1)
+                        byte |= fields[name] << low
+                        rest >>= width
+                    yield head + bytes([byte]), {**values, **fields, prefix.variable: prefix.value}
+
+    @lru_cache(maxsize=4096)  # noqa: B019 - one encoder lives as long as its tables
+    def _used(self, form: Form) -> frozenset[str]:
+        """The decode-time names that `form` can depend on, through contexts too."""
+        found: set[str] = set(names(form.when)) if form.when else set()
+        for _, operand, _ in form.operands:
+            _collect(operand, found)
+        for name, _, tree in reversed(self.syntax.contexts):
+            if name in found and tree is not None:
+                found |= names(tree)
+        return frozenset(found)
+
+    # --- one attempt -------------------------------------------------------------------------------------------------
+
+    def _body(self, form: Form, written: Written, symbols: Mapping[str, int], known: dict[str, int]) -> bytes:
+        fields: dict[str, int] = {}
+        widths = dict(form.widths)
+        for name, value in written.numbers.items():
+            fields[name] = _fit(calculate(value, symbols, known["pc"]), widths.get(name, 64), name)
+        raws: dict[str, int] = {}
+        cases: dict[str, _Encoded] = {}
+        for name, operand, _ in form.operands:
+            chosen = written.operands.get(name)
+            encoded = self._operand(operand, chosen, symbols, known) if chosen else self._implied(operand, known)
+            cases[name] = encoded
+            raws[name] = encoded.raw
+            fields.update({f"{name}.{field}": number for field, number in encoded.fields.items()})
+        if form.when is not None:
+            self._satisfy(form.when, fields, widths, known)
+        word = form.pattern
+        for name, pieces in form.fields:
+            word |= scatter(fields.get(name, 0), pieces)
+        for name, _, pieces in form.operands:
+            word |= scatter(raws[name], pieces)
+        instruction_set = self._sets[form.set_name]
+        out = self._units(word, form.bits, instruction_set.unit, instruction_set.stream)
+        for item in form.appended:
+            out += self._appended(item, {**fields, **raws}, cases)
+        return out
+
+    def _satisfy(self, when: Tree, fields: dict[str, int], widths: dict[str, int], known: dict[str, int]) -> None:
+        """Check `when`; fields that no hole sets take the first value that makes it true."""
+        free = [name for name in names(when) if name not in fields and name not in known]
+        for name in free:
+            fields[name] = 0
+        if evaluate(when, {**known, **fields}):
+            return
+        for name in free:
+            for value in range(1, 1 << min(widths.get(name, 1), 8)):
+                if evaluate(when, {**known, **fields, name: value}):
+                    fields[name] = value
+                    return
+        raise Unencodable("this combination of operands is not an encoding of this instruction")
+
+    def _units(self, word: int, bits: int, unit: int, stream: bool) -> bytes:
+        if not stream:
+            return word.to_bytes(bits // 8, self._order)  # type: ignore[arg-type]
+        return b"".join(
+            (word >> (bits - at - unit) & ((1 << unit) - 1)).to_bytes(unit // 8, self._order)  # type: ignore[arg-type]
+            for at in range(0, bits, unit)
+        )
+
+    def _appended(self, item: Appended, values: Mapping[str, int], cases: Mapping[str, _Encoded]) -> bytes:
+        if item.tail_of:
+            return cases[item.tail_of].tail
+        word = item.value
+        for name, pieces in item.fields:
+            word |= scatter(values.get(name, 0), pieces)
+        return word.to_bytes(item.width // 8, self._order)  # type: ignore[arg-type]
+
+    def _implied(self, operand: Operand, known: dict[str, int]) -> _Encoded:
+        """An operand that the text does not mention: its first case with all fields 0."""
+        return self._operand(operand, Chosen(operand, operand.cases[0]), {}, known)
+
+    def _operand(self, operand: Operand, chosen: Chosen, symbols: Mapping[str, int], known: dict[str, int]) -> _Encoded:
+        case = chosen.case
+        fields: dict[str, int] = {}
+        widths = {name: max(low + width for _, width, low in pieces) for name, pieces in case.fields if pieces}
+        for item in case.appended:
+            for name, pieces in item.fields:
+                widths[name] = max(low + width for _, width, low in pieces)
+        nested: dict[str, _Encoded] = {}
+        for name, inner, _ in case.operands:
+            inner_chosen = chosen.nested.get(name)
+            nested[name] = self._operand(inner, inner_chosen, symbols, known) if inner_chosen else self._implied(inner, known)
+            fields.update({f"{name}.{field}": number for field, number in nested[name].fields.items()})
+        for name, value in chosen.numbers.items():
+            fields[name] = _fit(calculate(value, symbols, known["pc"]), widths.get(name, 64), name)
+        if chosen.register is not None and case.register_index is not None:
+            self._solve(case.register_index, chosen.register, operand, case, fields, known, exact=True)
+        if chosen.value is not None:
+            if case.value is None:
+                number = calculate(chosen.value, symbols, known["pc"])
+                for name in widths:
+                    fields.setdefault(name, number & ((1 << widths[name]) - 1))
+            else:
+                self._solve(case.value, calculate(chosen.value, symbols, known["pc"]), operand, case, fields, known)
+        for name in widths:
+            fields.setdefault(name, 0)
+        if case.when is not None and not evaluate(case.when, {**known, **fields}):
+            raise Unencodable(f"{operand.name} can't be encoded so")
+        raw = case.pattern
+        for name, pieces in case.fields:
+            raw |= scatter(fields.get(name, 0), pieces)
+        for name, _, pieces in case.operands:
+            raw |= scatter(nested[name].raw, pieces)
+        tail = b""
+        values = {**fields, **{name: encoded.raw for name, encoded in nested.items()}}
+        for item in case.appended:
+            tail += self._appended(item, values, nested)
+        return _Encoded(raw, fields, tail)
+
+    def _solve(
+        self,
+        tree: Tree,
+        number: int,
+        operand: Operand,
+        case: Case,
+        fields: dict[str, int],
+        known: dict[str, int],
+        exact: bool = False,
+    ) -> None:
+        width = tree[1]
+        value = number if exact else _fit(number, width, operand.name)
+        fixed = {**known, **fields}
+        solution = invert(tree, value, fixed)
+        if solution is None or evaluate(tree, {**fixed, **solution}) != value:
+            solution = _enumerate(operand, case, tree, value, fixed)
+        if solution is None:
+            raise Unencodable(f"{number} can't be encoded as {operand.name}")
+        fields.update(solution)
+
+
+class _Encoded:
+    """An operand's bits, its fields by path, and the units that it appends."""
+
+    __slots__ = ("fields", "raw", "tail")
+
+    def __init__(self, raw: int, fields: dict[str, int], tail: bytes) -> None:
+        self.raw, self.fields, self.tail = raw, fields, tail
+
+
+def _fit(number: int, width: int, name: str) -> int:
+    """`number` as `width` bits; signed and unsigned numbers of that width fit."""
+    if not -(1 << (width - 1)) <= number < 1 << width:
+        raise Unencodable(f"{number} does not fit into the {width} bits of {name}")
+    return number & ((1 << width) - 1)
+
+
+def _collect(operand: Operand, found: set[str]) -> None:
+    for case in operand.cases:
+        for tree in (case.when, case.value, case.register_index):
+            if tree is not None:
+                found |= names(tree)
+        for _, inner, _ in case.operands:
+            _collect(inner, found)
+
+
+def _enumerate(
+    operand: Operand, case: Case, tree: Tree, value: int, known: Mapping[str, int]
+) -> dict[str, int] | None:
+    """Fields with this value by trying them all: immediates like A64's bit masks, which algebra can't invert."""
+    free = sorted(names(tree) - known.keys())
+    pieces = {name: max((low + width for _, width, low in gather), default=0) for name, gather in case.fields}
+    if any(name not in pieces for name in free) or sum(pieces[name] for name in free) > ENUMERATED_BITS:
+        return None
+    fixed = tuple(sorted((name, known[name]) for name in names(tree) & known.keys()))
+    packed = _inverse(tree, case.when, tuple((name, pieces[name]) for name in free), fixed).get(value)
+    if packed is None:
+        return None
+    solution = {}
+    for name in free:
+        solution[name] = packed & ((1 << pieces[name]) - 1)
+        packed >>= pieces[name]
+    return solution
+
+
+@lru_cache(maxsize=256)
+def _inverse(
+    tree: Tree, when: Tree | None, free: tuple[tuple[str, int], ...], fixed: tuple[tuple[str, int], ...]
+) -> dict[int, int]:
+    total = sum(width for _, width in free)
+    table: dict[int, int] = {}
+    environment = dict(fixed)
+    for packed in range(1 << total):
+        rest = packed
+        for name, width in free:
+            environment[name] = rest & ((1 << width) - 1)
+            rest >>= width
+        try:
+            if when is not None and not evaluate(when, environment):
+                continue
+        except KeyError:
+            pass
+        table.setdefault(evaluate(tree, environment), packed)
+    return table
+
+
+def solve_symbols(value: Value, symbols: Mapping[str, int], pc: int) -> int | None:
+    """`value` as a number, or None while a symbol is unknown."""
+    try:
+        return calculate(value, symbols, pc)
+    except Undefined:
+        return None

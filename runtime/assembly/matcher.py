@@ -1,0 +1,191 @@
+"""From text to operands: match a source line against the texts of the forms.
+
+A match leaves numbers as expressions, since labels are not known yet; `encoder` solves them for the fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from runtime.assembly.tables import Case, Hole, Operand, Syntax, Text
+from runtime.assembly.values import Number, Symbol, Value, parse
+
+MAX_NESTING = 12
+
+
+@dataclass(slots=True)
+class Chosen:
+    """An operand as written: the case, the numbers in its holes, nested operands, and its own value or register."""
+
+    operand: Operand
+    case: Case
+    numbers: dict[str, Value] = field(default_factory=dict)
+    nested: dict[str, Chosen] = field(default_factory=dict)
+    value: Value | None = None
+    register: int | None = None
+
+
+@dataclass(slots=True)
+class Written:
+    """What a line says: numbers and operands by the names of the holes."""
+
+    numbers: dict[str, Value] = field(default_factory=dict)
+    operands: dict[str, Chosen] = field(default_factory=dict)
+
+
+class Matcher:
+    """Matches texts of one target in one dialect."""
+
+    def __init__(self, syntax: Syntax, dialect: str = "") -> None:
+        self.dialect = dialect
+        self.symbols = {
+            name: {text.lower(): number for number, text in table.items()} for name, table in syntax.symbols.items()
+        }
+        self._reserved = {text for name, table in self.symbols.items() for text in table}
+
+    def match(self, text: Text, operands: dict[str, Operand], line: str) -> Iterator[Written]:
+        """Every way to read the whole of `line` as `text`."""
+        for written, end in self._parts(text.parts, 0, operands, line, 0, None, 0):
+            if not line[end:].strip():
+                yield written
+
+    def _parts(
+        self,
+        parts: tuple[str | Hole, ...],
+        index: int,
+        operands: dict[str, Operand],
+        line: str,
+        position: int,
+        own: tuple[Operand, Case] | None,
+        depth: int,
+    ) -> Iterator[tuple[Written, int]]:
+        if index == len(parts):
+            yield Written(), position
+            return
+        part = parts[index]
+        if isinstance(part, str):
+            end = _literal(part, line, position)
+            if end is not None:
+                yield from self._parts(parts, index + 1, operands, line, end, own, depth)
+            return
+        for step, end in self._hole(part, operands, line, position, own, depth):
+            for rest, final in self._parts(parts, index + 1, operands, line, end, own, depth):
+                yield Written({**step.numbers, **rest.numbers}, {**step.operands, **rest.operands}), final
+
+    def _hole(
+        self,
+        hole: Hole,
+        operands: dict[str, Operand],
+        line: str,
+        position: int,
+        own: tuple[Operand, Case] | None,
+        depth: int,
+    ) -> Iterator[tuple[Written, int]]:
+        start = _literal(hole.prefix, line, position)
+        if start is not None:
+            for written, end in self._body(hole, operands, line, start, own, depth):
+                final = _literal(hole.suffix, line, end)
+                if final is not None:
+                    yield written, final
+        if hole.default is not None:
+            number = Number(hole.default)
+            operand = operands.get(hole.name)
+            if operand is None:
+                yield Written({hole.name: number}), position
+            else:
+                for case in operand.cases:
+                    yield Written({}, {hole.name: Chosen(operand, case, value=number)}), position
+
+    def _body(
+        self,
+        hole: Hole,
+        operands: dict[str, Operand],
+        line: str,
+        position: int,
+        own: tuple[Operand, Case] | None,
+        depth: int,
+    ) -> Iterator[tuple[Written, int]]:
+        operand = operands.get(hole.name)
+        if operand is not None:
+            for chosen, end in self._operand(operand, hole.format, line, position, depth + 1):
+                yield Written({}, {hole.name: chosen}), end
+            return
+        for value, end in self._number(hole.format, line, position):
+            yield Written({hole.name: value}), end
+
+    def _number(self, form: str, line: str, position: int) -> Iterator[tuple[Value, int]]:
+        table = self.symbols.get(form)
+        word, end = _word(line, position)
+        if table is not None and word.lower() in table:
+            yield Number(table[word.lower()]), end
+        parsed = parse(line, position)
+        if parsed is not None and not self._names_register(parsed[0]):
+            yield parsed
+
+    def _names_register(self, value: Value) -> bool:
+        return isinstance(value, Symbol) and value.name.lower() in self._reserved
+
+    def _operand(
+        self, operand: Operand, form: str, line: str, position: int, depth: int
+    ) -> Iterator[tuple[Chosen, int]]:
+        if depth > MAX_NESTING:
+            return
+        for case in operand.cases:
+            text = next((t for d in (self.dialect, "") for t in case.texts if t.dialect == d), None)
+            if text is not None:
+                inner = {name: nested for name, nested, _ in case.operands}
+                for written, end in self._parts(text.parts, 0, inner, line, position, (operand, case), depth):
+                    yield self._chosen(operand, case, written), end
+            elif case.register_file:
+                word, end = _word(line, position)
+                number = self.symbols.get(case.register_file, {}).get(word.lower())
+                if number is not None:
+                    yield Chosen(operand, case, register=number), end
+            elif case.value is None and len(case.operands) == 1 and not case.fields:
+                name, nested, _ = case.operands[0]
+                for chosen, end in self._operand(nested, form, line, position, depth + 1):
+                    yield Chosen(operand, case, nested={name: chosen}), end
+            else:
+                for value, end in self._number(form, line, position):
+                    if case.value is not None:
+                        yield Chosen(operand, case, value=value), end
+                    elif len(case.fields) == 1:
+                        yield Chosen(operand, case, numbers={case.fields[0][0]: value}), end
+
+    @staticmethod
+    def _chosen(operand: Operand, case: Case, written: Written) -> Chosen:
+        numbers = dict(written.numbers)
+        return Chosen(operand, case, value=numbers.pop("@", None), numbers=numbers, nested=written.operands)
+
+
+def _literal(text: str, line: str, position: int) -> int | None:
+    """The position behind `text` in `line`: letters in either case, blanks of any number around punctuation."""
+    for character in text:
+        if character == " ":
+            skipped = _blanks(line, position)
+            needed = position and line[position - 1 : position].isalnum() and line[skipped : skipped + 1].isalnum()
+            if needed and skipped == position:
+                return None
+            position = skipped
+            continue
+        if not character.isalnum() and character not in "._%$":
+            position = _blanks(line, position)
+        if line[position : position + 1].lower() != character.lower():
+            return None
+        position += 1
+    return position
+
+
+def _blanks(line: str, position: int) -> int:
+    while position < len(line) and line[position] in " \t":
+        position += 1
+    return position
+
+
+def _word(line: str, position: int) -> tuple[str, int]:
+    start = _blanks(line, position)
+    end = start
+    while end < len(line) and (line[end].isalnum() or line[end] in "._%$"):
+        end += 1
+    return line[start:end], end
