@@ -29,9 +29,11 @@ from runtime.softfloat.intrinsics import (
     f64_square_root,
     leading_zeros,
     multiply_high,
+    multiply_low,
     shift_left_128,
     shift_right_sticky_128,
     subtract_128,
+    wrapping_subtract,
 )
 from runtime.softfloat.policy import (
     DIVIDE_BY_ZERO,
@@ -106,7 +108,7 @@ def _multiply(policy: int, width: int, a: int, b: int, rm: int) -> tuple[int, in
     sign = sign_a ^ sign_b
     if kind_a == FINITE and kind_b == FINITE:
         # The product of two significands is below 2**126, so its upper half has 61 or 62 bits: enough to round.
-        high = multiply_high(sig_a, sig_b) | (1 if sig_a * sig_b != 0 else 0)
+        high = multiply_high(sig_a, sig_b) | (1 if multiply_low(sig_a, sig_b) != 0 else 0)
         exponent, significand = normalize(exp_a + exp_b + 2, high)
         return round_pack(policy, width, rm, sign, exponent, significand)
     if kind_a == INFINITE or kind_b == INFINITE:
@@ -142,7 +144,7 @@ def _divide(policy: int, width: int, a: int, b: int, rm: int) -> tuple[int, int]
         quotient = f64_divide(_ONE | (dividend & _FRACTION), _ONE | (divisor & _FRACTION))
         below_one = 1 if quotient < _ONE else 0
         digits = (quotient & _FRACTION) | (_FRACTION + 1)
-        remainder = (dividend << (52 + below_one)) - digits * divisor
+        remainder = wrapping_subtract(dividend << (52 + below_one), multiply_low(digits, divisor))
         sticky = 1 if remainder > 0 else (-1 if remainder < 0 else 0)
         exponent, significand = normalize(exp_a - exp_b - below_one, (digits << 10) + sticky)
         return round_pack(policy, width, rm, sign, exponent, significand)
@@ -181,7 +183,7 @@ def _square_root(policy: int, width: int, a: int, rm: int) -> tuple[int, int]:
     digits_a = significand >> 10
     root = f64_square_root((_ONE + (odd << 52)) | (digits_a & _FRACTION))
     digits = (root & _FRACTION) | (_FRACTION + 1)
-    remainder = (digits_a << (52 + odd)) - digits * digits
+    remainder = wrapping_subtract(digits_a << (52 + odd), multiply_low(digits, digits))
     sticky = 1 if remainder > 0 else (-1 if remainder < 0 else 0)
     return round_pack(policy, width, rm, 0, exponent >> 1, (digits << 10) + sticky)
 
@@ -217,7 +219,7 @@ def _fused(policy: int, width: int, a: int, b: int, c: int, rm: int) -> tuple[in
         return c, 0
     # The product, and the addend at the same scale: 128 bits whose bit 124 weighs 2**exponent.
     high = multiply_high(sig_a, sig_b)
-    low = sig_a * sig_b
+    low = multiply_low(sig_a, sig_b)
     exponent = exp_a + exp_b
     if kind_c == FINITE:
         high_c = sig_c >> 2

@@ -15,6 +15,7 @@ from runtime.softfloat.encoding import (
     fraction_width,
     infinity,
     is_nan,
+    low_bits,
     normalize,
     propagate,
     round_pack,
@@ -51,7 +52,7 @@ def _integer_part(rm: int, sign: int, exponent: int, significand: int) -> tuple[
         cut = 63
         significand = 1
     kept = shift_right(significand, cut)
-    rest = significand & ((1 << cut) - 1)
+    rest = significand & low_bits(cut)
     if rest == 0:
         return kept, 0
     if rm == RTO:
@@ -152,7 +153,7 @@ def _convert_nan(policy: int, width: int, to_width: int, a: int) -> tuple[int, i
         return default_nan(policy, to_width), flags
     fraction_bits = fraction_width(width)
     to_fraction_bits = fraction_width(to_width)
-    fraction = quiet & ((1 << fraction_bits) - 1)
+    fraction = quiet & low_bits(fraction_bits)
     if to_fraction_bits >= fraction_bits:
         fraction <<= to_fraction_bits - fraction_bits
     else:

@@ -59,6 +59,12 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 
 @compiled
+def low_bits(count: int) -> int:
+    """The mask of the low 0 to 63 bits, without an overflow at 63."""
+    return ~(-1 << count)
+
+
+@compiled
 def fraction_width(width: int) -> int:
     """Bits of the fraction field: 10, 23 or 52."""
     if width == 64:
@@ -83,7 +89,7 @@ def sign_of(width: int, a: int) -> int:
 @compiled
 def magnitude_of(width: int, a: int) -> int:
     """The encoding without its sign."""
-    return a & ((1 << (width - 1)) - 1)
+    return a & low_bits(width - 1)
 
 
 @compiled
@@ -118,7 +124,7 @@ def unpack(width: int, a: int) -> tuple[int, int, int, int]:
     bias = exponent_bias(width)
     sign = sign_of(width, a)
     field = (a >> fraction_bits) & (2 * bias + 1)
-    fraction = a & ((1 << fraction_bits) - 1)
+    fraction = a & low_bits(fraction_bits)
     if field == 2 * bias + 1:
         if fraction == 0:
             return INFINITE, sign, 0, 0
@@ -170,6 +176,7 @@ def round_pack(policy: int, width: int, rm: int, sign: int, exponent: int, signi
     """The rounded encoding of a finite nonzero number, and its flags."""
     fraction_bits = fraction_width(width)
     bias = exponent_bias(width)
+    largest = infinity(width, 0) - 1
     sign_bit = sign << (width - 1)
     field = exponent + bias
     cut = 62 - fraction_bits
@@ -180,7 +187,7 @@ def round_pack(policy: int, width: int, rm: int, sign: int, exponent: int, signi
         if field == 0 and policy & TININESS_BEFORE_ROUNDING == 0:
             # With an unbounded exponent this could round up to the smallest normal number.
             kept = significand >> cut
-            rest = significand & ((1 << cut) - 1)
+            rest = significand & low_bits(cut)
             if kept == (2 << fraction_bits) - 1:
                 tiny = round_up(rm, sign, kept & 1, rest, 1 << (cut - 1)) == 0
         if tiny and policy & FLUSH_OUTPUTS:
@@ -191,21 +198,20 @@ def round_pack(policy: int, width: int, rm: int, sign: int, exponent: int, signi
             significand = 1
         field = 1
     kept = shift_right(significand, cut)
-    rest = significand & ((1 << cut) - 1)
+    rest = significand & low_bits(cut)
     if rest != 0:
         flags = INEXACT | (UNDERFLOW if tiny else 0)
         if rm == RTO:
             kept |= 1
         else:
             kept += round_up(rm, sign, kept & 1, rest, 1 << (cut - 1))
-    # The leading bit of a normal number, or a carry out of the fraction, increments the exponent field.
-    magnitude = ((field - 1) << fraction_bits) + kept
-    largest = infinity(width, 0) - 1
-    if field > 2 * bias or magnitude > largest:
-        flags = OVERFLOW | INEXACT
-        to_infinity = rm == RNE or rm == RMM or (rm == RDN and sign != 0) or (rm == RUP and sign == 0)
-        magnitude = largest + (1 if to_infinity else 0)
-    return sign_bit | magnitude, flags
+    if field <= 2 * bias:
+        # The leading bit of a normal number, or a carry out of the fraction, increments the exponent field.
+        magnitude = ((field - 1) << fraction_bits) + kept
+        if magnitude <= largest:
+            return sign_bit | magnitude, flags
+    to_infinity = rm == RNE or rm == RMM or (rm == RDN and sign != 0) or (rm == RUP and sign == 0)
+    return sign_bit | (largest + (1 if to_infinity else 0)), OVERFLOW | INEXACT
 
 
 @compiled
@@ -220,7 +226,7 @@ def default_nan(policy: int, width: int) -> int:
     fraction_bits = fraction_width(width)
     result = infinity(width, 1 if policy & NAN_NEGATIVE else 0)
     if policy & NAN_ALL_ONES:
-        return result | ((1 << fraction_bits) - 1)
+        return result | low_bits(fraction_bits)
     return result | (1 << (fraction_bits - 1))
 
 

@@ -6,8 +6,8 @@ no NaN is chosen by the host. What remains to be found is the inexact flag:
 
 - sum: the rounding error of x + y in one format is itself a number of the format, and TwoSum (Knuth, TAOCP 2, 4.2.2,
   theorem B) computes it exactly; the guard on the result's exponent keeps its steps from overflowing.
-- binary64 product, quotient, root: the exact residual of the significands is below 2**54 in magnitude, so its low
-  64 bits, which wrapping integer arithmetic gives, tell whether it is zero.
+- binary64 product, quotient, root: the exact residual of the significands is below 2**54 in magnitude, so it is
+  zero if it is zero modulo 2**64.
 - binary32: a product of two 24-bit significands is exact in binary64.
 
 Everything else goes to the core. An exponent field of at least 2 in the result rules out tininess both before and
@@ -17,7 +17,7 @@ after rounding, since the unrounded result can be at most one unit below the rou
 from __future__ import annotations
 
 from runtime.softfloat.arithmetic import add_signed, divide, fused_multiply_add, multiply, square_root
-from runtime.softfloat.encoding import compiled, is_subnormal
+from runtime.softfloat.encoding import compiled, is_subnormal, low_bits
 from runtime.softfloat.intrinsics import (
     f32_add,
     f32_divide,
@@ -28,6 +28,7 @@ from runtime.softfloat.intrinsics import (
     f64_multiply,
     f64_square_root,
     f64_subtract,
+    multiply_low,
     narrow,
     unsigned_less,
     widen,
@@ -114,7 +115,7 @@ def multiply_64(policy: int, a: int, b: int, rm: int) -> tuple[int, int]:
         if _two_or_more_64(product):
             # The significands' product is (result << scale) exactly, or differs by less than 2**53.
             scale = _exponent_64(product) - _exponent_64(a) - _exponent_64(b) + 1075
-            lost = _significand(a) * _significand(b) & ((1 << scale) - 1)
+            lost = multiply_low(_significand(a), _significand(b)) & low_bits(scale)
             return product, INEXACT if lost != 0 else 0
     return multiply(policy, 64, a, b, rm)
 
@@ -137,8 +138,8 @@ def divide_64(policy: int, a: int, b: int, rm: int) -> tuple[int, int]:
         quotient = f64_divide(a, b)
         if _two_or_more_64(quotient):
             scale = _exponent_64(a) - _exponent_64(b) - _exponent_64(quotient) + 1075
-            residual = (_significand(a) << scale) - _significand(quotient) * _significand(b)
-            return quotient, INEXACT if residual != 0 else 0
+            exact = _significand(a) << scale == multiply_low(_significand(quotient), _significand(b))
+            return quotient, 0 if exact else INEXACT
     return divide(policy, 64, a, b, rm)
 
 
@@ -158,8 +159,8 @@ def square_root_64(policy: int, a: int, rm: int) -> tuple[int, int]:
     if rm == RNE and _normal_64(a) and a > 0:
         root = f64_square_root(a)
         scale = 52 + (1 - (_exponent_64(a) & 1))
-        residual = (_significand(a) << scale) - _significand(root) * _significand(root)
-        return root, INEXACT if residual != 0 else 0
+        exact = _significand(a) << scale == multiply_low(_significand(root), _significand(root))
+        return root, 0 if exact else INEXACT
     return square_root(policy, 64, a, rm)
 
 

@@ -1,7 +1,8 @@
 """Bit-level and host floating-point primitives for numba code that works on int64 only.
 
 numba promotes mixed signed and unsigned integers to float64, so all values are int64 (bit patterns in two's
-complement) and whatever needs an unsigned reading is a primitive here. Shift counts must be 0 to 63 (0 to 127 where
+complement) and whatever needs an unsigned reading is a primitive here. So is arithmetic that may overflow: numba
+marks its own additions, subtractions and multiplications "no signed wrap", for LLVM to assume that they don't. Shift counts must be 0 to 63 (0 to 127 where
 the name says 128). The floating-point primitives take and return bit patterns, zero-extended for binary32; they are
 the host's single operations, in its default environment (round to nearest, no flush to zero), without fast-math.
 
@@ -122,6 +123,10 @@ shift_right: Any = _primitive(2, lambda b, x, n: b.lshr(x, n))
 """x shifted right by n, zeros coming in."""
 leading_zeros: Any = _primitive(1, lambda b, x: b.ctlz(x, ir.Constant(ir.IntType(1), 0)))
 """Number of zero bits above the highest one; 64 for 0."""
+multiply_low: Any = _primitive(2, lambda b, x, y: b.mul(x, y))
+"""The lower half of the product (numba's own `*`, `+` and `-` are undefined where int64 overflows)."""
+wrapping_subtract: Any = _primitive(2, lambda b, x, y: b.sub(x, y))
+"""x - y modulo 2**64."""
 multiply_high: Any = _primitive(
     2, lambda b, x, y: _halves(b, b.mul(b.zext(x, _I128), b.zext(y, _I128)))[0]
 )
