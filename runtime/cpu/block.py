@@ -109,9 +109,9 @@ TLB_EMPTY: Final = 1
 
 JUMP_CACHE: Final = 424
 """Host address of the jump cache in use: `JUMP_CACHE_ENTRIES` entries (u64 pc, i64 record), entry
-``(pc ^ (pc >> 11)) % JUMP_CACHE_ENTRIES``. An entry whose pc is the target's hits; an empty one's record is a record
-with operation `OP_MISS` for pc 0. A hit is valid as it is: records of dropped pages turn into `OP_STALE`.
-Changes only while the run loop has control. Targets with delay slots and dynamic context use it the same way.
+``(pc ^ (pc >> 11)) % JUMP_CACHE_ENTRIES``. An entry whose pc is the target's hits and is valid as it is: records of
+dropped pages turn into `OP_STALE`. Empty entries hold a pc that belongs to another entry (0; entry 0 holds 1), so they
+need no test. Changes only while the run loop has control.
 """
 JUMP_CACHE_ENTRIES: Final = 2048
 
@@ -148,24 +148,23 @@ MAX_RECORD_SIZE: Final = 256
 RECORD_ALIGNMENT: Final = 8
 
 OP_STUB: Final = 0
-"""(u16 op, u16, u32, i64 pc, i64 patch): the instruction at `pc` is not decoded yet, or lies in another page of a system
-with address translation. Executor: leave with `Reason.STUB`; better, try the jump cache with `pc` first where `patch` is 0."""
+"""(u16 op, pad to 8, u64 pc, i64 patch): the instruction at `pc` is not decoded yet, or lies in another page of a system
+with address translation. Executor: leave with `Reason.STUB`; where `patch` is 0, try the jump cache with `pc` first."""
 OP_LINK: Final = 1
-"""(u16 op, u16, u32, i64 record): continue at `record`. Counts nothing. (With delay slots: its next is record + size.)"""
+"""(u16 op, pad to 8, u64 pc, i64 record): continue at `record`. Counts nothing. (Delay slots: if its next is the record
+behind it, by address, then the new next is the one behind `record`; else next stays. The same for stubs.)"""
 OP_STALE: Final = 2
 """A record of a page that was dropped: leave with `Reason.STALE`. Its other bytes are as they were."""
 OP_BREAK: Final = 3
 """(u16 op): a breakpoint: leave with `Reason.BREAKPOINT`."""
-OP_MISS: Final = 4
-"""Reserved: never executed."""
 FIRST_EXECUTOR: Final = 8
 
-STUB_SIZE: Final = 24
-STUB_PC: Final = 8
+END_PC: Final = 8
 STUB_PATCH: Final = 16
-"""Host address of the i64 that points to this stub (a jump's target field, a link's record); 0: don't patch."""
-LINK_SIZE: Final = 24
-LINK_RECORD: Final = 8
+"""Host address of the i64 that points to this stub (a jump's target slot); `PATCH_SELF`: turn the stub into a link;
+0: neither. Only the run loop patches."""
+PATCH_SELF: Final = 1
+LINK_RECORD: Final = 16
 END_SIZE: Final = 24
 """Stubs and links take this many bytes in targets whose records vary in size; else the fixed record size, at least this."""
 
