@@ -130,7 +130,8 @@ CONTEXT_KEY: Final = 472
 """Number of the decode context in use (derived contexts; `runtime.cpu.native.context`)."""
 SCRATCH: Final = 480
 """Host address of the decoder's working memory."""
-FAULT_STATUS: Final = 488
+ATTENTION: Final = 488
+"""Bits that executors set before they leave with `Reason.DISPATCH`. 1: forget all cached translations."""
 REGION_GENERATION: Final = 496
 """The generation of `REGIONS` that the TLB and the code cache were filled under."""
 WINDOW: Final = 504
