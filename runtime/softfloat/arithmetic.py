@@ -204,6 +204,41 @@ def _at_most_127(count: int) -> int:
 
 
 @compiled
+def fused_sum(
+    sign: int, exponent: int, sig_a: int, sig_b: int, sign_c: int, exp_c: int, sig_c: int
+) -> tuple[int, int, int]:
+    """(sign, exponent, significand) of sig_a * sig_b + sig_c, not rounded; significand 0 if they cancel.
+
+    `exponent` is the sum of the factors' exponents; sig_c may be 0, with any exponent up to `exponent`.
+    """
+    # The product, and the addend at the same scale: 128 bits whose bit 124 weighs 2**exponent.
+    high = multiply_high(sig_a, sig_b)
+    low = multiply_low(sig_a, sig_b)
+    high_c = sig_c >> 2
+    low_c = sig_c << 62
+    if exp_c > exponent:
+        # Of the product, at least 20 low bits are zeros: nothing is lost where the leading bits may cancel.
+        high, low = shift_right_sticky_128(high, low, _at_most_127(exp_c - exponent))
+        exponent = exp_c
+    else:
+        high_c, low_c = shift_right_sticky_128(high_c, low_c, _at_most_127(exponent - exp_c))
+    if sign == sign_c:
+        high, low = add_128(high, low, high_c, low_c)
+    else:
+        high, low = subtract_128(high, low, high_c, low_c)
+        if high < 0:
+            sign ^= 1
+            high, low = subtract_128(0, 0, high, low)
+        if high | low == 0:
+            return sign, exponent, 0
+    shift = leading_zeros(high) - 1
+    if high == 0:
+        shift = 63 + leading_zeros(low)
+    high, low = shift_left_128(high, low, shift)
+    return sign, exponent + 2 - shift, high | (1 if low != 0 else 0)
+
+
+@compiled
 def _fused(policy: int, width: int, a: int, b: int, c: int, rm: int) -> tuple[int, int]:
     kind_a, sign_a, exp_a, sig_a = unpack(width, a)
     kind_b, sign_b, exp_b, sig_b = unpack(width, b)
@@ -217,33 +252,13 @@ def _fused(policy: int, width: int, a: int, b: int, c: int, rm: int) -> tuple[in
         return _add(policy, width, sign << (width - 1), c, rm)
     if kind_c == INFINITE:
         return c, 0
-    # The product, and the addend at the same scale: 128 bits whose bit 124 weighs 2**exponent.
-    high = multiply_high(sig_a, sig_b)
-    low = multiply_low(sig_a, sig_b)
     exponent = exp_a + exp_b
-    if kind_c == FINITE:
-        high_c = sig_c >> 2
-        low_c = sig_c << 62
-        if exp_c > exponent:
-            # Of the product, at least 20 low bits are zeros: nothing is lost where the leading bits may cancel.
-            high, low = shift_right_sticky_128(high, low, _at_most_127(exp_c - exponent))
-            exponent = exp_c
-        else:
-            high_c, low_c = shift_right_sticky_128(high_c, low_c, _at_most_127(exponent - exp_c))
-        if sign == sign_c:
-            high, low = add_128(high, low, high_c, low_c)
-        else:
-            high, low = subtract_128(high, low, high_c, low_c)
-            if high < 0:
-                sign ^= 1
-                high, low = subtract_128(0, 0, high, low)
-            if high | low == 0:
-                return signed_zero(width, rm), 0
-    shift = leading_zeros(high) - 1
-    if high == 0:
-        shift = 63 + leading_zeros(low)
-    high, low = shift_left_128(high, low, shift)
-    return round_pack(policy, width, rm, sign, exponent + 2 - shift, high | (1 if low != 0 else 0))
+    if kind_c == ZERO:
+        exp_c = exponent
+    sign, exponent, significand = fused_sum(sign, exponent, sig_a, sig_b, sign_c, exp_c, sig_c)
+    if significand == 0:
+        return signed_zero(width, rm), 0
+    return round_pack(policy, width, rm, sign, exponent, significand)
 
 
 @compiled

@@ -61,12 +61,14 @@ def _integer_part(rm: int, sign: int, exponent: int, significand: int) -> tuple[
 
 
 @compiled
-def _smallest(bits: int, signed: int) -> int:
+def smallest_integer(bits: int, signed: int) -> int:
+    """The smallest integer's pattern."""
     return 1 << (bits - 1) if signed else 0
 
 
 @compiled
-def _largest(bits: int, signed: int) -> int:
+def largest_integer(bits: int, signed: int) -> int:
+    """The largest integer."""
     return shift_right(_ALL_ONES, 64 - bits + (1 if signed else 0))
 
 
@@ -74,7 +76,7 @@ def _largest(bits: int, signed: int) -> int:
 def _out_of_range(policy: int, bits: int, signed: int, has_nan: bool, sign: int) -> int:
     rule = policy & INT_RULE_MASK
     if rule == INT_INDEFINITE:
-        return _smallest(bits, signed) if signed else _largest(bits, signed)
+        return smallest_integer(bits, signed) if signed else largest_integer(bits, signed)
     if has_nan:
         if rule == INT_NAN_ZERO:
             return 0
@@ -82,7 +84,7 @@ def _out_of_range(policy: int, bits: int, signed: int, has_nan: bool, sign: int)
             sign = 0
         elif rule == INT_NAN_MIN:
             sign = 1
-    return _smallest(bits, signed) if sign else _largest(bits, signed)
+    return smallest_integer(bits, signed) if sign else largest_integer(bits, signed)
 
 
 @compiled
@@ -101,21 +103,21 @@ def to_integer(policy: int, width: int, a: int, rm: int, bits: int, signed: int)
         magnitude = significand << (exponent - 62)
     else:
         magnitude, inexact = _integer_part(rm, sign, exponent, significand)
-    limit = _smallest(bits, signed) if sign else _largest(bits, signed)
+    limit = smallest_integer(bits, signed) if sign else largest_integer(bits, signed)
     if unsigned_less(limit, magnitude):
         return _out_of_range(policy, bits, signed, False, sign), flags | INVALID
     if sign:
-        magnitude = -magnitude & _largest(bits, 0)
+        magnitude = -magnitude & largest_integer(bits, 0)
     return magnitude, flags | (INEXACT if inexact else 0)
 
 
 @compiled
 def from_integer(policy: int, width: int, x: int, rm: int, bits: int, signed: int) -> tuple[int, int]:
     """The floating-point number nearest the integer in the low `bits` bits of x."""
-    x = x & _largest(bits, 0)
+    x = x & largest_integer(bits, 0)
     sign = shift_right(x, bits - 1) & 1 if signed else 0
     if sign:
-        x = -x & _largest(bits, 0)
+        x = -x & largest_integer(bits, 0)
     if x == 0:
         return 0, 0
     if x < 0:  # 2**63 or more: give the highest bit its place, keeping the lowest as sticky

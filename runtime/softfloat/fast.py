@@ -16,7 +16,15 @@ after rounding, since the unrounded result can be at most one unit below the rou
 
 from __future__ import annotations
 
-from runtime.softfloat.arithmetic import add_signed, divide, fused_multiply_add, multiply, square_root
+from runtime.softfloat.arithmetic import (
+    add_signed,
+    divide,
+    fused_multiply_add,
+    fused_sum,
+    multiply,
+    square_root,
+)
+from runtime.softfloat.convert import convert, from_integer, largest_integer, smallest_integer, to_integer
 from runtime.softfloat.encoding import compiled, is_subnormal, low_bits
 from runtime.softfloat.intrinsics import (
     f32_add,
@@ -29,15 +37,19 @@ from runtime.softfloat.intrinsics import (
     f64_square_root,
     f64_subtract,
     multiply_low,
+    from_int64,
     narrow,
+    shift_right,
+    to_int64,
     unsigned_less,
     widen,
 )
-from runtime.softfloat.policy import DENORMAL_OPERAND, FLUSH_INPUTS, FLUSH_OUTPUTS, INEXACT, RNE
+from runtime.softfloat.policy import DENORMAL_OPERAND, FLUSH_INPUTS, FLUSH_OUTPUTS, INEXACT, RNE, RTZ
 
 _HIDDEN = 1 << 52
 _FRACTION = _HIDDEN - 1
 _SIGN = -1 << 63
+_LIMIT = 1 << 62
 _DENORMALS_MATTER = FLUSH_INPUTS | FLUSH_OUTPUTS | DENORMAL_OPERAND
 
 
@@ -175,7 +187,23 @@ def square_root_32(policy: int, a: int, rm: int) -> tuple[int, int]:
 
 @compiled
 def fused_multiply_add_64(policy: int, a: int, b: int, c: int, rm: int) -> tuple[int, int]:
-    """a * b + c in binary64: the core, compiled for this width (a host's fused operation may be a slow call)."""
+    """a * b + c in binary64, for normal numbers in integers: a host without the fused operation would call a library."""
+    if rm == RNE and _normal_64(a) and _normal_64(b) and _normal_64(c):
+        sign, field, significand = fused_sum(
+            shift_right(a ^ b, 63),
+            _exponent_64(a) + _exponent_64(b) - 1023,
+            _significand(a) << 10,
+            _significand(b) << 10,
+            shift_right(c, 63),
+            _exponent_64(c),
+            _significand(c) << 10,
+        )
+        if significand != 0 and unsigned_less(field - 2, 2044):
+            kept = significand >> 10
+            rest = significand & 1023
+            # What is added carries out of ten bits if rest is above half of 1024, or half and the last place is odd.
+            kept += (rest + 511 + (kept & 1)) >> 10
+            return (sign << 63) | (((field - 1) << 52) + kept), INEXACT if rest != 0 else 0
     return fused_multiply_add(policy, 64, a, b, c, rm)
 
 
@@ -199,3 +227,74 @@ def fused_multiply_add_32(policy: int, a: int, b: int, c: int, rm: int) -> tuple
         if _two_or_more_32(result):
             return result, INEXACT if inexact or widen(result) != total else 0
     return fused_multiply_add(policy, 32, a, b, c, rm)
+
+
+@compiled
+def convert_32(policy: int, a: int, rm: int, to_width: int) -> tuple[int, int]:
+    """binary32 to another format; a normal number is exact in binary64, in any rounding mode."""
+    if to_width == 64 and unsigned_less(_exponent_32(a) - 1, 254):
+        return ((a >> 31) << 63) | (((a & 0x7FFFFFFF) << 29) + ((1023 - 127) << 52)), 0
+    return convert(policy, 32, a, rm, to_width)
+
+
+@compiled
+def convert_64(policy: int, a: int, rm: int, to_width: int) -> tuple[int, int]:
+    """binary64 to another format."""
+    if to_width == 32 and rm == RNE:
+        result = narrow(a)
+        if _two_or_more_32(result):
+            return result, INEXACT if widen(result) != a else 0
+    return convert(policy, 64, a, rm, to_width)
+
+
+@compiled
+def to_integer_64(policy: int, a: int, rm: int, bits: int, signed: int) -> tuple[int, int]:
+    """binary64 to an integer; the host truncates, and converting back what is below 2**53 or whole is exact."""
+    if rm == RTZ and _exponent_64(a) < 1023 + 62 and _no_denormal(policy, 64, a, a):
+        integer = to_int64(a)
+        low = smallest_integer(bits, signed) | (-1 << (bits - 1) if signed else 0)
+        # Of unsigned 64-bit integers, those below 2**63 suffice here.
+        high = low_bits(bits - 1 if signed or bits == 64 else bits)
+        if low <= integer <= high:
+            inexact = from_int64(integer) << 1 != a << 1
+            return integer & largest_integer(bits, 0), INEXACT if inexact else 0
+    return to_integer(policy, 64, a, rm, bits, signed)
+
+
+@compiled
+def to_integer_32(policy: int, a: int, rm: int, bits: int, signed: int) -> tuple[int, int]:
+    """binary32 to an integer."""
+    if rm == RTZ and unsigned_less(_exponent_32(a) - 1, 126 + 62):
+        return to_integer_64(policy, widen(a), rm, bits, signed)
+    return to_integer(policy, 32, a, rm, bits, signed)
+
+
+@compiled
+def _low_integer(x: int, bits: int, signed: int) -> int:
+    """The value of the low `bits` bits; an unsigned one of 64 bits may come out negative."""
+    x = x << (64 - bits)
+    return x >> (64 - bits) if signed else shift_right(x, 64 - bits)
+
+
+@compiled
+def from_integer_64(policy: int, x: int, rm: int, bits: int, signed: int) -> tuple[int, int]:
+    """An integer to binary64; converting a whole number below 2**63 back is exact."""
+    integer = _low_integer(x, bits, signed)
+    if -_LIMIT <= integer < _LIMIT and (signed != 0 or integer >= 0):
+        result = from_int64(integer)
+        if to_int64(result) == integer:
+            return result, 0
+        if rm == RNE:
+            return result, INEXACT
+    return from_integer(policy, 64, x, rm, bits, signed)
+
+
+@compiled
+def from_integer_32(policy: int, x: int, rm: int, bits: int, signed: int) -> tuple[int, int]:
+    """An integer to binary32: exact in binary64 below 2**53, so rounded once."""
+    integer = _low_integer(x, bits, signed)
+    if rm == RNE and -(1 << 53) <= integer <= 1 << 53 and (signed != 0 or integer >= 0):
+        exact = from_int64(integer)
+        result = narrow(exact)
+        return result, INEXACT if widen(result) != exact else 0
+    return from_integer(policy, 32, x, rm, bits, signed)

@@ -157,7 +157,7 @@ widen: Any = _primitive(1, lambda b, x: _to_bits(b, b.fpext(_to_float(b, x, _F32
 """binary32 to binary64."""
 narrow: Any = _primitive(1, lambda b, x: _to_bits(b, b.fptrunc(_to_float(b, x, _F64), _F32)))
 """binary64 to binary32, to nearest even."""
-f64_equal: Any = _primitive(
-    2, lambda b, x, y: b.fcmp_ordered("==", _to_float(b, x, _F64), _to_float(b, y, _F64)), types.boolean
-)
-"""Host comparison of binary64 (zeros are equal, a NaN equals nothing)."""
+to_int64: Any = _primitive(1, lambda b, x: b.fptosi(_to_float(b, x, _F64), _I64))
+"""binary64 truncated to an int64; its magnitude must be below 2**63."""
+from_int64: Any = _primitive(1, lambda b, x: _to_bits(b, b.sitofp(x, _F64)))
+"""An int64 to binary64, to nearest even."""

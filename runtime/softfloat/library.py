@@ -34,9 +34,9 @@ _CORES: Final[dict[str, tuple[Any, tuple[int, ...], dict[int, Any]]]] = {
     "extremum": (compare.extremum, (), {}),
     "classify": (compare.classify, (), {}),
     "round_to_integral": (convert.round_to_integral, (), {}),
-    "to_integer": (convert.to_integer, (), {}),
-    "from_integer": (convert.from_integer, (), {}),
-    "convert": (convert.convert, (), {}),
+    "to_integer": (convert.to_integer, (), {32: fast.to_integer_32, 64: fast.to_integer_64}),
+    "from_integer": (convert.from_integer, (), {32: fast.from_integer_32, 64: fast.from_integer_64}),
+    "convert": (convert.convert, (), {32: fast.convert_32, 64: fast.convert_64}),
 }
 
 # The slow cores behind the fast paths: one copy for all widths keeps the module small.
@@ -46,6 +46,9 @@ _NOT_INLINED: Final = (
     arithmetic.divide,
     arithmetic.square_root,
     arithmetic.fused_multiply_add,
+    convert.to_integer,
+    convert.from_integer,
+    convert.convert,
 )
 
 _PAIR: Final = "{ i64, i64 }"
