@@ -1,0 +1,333 @@
+"""Encodings as formulas: where pictures' bits lie in an instruction word, and which words a form matches.
+
+The **word** is one number with the first unit in memory at the bottom: bits ``i * unit .. (i + 1) * unit -
+1`` are unit number i, read in the target's byte order. That is the picture itself for sets whose pictures are
+one number, and it makes encodings of different lengths comparable: they share their low bits. Prefixes are
+not part of it; they are variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from generator.checks.solve import FALSE, TRUE, All, Any, Atom, Cube, Formula, Segments
+from generator.ir.arithmetic import mask
+from generator.ir.decode import field_widths, picture_width
+from generator.ir.nodes import Binary, Const, Context
+from generator.model.target import Form, InstructionSet, Operand, OperandCase, Piece, Target
+
+Fields = Mapping[str, Segments]
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The fixed bits of a form up to the first place where its operands decide what follows."""
+
+    mask: int
+    value: int
+
+
+def conjunction(parts: Iterable[Formula]) -> Formula:
+    """All parts, with the cubes among them merged into one."""
+    bits = value = 0
+    others: list[Formula] = []
+    todo = list(reversed(list(parts)))
+    while todo:
+        part = todo.pop()
+        if isinstance(part, All):
+            todo += reversed(part.parts)
+        elif isinstance(part, Cube):
+            if (value ^ part.value) & bits & part.mask:
+                return FALSE
+            bits |= part.mask
+            value |= part.value
+        elif part is FALSE:
+            return FALSE
+        else:
+            others.append(part)
+    if bits:
+        others.insert(0, Cube(bits, value))
+    return others[0] if len(others) == 1 else All(tuple(others))
+
+
+def disjunction(parts: Iterable[Formula]) -> Formula:
+    """Some part; TRUE where one part always holds."""
+    kept = [part for part in parts if part is not FALSE]
+    if any(isinstance(part, All) and not part.parts for part in kept):
+        return TRUE
+    return kept[0] if len(kept) == 1 else Any(tuple(kept))
+
+
+def part_of(segments: Segments, low: int, width: int) -> Segments:
+    """Where bits ``low .. low + width - 1`` of a field lie."""
+    result = []
+    for field_low, word_low, count in segments:
+        first, end = max(low, field_low), min(low + width, field_low + count)
+        if first < end:
+            result.append((first - low, word_low + first - field_low, end - first))
+    return tuple(result)
+
+
+def shifted(segments: Segments, low: int) -> Segments:
+    """The segments of a piece that holds its field's bits from `low` on."""
+    return tuple((field_low + low, word_low, width) for field_low, word_low, width in segments)
+
+
+def cube_of(segments: Segments, width: int, value: int) -> Cube:
+    """The condition that a field of `width` bits at `segments` has `value`."""
+    bits = wanted = 0
+    for field_low, word_low, count in segments:
+        bits |= mask(count) << word_low
+        wanted |= (value >> field_low & mask(count)) << word_low
+    return Cube(bits, wanted)
+
+
+class Encodings:
+    """The formulas of a target's forms, made when they are asked for."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.sets: dict[str, InstructionSet] = {group.name: group for group in target.sets}
+        self._formulas: dict[str, Formula] = {}
+        self._appends: dict[int, bool] = {}
+        self._mandatory = tuple(dict.fromkeys(row.variable for row in target.prefixes if row.mandatory))
+        self._widths = {row.variable: row.width for row in target.prefixes}
+
+    # --- words ----------------------------------------------------------------------------------------------
+
+    def matches(self, form: Form) -> Formula:
+        """The words, prefixes and contexts that `form` matches (regardless of features and of other
+        forms).
+        """
+        if form.name not in self._formulas:
+            group = self.sets[form.set_name]
+            width = picture_width(form.picture)
+            place = _Placing(group.unit, None if group.stream else width, not self.target.big_endian)
+
+            def end(position: int, fields: Fields) -> Formula:
+                parts = [self._operand(o, fields) for o in form.operands if o.width == 0]
+                if form.when is not None:
+                    parts.append(Atom(form.when, fields))
+                return conjunction(parts)
+
+            body = self._pieces(form.picture, 0, form.operands, place, 0, {}, (), end)
+            self._formulas[form.name] = conjunction([body, self._prefix_condition(form)])
+        return self._formulas[form.name]
+
+    def fixed_prefix(self, form: Form) -> Prefix:
+        """The fixed bits of `form` that lie at the same place in all its words."""
+        group = self.sets[form.set_name]
+        width = picture_width(form.picture)
+        place = _Placing(group.unit, None if group.stream else width, not self.target.big_endian)
+        by_path = {operand.path: operand for operand in form.operands}
+        left = field_widths(form.picture)
+        bits = value = position = 0
+        varies = False
+        for piece in form.picture:
+            if piece.kind == "fixed":
+                cube = cube_of(place(position, piece.width, False), piece.width, piece.value)
+                bits |= cube.mask
+                value |= cube.value
+            position += piece.width
+            if piece.kind == "field":
+                left[piece.name] -= piece.width
+                operand = by_path.get(piece.name)
+                varies = varies or (
+                    left[piece.name] == 0 and operand is not None and self._may_append(operand)
+                )
+            if varies and position % group.unit == 0:
+                break
+        return Prefix(bits, value)
+
+    def own_case(self, operand: Operand, number: int) -> Formula:
+        """Whether case `number` fits, over the operand's own bits (lying at bit 0 of the word)."""
+        own: Segments = ((0, 0, operand.width),) if operand.width else ()
+        fields = self._operand_fields(operand, {operand.path: own})
+        return self._case(operand, operand.cases[number], fields)[0]
+
+    # --- prefixes -------------------------------------------------------------------------------------------
+
+    def _prefix_condition(self, form: Form) -> Formula:
+        """The mandatory prefixes that `form` demands, as `generator.ir.decode` describes it."""
+        demanded: dict[str, int] = {}
+        for byte in form.mandatory_prefixes:
+            row = next(r for r in self.target.prefixes if r.mandatory and byte & r.mask == r.pattern)
+            demanded[row.variable] = row.value
+        if not demanded and not form.no_prefix:
+            return TRUE
+        first = 0 if form.no_prefix else min(self._mandatory.index(name) for name in demanded)
+        return All(
+            tuple(
+                Atom(
+                    Binary(
+                        1,
+                        "eq",
+                        Context(self._widths[name], name),
+                        Const(self._widths[name], demanded.get(name, 0)),
+                    ),
+                    {},
+                )
+                for name in self._mandatory[first:]
+            )
+        )
+
+    # --- pictures -------------------------------------------------------------------------------------------
+
+    def _pieces(
+        self,
+        pieces: tuple[Piece, ...],
+        index: int,
+        operands: tuple[Operand, ...],
+        place: _Placing,
+        position: int,
+        fields: Fields,
+        complete: tuple[str, ...],
+        then: Callable[[int, Fields], Formula],
+    ) -> Formula:
+        """The pieces from `index` on, at `position` bits from the start, and what `then` says behind them."""
+        by_path = {operand.path: operand for operand in operands}
+        parts: list[Formula] = []
+        known = dict(fields)
+        while index < len(pieces):
+            piece = pieces[index]
+            index += 1
+            segments = place(position, piece.width, piece.kind == "field")
+            position += piece.width
+            if piece.kind == "fixed":
+                parts.append(cube_of(segments, piece.width, piece.value))
+            elif piece.kind == "field":
+                known[piece.name] = known.get(piece.name, ()) + shifted(segments, piece.low)
+                if all(later.name != piece.name for later in pieces[index:]):
+                    complete += (piece.name,)
+            if position % place.unit and index < len(pieces):
+                continue
+            appending = []
+            for name in complete:
+                operand = by_path.get(name)
+                if operand is None:
+                    continue
+                known = dict(self._operand_fields(operand, known))
+                if self._may_append(operand):
+                    appending.append(operand)
+                else:
+                    parts.append(self._operand(operand, known))
+            complete = ()
+            if appending:
+                here = index
+
+                def resume(at: int, seen: Fields, here: int = here) -> Formula:
+                    return self._pieces(pieces, here, operands, place, at, seen, (), then)
+
+                parts.append(self._appending(tuple(appending), place, position, known, resume))
+                return conjunction(parts)
+        parts.append(then(position, known))
+        return conjunction(parts)
+
+    @staticmethod
+    def _operand_fields(operand: Operand, fields: Fields) -> Fields:
+        """`fields` with the class's own fields, given where the operand lies."""
+        own = fields[operand.path]
+        return {**fields, **{path: part_of(own, low, width) for path, width, low in operand.fields}}
+
+    def _may_append(self, operand: Operand) -> bool:
+        key = id(operand)
+        if key not in self._appends:
+            self._appends[key] = any(
+                case.appended or any(self._may_append(inner) for inner in case.operands)
+                for case in operand.cases
+            )
+        return self._appends[key]
+
+    def _operand(self, operand: Operand, fields: Fields) -> Formula:
+        """Whether some case of an operand that appends nothing fits."""
+        if operand.path not in fields:
+            fields = {**fields, operand.path: ()}
+        fields = self._operand_fields(operand, fields)
+        return disjunction(self._case(operand, case, fields)[0] for case in operand.cases)
+
+    def _case(
+        self, operand: Operand, case: OperandCase, fields: Fields
+    ) -> tuple[Formula, Fields, list[Operand]]:
+        """The case's own bits and `when`; the fields with its own; its nested operands that append units."""
+        own = fields[operand.path]
+        gathered: dict[str, Segments] = {}
+        parts: list[Formula] = []
+        low = operand.width
+        for piece in case.picture:
+            low -= piece.width
+            segments = part_of(own, low, piece.width)
+            if piece.kind == "fixed":
+                parts.append(cube_of(segments, piece.width, piece.value))
+            elif piece.kind == "field":
+                gathered[piece.name] = gathered.get(piece.name, ()) + shifted(segments, piece.low)
+        known = {**fields, **gathered}
+        appending = []
+        for inner in case.operands:
+            if inner.path not in gathered:
+                continue
+            known = dict(self._operand_fields(inner, known))
+            if self._may_append(inner):
+                appending.append(inner)
+            else:
+                parts.append(self._operand(inner, known))
+        if case.when is not None:
+            parts.append(Atom(case.when, known))
+        return conjunction(parts), known, appending
+
+    def _appending(
+        self,
+        operands: tuple[Operand, ...],
+        place: _Placing,
+        position: int,
+        fields: Fields,
+        then: Callable[[int, Fields], Formula],
+    ) -> Formula:
+        """Each operand's cases with the units that they append, one operand behind the other, then `then`."""
+        if not operands:
+            return then(position, fields)
+        operand, others = operands[0], operands[1:]
+
+        def behind(at: int, seen: Fields) -> Formula:
+            return self._appending(others, place, at, seen, then)
+
+        choices = []
+        for case in operand.cases:
+            own, known, appending = self._case(operand, case, fields)
+            if own is FALSE:
+                continue
+
+            def units(at: int, seen: Fields, case: OperandCase = case) -> Formula:
+                later = field_widths(case.appended)
+                outer = tuple(o for o in case.operands if o.path in later)
+                seen = {name: where for name, where in seen.items() if name not in later}
+                return self._pieces(case.appended, 0, outer, place, at, seen, (), behind)
+
+            rest = self._appending(tuple(appending), place, position, known, units)
+            choices.append(conjunction([own, rest]))
+        return disjunction(choices)
+
+
+class _Placing:
+    """Where a piece lies in the word, given its position in bits from the start of the picture."""
+
+    def __init__(self, unit: int, total: int | None, little: bool) -> None:
+        self.unit = unit
+        self.total = total  # of a picture that is one number; None: a stream
+        self.little = little
+
+    def __call__(self, position: int, width: int, is_field: bool) -> Segments:
+        if self.total is not None:
+            return ((0, self.total - position - width, width),)
+        unit = self.unit
+        if is_field and self.little and unit == 8 and position % unit == 0 and width % unit == 0:
+            return ((0, position, width),)
+        result = []
+        left = width
+        while left:
+            number, used = divmod(position, unit)
+            count = min(left, unit - used)
+            left -= count
+            result.append((left, number * unit + unit - used - count, count))
+            position += count
+        return tuple(result)

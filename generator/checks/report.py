@@ -1,0 +1,36 @@
+"""From the target model's spans to diagnostics with the source line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from generator.errors import Diagnostic, Location
+from generator.model.target import Span
+
+
+class Reporter:
+    """Makes diagnostics; `sources` are the spec files' texts by the names that spans use."""
+
+    def __init__(self, sources: Mapping[str, str]) -> None:
+        self._lines = {name: text.split("\n") for name, text in sources.items()}
+
+    def location(self, span: Span) -> Location:
+        """The place with its line's text (empty if the file isn't known)."""
+        lines = self._lines.get(span.file, [])
+        text = lines[span.line - 1].rstrip("\r") if 0 < span.line <= len(lines) else ""
+        return Location(span.file, span.line, span.column, span.length, text)
+
+    def make(
+        self,
+        span: Span,
+        message: str,
+        *,
+        label: str = "",
+        related: tuple[tuple[Span, str], ...] = (),
+        context: tuple[str, ...] = (),
+        remedy: str = "",
+        severity: str = "error",
+    ) -> Diagnostic:
+        """A diagnostic at `span`."""
+        places = tuple((self.location(place), text) for place, text in related)
+        return Diagnostic(self.location(span), message, label, places, context, remedy, severity)

@@ -1,0 +1,261 @@
+"""Is there an instruction word, with contexts and features, for which a formula over encodings holds?
+
+Formulas are over one bit string, the **word** (an instruction's bits; how pictures lie in it is
+`checks.encodings`' business), and over free variables (contexts, prefix variables, registers that contexts
+are derived from). `solve` narrows one unknown bit after the other and evaluates with what is known, so that
+it needs few steps where few bits matter. It either finds an assignment, or there is none, or it gives up
+after `BUDGET` steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from generator.checks.ternary import Known, evaluate_known, exactly, unknown
+from generator.ir.arithmetic import mask
+from generator.ir.nodes import Binary, Const, Context, Expr, Field, Select, Slice, Unary
+from generator.model.target import Target
+
+BUDGET = 20_000
+"""Steps (assignments tried) after which `solve` gives up."""
+
+Segments: TypeAlias = tuple[tuple[int, int, int], ...]
+"""Where a field's bits lie: (lowest bit in the field, lowest bit in the word, width)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cube:
+    """The word's bits in `mask` are those of `value`."""
+
+    mask: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Atom:
+    """A condition (1 bit) whose fields lie in the word as `fields` says. Compared by identity."""
+
+    condition: Expr
+    fields: Mapping[str, Segments]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class All:
+    """Every part holds."""
+
+    parts: tuple[Formula, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Any:
+    """Some part holds."""
+
+    parts: tuple[Formula, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Not:
+    """The part doesn't hold."""
+
+    part: Formula
+
+
+Formula: TypeAlias = Cube | Atom | All | Any | Not
+TRUE: Formula = All(())
+FALSE: Formula = Any(())
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A word (its bits that don't matter are 0) and the values of the variables that matter."""
+
+    word: int
+    known: int  # bits of the word that matter
+    variables: Mapping[str, int]  # by the name shown to people
+
+
+class GaveUpError(Exception):
+    """`solve` used up its budget."""
+
+
+@dataclass
+class _State:
+    word_known: int
+    word: int
+    variables: dict[Expr, Known]
+
+    def copy(self) -> _State:
+        return _State(self.word_known, self.word, dict(self.variables))
+
+
+class Solver:
+    """Solves formulas for one target: it knows the contexts' definitions and domains."""
+
+    def __init__(self, target: Target) -> None:
+        self.definitions: dict[str, Expr] = {}
+        self.domains: dict[str, tuple[int, ...]] = {}
+        for variable in target.contexts:
+            if variable.value is not None:
+                self.definitions[variable.name] = variable.value
+            if variable.domain:
+                self.domains[variable.name] = variable.domain
+        for row in target.prefixes:
+            values = {r.value for r in target.prefixes if r.variable == row.variable}
+            self.domains[row.variable] = (0, *sorted(values))
+
+    def solve(self, formula: Formula) -> Solution | None:
+        """An assignment for which `formula` holds, or None. Raises `GaveUpError`."""
+        steps = 0
+        start = _State(0, 0, {})
+        if not self._propagate(formula, start):
+            return None
+        todo = [start]
+        while todo:
+            steps += 1
+            if steps > BUDGET:
+                raise GaveUpError
+            state = todo.pop()
+            unsettled: list[Formula] = []
+            verdict = self._evaluate(formula, state, unsettled)
+            if verdict is False:
+                continue
+            if verdict is True:
+                names = {_name(leaf): known.value for leaf, known in state.variables.items()}
+                return Solution(state.word, state.word_known, names)
+            todo += self._split(unsettled[0], state)
+        return None
+
+    def _propagate(self, formula: Formula, state: _State) -> bool:
+        """Take over the bits that must be as they are; False if they contradict each other."""
+        match formula:
+            case Cube(mask=bits, value=value):
+                if (state.word ^ value) & bits & state.word_known:
+                    return False
+                state.word_known |= bits
+                state.word |= value
+            case All(parts=parts):
+                return all(self._propagate(part, state) for part in parts)
+        return True
+
+    def _evaluate(self, formula: Formula, state: _State, unsettled: list[Formula]) -> bool | None:
+        """True, False or not yet known; `unsettled` gets the atoms and cubes that are to blame."""
+        match formula:
+            case Cube(mask=bits, value=value):
+                if (state.word ^ value) & bits & state.word_known:
+                    return False
+                if bits & ~state.word_known == 0:
+                    return True
+                unsettled.append(formula)
+                return None
+            case Atom():
+                known = evaluate_known(
+                    formula.condition, lambda leaf: self._leaf(leaf, formula.fields, state)
+                )
+                if known.certain:
+                    return bool(known.value)
+                unsettled.append(formula)
+                return None
+            case Not(part=part):
+                verdict = self._evaluate(part, state, unsettled)
+                return None if verdict is None else not verdict
+            case All(parts=parts):
+                result: bool | None = True
+                for part in parts:
+                    verdict = self._evaluate(part, state, unsettled)
+                    if verdict is False:
+                        return False
+                    if verdict is None:
+                        result = None
+                return result
+            case Any(parts=parts):
+                result = False
+                for part in parts:
+                    verdict = self._evaluate(part, state, unsettled)
+                    if verdict is True:
+                        return True
+                    if verdict is None:
+                        result = None
+                return result
+
+    def _leaf(self, leaf: Expr, fields: Mapping[str, Segments], state: _State) -> Known:
+        if isinstance(leaf, Field) and leaf.name in fields:
+            known = value = covered = 0
+            for low, word_low, width in fields[leaf.name]:
+                bits = mask(width)
+                known |= (state.word_known >> word_low & bits) << low
+                value |= (state.word >> word_low & bits) << low
+                covered |= bits << low
+            known |= mask(leaf.width) & ~covered  # bits that are placed nowhere are 0
+            return Known(leaf.width, known & mask(leaf.width), value & mask(leaf.width))
+        if isinstance(leaf, Context) and leaf.name in self.definitions:
+            return evaluate_known(self.definitions[leaf.name], lambda inner: self._leaf(inner, {}, state))
+        return state.variables.get(leaf, unknown(leaf.width))
+
+    def _split(self, blame: Formula, state: _State) -> list[_State]:
+        """The state with one more thing known, in every possible way. The first that should be tried comes
+        last.
+        """
+        if isinstance(blame, Cube):
+            return self._split_word(blame.mask & ~state.word_known, state)
+        assert isinstance(blame, Atom)
+        for leaf in self._support(blame.condition, {}):
+            if isinstance(leaf, Field) and leaf.name in blame.fields:
+                missing = 0
+                for _, word_low, width in blame.fields[leaf.name]:
+                    missing |= mask(width) << word_low & ~state.word_known
+                if missing:
+                    return self._split_word(missing, state)
+                continue
+            known = state.variables.get(leaf, unknown(leaf.width))
+            if known.certain:
+                continue
+            domain = self.domains.get(leaf.name) if isinstance(leaf, Context) else None
+            choices: list[Known]
+            if domain is not None:
+                choices = [exactly(leaf.width, value) for value in reversed(domain)]
+            else:
+                top = 1 << ((mask(leaf.width) & ~known.known).bit_length() - 1)
+                choices = [
+                    Known(leaf.width, known.known | top, known.value | top),
+                    Known(leaf.width, known.known | top, known.value),
+                ]
+            result = []
+            for choice in choices:
+                other = state.copy()
+                other.variables[leaf] = choice
+                result.append(other)
+            return result
+        raise AssertionError("a condition is uncertain although its leaves are known")
+
+    def _split_word(self, missing: int, state: _State) -> list[_State]:
+        bit = 1 << (missing.bit_length() - 1)
+        one, zero = state.copy(), state.copy()
+        one.word_known |= bit
+        one.word |= bit
+        zero.word_known |= bit
+        return [one, zero]
+
+    def _support(self, expr: Expr, seen: dict[Expr, None]) -> dict[Expr, None]:
+        """The leaves that `expr` depends on, contexts' definitions followed, in order."""
+        match expr:
+            case Const():
+                pass
+            case Unary(operand=operand) | Slice(operand=operand):
+                self._support(operand, seen)
+            case Binary(left=left, right=right):
+                self._support(left, seen)
+                self._support(right, seen)
+            case Select(condition=condition, then=then, otherwise=otherwise):
+                for part in (condition, then, otherwise):
+                    self._support(part, seen)
+            case Context(name=name) if name in self.definitions:
+                self._support(self.definitions[name], seen)
+            case _:
+                seen[expr] = None
+        return seen
+
+
+def _name(leaf: Expr) -> str:
+    return str(getattr(leaf, "name", None) or getattr(leaf, "register", None) or type(leaf).__name__.lower())
