@@ -1,0 +1,164 @@
+"""Primitives on wide (128-bit) and huge (256-bit) values: see `runtime.cpu.primitives`. Build time only.
+
+Names end in the size that they work on. Like all values these are zero-extended from their width: `cut` restores that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from llvmlite import ir
+
+from runtime.cpu.primitives import BOOL, HUGE, INT, WIDE, _pack, _unpack, primitive
+
+_TYPES: Final = {128: WIDE, 256: HUGE}
+_KINDS: Final = {bits: ir.IntType(bits) for bits in (64, 128, 256)}
+
+Value = Any
+
+
+@primitive(WIDE, INT, INT)
+def wide(b: Any, low: Value, high: Value) -> Value:
+    """A wide value from its halves."""
+    parts = ir.Constant(ir.ArrayType(_KINDS[64], 2), ir.Undefined)
+    return b.insert_value(b.insert_value(parts, low, 0), high, 1)
+
+
+@primitive(HUGE, WIDE, WIDE)
+def huge(b: Any, low: Value, high: Value) -> Value:
+    """A huge value from its halves."""
+    upper = b.shl(b.zext(_pack(b, high), _KINDS[256]), ir.Constant(_KINDS[256], 128))
+    return _unpack(b, b.or_(b.zext(_pack(b, low), _KINDS[256]), upper), 4)
+
+
+def _named(name: str, text: str, build: Callable[..., Any], result: Any, *arguments: Any) -> Any:
+    build.__name__ = name
+    build.__doc__ = text
+    return primitive(result, *arguments)(build)
+
+
+def _operator(bits: int, name: str, text: str, method: str) -> Any:
+    def build(b: Any, left: Value, right: Value) -> Value:
+        return _unpack(b, getattr(b, method)(_pack(b, left), _pack(b, right)), bits // 64)
+
+    kind = _TYPES[bits]
+    return _named(f"{name}{bits}", text, build, kind, kind, kind)
+
+
+def _comparison(bits: int, name: str, sign: str, *, signed: bool) -> Any:
+    def build(b: Any, left: Value, right: Value) -> Value:
+        compare = b.icmp_signed if signed else b.icmp_unsigned
+        return compare(sign, _pack(b, left), _pack(b, right))
+
+    kind = _TYPES[bits]
+    return _named(f"{name}{bits}", f"left {sign} right, {bits} bits.", build, BOOL, kind, kind)
+
+
+def _shift(bits: int, name: str, text: str) -> Any:
+    full = _KINDS[bits]
+
+    def build(b: Any, value: Value, amount: Value) -> Value:
+        number = _pack(b, value)
+        small = b.icmp_unsigned("<", amount, ir.Constant(_KINDS[64], bits))
+        last = ir.Constant(_KINDS[64], bits - 1)
+        distance = b.zext(b.select(small, amount, last), full)
+        if name == "sar":
+            return _unpack(b, b.ashr(number, distance), bits // 64)
+        shifted = b.shl(number, distance) if name == "shl" else b.lshr(number, distance)
+        return _unpack(b, b.select(small, shifted, ir.Constant(full, 0)), bits // 64)
+
+    kind = _TYPES[bits]
+    return _named(f"{name}{bits}", text, build, kind, kind, INT)
+
+
+def _extension(bits: int, *, signed: bool) -> Any:
+    """Keep `width` bits and extend from there."""
+
+    def build(b: Any, value: Value, width: Value) -> Value:
+        distance = b.zext(b.sub(ir.Constant(_KINDS[64], bits), width), _KINDS[bits])
+        shifted = b.shl(_pack(b, value), distance)
+        restored = b.ashr(shifted, distance) if signed else b.lshr(shifted, distance)
+        return _unpack(b, restored, bits // 64)
+
+    kind = _TYPES[bits]
+    name = "sext" if signed else "cut"
+    return _named(
+        f"{name}{bits}",
+        f"The low `width` bits, {'sign' if signed else 'zero'}-extended.",
+        build,
+        kind,
+        kind,
+        INT,
+    )
+
+
+def _low(bits: int) -> Any:
+    def build(b: Any, value: Value) -> Value:
+        return b.extract_value(value, 0)
+
+    return _named(f"low{bits}", "The low 64 bits.", build, INT, _TYPES[bits])
+
+
+def _pick(bits: int) -> Any:
+    def build(b: Any, condition: Value, then: Value, otherwise: Value) -> Value:
+        return b.select(condition, then, otherwise)
+
+    kind = _TYPES[bits]
+    return _named(f"pick{bits}", "`then` if the condition holds.", build, kind, BOOL, kind, kind)
+
+
+def _wrap(bits: int) -> Any:
+    def build(b: Any, value: Value) -> Value:
+        return _unpack(b, b.zext(value, _KINDS[bits]), bits // 64)
+
+    return _named(f"widen{bits}", "A 64-bit value, zero-extended.", build, _TYPES[bits], INT)
+
+
+def _count(bits: int, name: str, text: str) -> Any:
+    def build(b: Any, value: Value) -> Value:
+        kind = _KINDS[bits]
+        number = _pack(b, value)
+        flags = [ir.IntType(1)] if name in ("ctlz", "cttz") else []
+        function_type = ir.FunctionType(kind, [kind, *flags])
+        symbol = f"llvm.{name}.i{bits}"
+        function = b.module.globals.get(symbol) or ir.Function(b.module, function_type, symbol)
+        counted = b.call(function, [number, *(ir.Constant(flag, 0) for flag in flags)])
+        return b.trunc(counted, _KINDS[64])
+
+    short = {"ctlz": "clz", "cttz": "ctz", "ctpop": "popcount"}[name]
+    return _named(f"{short}{bits}", text, build, INT, _TYPES[bits])
+
+
+add128, add256 = (_operator(n, "add", "left + right.", "add") for n in (128, 256))
+sub128, sub256 = (_operator(n, "sub", "left - right.", "sub") for n in (128, 256))
+mul128, mul256 = (_operator(n, "mul", "left * right.", "mul") for n in (128, 256))
+and128, and256 = (_operator(n, "and", "left & right.", "and_") for n in (128, 256))
+or128, or256 = (_operator(n, "or", "left | right.", "or_") for n in (128, 256))
+xor128, xor256 = (_operator(n, "xor", "left ^ right.", "xor") for n in (128, 256))
+eq128, eq256 = (_comparison(n, "eq", "==", signed=False) for n in (128, 256))
+ult128, ult256 = (_comparison(n, "ult", "<", signed=False) for n in (128, 256))
+ule128, ule256 = (_comparison(n, "ule", "<=", signed=False) for n in (128, 256))
+slt128, slt256 = (_comparison(n, "slt", "<", signed=True) for n in (128, 256))
+sle128, sle256 = (_comparison(n, "sle", "<=", signed=True) for n in (128, 256))
+shl128, shl256 = (_shift(n, "shl", "value << amount; 0 beyond the size.") for n in (128, 256))
+shr128, shr256 = (_shift(n, "shr", "value >> amount, unsigned; 0 beyond the size.") for n in (128, 256))
+sar128, sar256 = (_shift(n, "sar", "value >> amount, signed.") for n in (128, 256))
+cut128, cut256 = (_extension(n, signed=False) for n in (128, 256))
+sext128, sext256 = (_extension(n, signed=True) for n in (128, 256))
+low128, low256 = (_low(n) for n in (128, 256))
+pick128, pick256 = (_pick(n) for n in (128, 256))
+widen128, widen256 = (_wrap(n) for n in (128, 256))
+clz128, clz256 = (_count(n, "ctlz", "Leading zeros.") for n in (128, 256))
+ctz128, ctz256 = (_count(n, "cttz", "Trailing zeros.") for n in (128, 256))
+popcount128, popcount256 = (_count(n, "ctpop", "How many bits are set.") for n in (128, 256))
+
+
+def _half() -> Any:
+    def build(b: Any, value: Value) -> Value:
+        return _unpack(b, b.trunc(_pack(b, value), _KINDS[128]), 2)
+
+    return _named("half256", "The low 128 bits.", build, WIDE, HUGE)
+
+
+half256 = _half()
