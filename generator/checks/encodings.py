@@ -8,14 +8,14 @@ not part of it; they are variables.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from generator.checks.solve import FALSE, TRUE, All, Any, Atom, Cube, Formula, Segments
 from generator.ir.arithmetic import mask
 from generator.ir.decode import field_widths, picture_width
-from generator.ir.nodes import Binary, Const, Context
-from generator.model.target import Form, InstructionSet, Operand, OperandCase, Piece, Target
+from generator.ir.nodes import Binary, Const, Context, Expr
+from generator.model.target import Form, InstructionSet, Operand, OperandCase, Piece, Target, Variant
 
 Fields = Mapping[str, Segments]
 
@@ -91,6 +91,7 @@ class Encodings:
         self.sets: dict[str, InstructionSet] = {group.name: group for group in target.sets}
         self._formulas: dict[str, Formula] = {}
         self._appends: dict[int, bool] = {}
+        self._choices: Mapping[str, int] | None = None  # operands' cases, while a variant is looked at
         self._mandatory = tuple(dict.fromkeys(row.variable for row in target.prefixes if row.mandatory))
         self._widths = {row.variable: row.width for row in target.prefixes}
 
@@ -101,19 +102,33 @@ class Encodings:
         forms).
         """
         if form.name not in self._formulas:
-            group = self.sets[form.set_name]
-            width = picture_width(form.picture)
-            place = _Placing(group.unit, None if group.stream else width, not self.target.big_endian)
-
-            def end(position: int, fields: Fields) -> Formula:
-                parts = [self._operand(o, fields) for o in form.operands if o.width == 0]
-                if form.when is not None:
-                    parts.append(Atom(form.when, fields))
-                return conjunction(parts)
-
-            body = self._pieces(form.picture, 0, form.operands, place, 0, {}, (), end)
-            self._formulas[form.name] = conjunction([body, self._prefix_condition(form)])
+            self._formulas[form.name] = self._form(form, ())
         return self._formulas[form.name]
+
+    def matches_variant(self, form: Form, variant: Variant, conditions: Sequence[Expr]) -> Formula:
+        """The words that `form` matches with `variant`'s choices of cases, and where all `conditions` hold.
+
+        Conditions may name every field of the chosen cases, and of operands with a single case.
+        """
+        self._choices = dict(variant.choices)
+        try:
+            more = [*conditions, *([] if variant.condition is None else [variant.condition])]
+            return self._form(form, more)
+        finally:
+            self._choices = None
+
+    def _form(self, form: Form, conditions: Sequence[Expr]) -> Formula:
+        group = self.sets[form.set_name]
+        width = picture_width(form.picture)
+        place = _Placing(group.unit, None if group.stream else width, not self.target.big_endian)
+
+        def end(position: int, fields: Fields) -> Formula:
+            parts = [self._operand(o, fields) for o in form.operands if o.width == 0]
+            parts += [Atom(c, fields) for c in (form.when, *conditions) if c is not None]
+            return conjunction(parts)
+
+        body = self._pieces(form.picture, 0, form.operands, place, 0, {}, (), end)
+        return conjunction([body, self._prefix_condition(form)])
 
     def fixed_prefix(self, form: Form) -> Prefix:
         """The fixed bits of `form` that lie at the same place in all its words."""
@@ -208,7 +223,7 @@ class Encodings:
                 if operand is None:
                     continue
                 known = dict(self._operand_fields(operand, known))
-                if self._may_append(operand):
+                if self._may_append(operand) or self._shows_fields(operand):
                     appending.append(operand)
                 else:
                     parts.append(self._operand(operand, known))
@@ -239,6 +254,10 @@ class Encodings:
             )
         return self._appends[key]
 
+    def _shows_fields(self, operand: Operand) -> bool:
+        """Whether what follows may name the fields of the operand's case."""
+        return self._choices is not None and (operand.path in self._choices or len(operand.cases) == 1)
+
     def _operand(self, operand: Operand, fields: Fields) -> Formula:
         """Whether some case of an operand that appends nothing fits."""
         if operand.path not in fields:
@@ -267,7 +286,7 @@ class Encodings:
             if inner.path not in gathered:
                 continue
             known = dict(self._operand_fields(inner, known))
-            if self._may_append(inner):
+            if self._may_append(inner) or self._shows_fields(inner):
                 appending.append(inner)
             else:
                 parts.append(self._operand(inner, known))
@@ -292,7 +311,8 @@ class Encodings:
             return self._appending(others, place, at, seen, then)
 
         choices = []
-        for case in operand.cases:
+        wanted = (self._choices or {}).get(operand.path)
+        for case in operand.cases if wanted is None else (operand.cases[wanted],):
             own, known, appending = self._case(operand, case, fields)
             if own is FALSE:
                 continue
