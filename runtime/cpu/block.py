@@ -160,7 +160,8 @@ OP_BREAK: Final = 3
 """(u16 op): a breakpoint: leave with `Reason.BREAKPOINT`."""
 FIRST_EXECUTOR: Final = 8
 
-END_PC: Final = 8
+STUB_PC: Final = 8
+"""Stubs and links: the pc of the instruction that they stand for."""
 STUB_PATCH: Final = 16
 """Host address of the i64 that points to this stub (a jump's target slot); `PATCH_SELF`: turn the stub into a link;
 0: neither. Only the run loop patches."""

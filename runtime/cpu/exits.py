@@ -16,15 +16,15 @@ class Reason(IntEnum):
     STUB = 1
     """`EXIT_RECORD` (and `EXIT_NEXT`): a stub. Nothing counted for it."""
     LOOKUP = 2
-    """`PC`: the target of a dynamic jump that the jump cache doesn't know. The jump is executed and counted.
-    (With delay slots: the record to go on with is unknown, `EXIT_NEXT` is the record behind it.)"""
+    """`PC`: the target of a dynamic jump that the jump cache doesn't know. The jump is executed and counted; `EXIT_RECORD` is
+    its record. (With delay slots: it takes place at once.)"""
     LOOKUP_NEXT = 3
-    """Delay slots: the jump is executed; `EXIT_RECORD` is the slot's record, `NEXT_PC` the target that has no record yet."""
+    """Delay slots: the jump is executed; `EXIT_RECORD` is the slot's record, `PC` the target, which has no record yet."""
     STALE = 4
     """`EXIT_RECORD` (and `EXIT_NEXT`): a record of a page that was dropped. Nothing counted."""
     DISPATCH = 5
     """The instruction is executed and counted; it wrote something that decoding, translation or interrupts depend on.
-    `PC` (and `NEXT_PC`) are set."""
+    `PC` is set (delay slots: instead `EXIT_RECORD` and `EXIT_NEXT`: what follows)."""
     TRAP = 6
     """`EXIT_RECORD` (and `EXIT_NEXT`): the instruction wasn't executed; `TRAP_NUMBER`, `TRAP_CODE`, `TRAP_ARGUMENTS`.
     Also for Python, when the run loop is told not to deliver it; then `PC` is set."""

@@ -1,0 +1,310 @@
+"""The slow paths of memory accesses: regions, translation, the TLB's contents, devices, accesses across pages.
+
+Nothing here touches host memory outside the regions' own, whatever the guest's addresses are: a host address only ever
+comes from a region that contains the guest address, and an access across a page's end is put together byte by byte.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from runtime.cpu import block, symbols
+from runtime.cpu.exits import Reason
+from runtime.cpu.native.pages import code_written
+from runtime.cpu.native.raw import load8, load64, store8, store16, store32, store64
+from runtime.cpu.native.registry import access_fault, cold, translate
+from runtime.cpu.primitives import shr, ule, ult
+from runtime.memory import regions
+
+FAILED: Final = 0
+"""`resolve` and what uses it: not possible; `REASON` and what belongs to it are set."""
+AT_DEVICE: Final = 1
+"""`resolve`: the address is a device's; `PHYSICAL` is set."""
+
+PHYSICAL: Final = block.PRIVATE
+"""The physical address that was resolved last."""
+PAGE_FLAGS: Final = block.PRIVATE + 8
+"""Host address of its page's flag byte, or 0: known to hold no code."""
+TRANSLATING: Final = block.PRIVATE + 16
+"""1 + access while `translate` runs, else 0; and for which address."""
+TRANSLATED: Final = block.PRIVATE + 24
+
+REASON_FAULT: Final = int(Reason.FAULT)
+REASON_MMIO: Final = int(Reason.MMIO)
+LAST_TLB_TAG: Final = -4096
+PAGE: Final = regions.PAGE_SIZE
+
+
+@cold
+def region_of(s, address):  # type: ignore[no-untyped-def]
+    """Host address of the entry of the region that contains `address`, or 0."""
+    table = load64(s + block.REGIONS)
+    first = load64(table + regions.ENTRIES)
+    low = 0
+    high = load64(table + regions.COUNT)
+    count = high
+    while low < high:
+        middle = (low + high) >> 1
+        if ult(load64(first + middle * regions.ENTRY_SIZE + regions.LAST), address):
+            low = middle + 1
+        else:
+            high = middle
+    entry = first + low * regions.ENTRY_SIZE
+    if low < count and ule(load64(entry + regions.START), address):
+        return entry
+    return 0
+
+
+@cold
+def refuse(s, address, access):  # type: ignore[no-untyped-def]
+    """No mapping allows the access: the target's trap, or an exit. Returns FAILED."""
+    if load64(s + TRANSLATING) != 0:  # the translation's own access failed: that counts as the original one
+        address = load64(s + TRANSLATED)
+        access = load64(s + TRANSLATING) - 1
+    store64(s + block.FAULT_ADDRESS, address)
+    store64(s + block.FAULT_ACCESS, access)
+    if load64(s + block.MODE) & block.MODE_SYSTEM != 0:
+        if access_fault(s, address, access) == symbols.STATUS_RAISED:
+            return FAILED
+    store64(s + block.REASON, REASON_FAULT)
+    return FAILED
+
+
+@cold
+def physical_of(s, address, access):  # type: ignore[no-untyped-def]
+    """Translate: 1 and `PHYSICAL`, or 0 and the trap."""
+    physical = address
+    if load64(s + block.MODE) & block.MODE_SYSTEM != 0:
+        store64(s + TRANSLATING, access + 1)
+        store64(s + TRANSLATED, address)
+        status = translate(s, address, access)
+        store64(s + TRANSLATING, 0)
+        if status == symbols.STATUS_RAISED:
+            return 0
+        if status == symbols.STATUS_DONE:
+            physical = load64(s + block.RESULTS)
+    store64(s + PHYSICAL, physical)
+    return 1
+
+
+@cold
+def host_of(s, physical, address, access):  # type: ignore[no-untyped-def]
+    """The host address of a physical one, AT_DEVICE, or FAILED (reported for `address`); sets `PAGE_FLAGS`."""
+    region = region_of(s, physical)
+    if region == 0:
+        return refuse(s, address, access)
+    kind = load64(region + regions.KIND)
+    if shr(kind, access) & 1 == 0:
+        return refuse(s, address, access)
+    if kind & regions.DEVICE != 0:
+        if access == 2:
+            return refuse(s, address, access)
+        return AT_DEVICE
+    distance = physical - load64(region + regions.START)
+    store64(s + PAGE_FLAGS, load64(region + regions.FLAGS) + shr(distance, 12))
+    return load64(region + regions.HOST) + distance
+
+
+@cold
+def resolve(s, address, access):  # type: ignore[no-untyped-def]
+    """The host address of a guest address, AT_DEVICE or FAILED. `access`: 0 read, 1 write, 2 execute. Fills the TLB."""
+    entry = load64(s + block.TLB) + (shr(address, 8) & block.TLB_OFFSET_MASK)
+    if access == 1:
+        entry += block.TLB_WRITE
+    if access != 2 and load64(entry) == address & -PAGE:
+        store64(s + PAGE_FLAGS, 0)
+        return address + load64(entry + 8)
+    if physical_of(s, address, access) == 0:
+        return FAILED
+    physical = load64(s + PHYSICAL)
+    host = host_of(s, physical, address, access)
+    if host == FAILED or host == AT_DEVICE:
+        return host
+    if access == 2:
+        return host
+    flags = load64(s + PAGE_FLAGS)
+    if access == 1:
+        state = load8(flags)
+        store8(flags, state | regions.PAGE_DIRTY)
+        if state & regions.PAGE_CODE != 0:
+            return host  # writes to code must come here
+    store64(entry, address & -PAGE)
+    store64(entry + 8, host - address)
+    return host
+
+
+@cold
+def device_fits(s, size, access, address):  # type: ignore[no-untyped-def]
+    """Whether a device can answer an access of `size` bytes at `PHYSICAL`; else 0, refused."""
+    physical = load64(s + PHYSICAL)
+    region = region_of(s, physical)
+    if size > 8 or ult(load64(region + regions.LAST) - physical, size - 1):
+        return refuse(s, address, access)
+    return 1
+
+
+@cold
+def device_access(s, size, write, value):  # type: ignore[no-untyped-def]
+    """Ask for a device access at `PHYSICAL`, or take the answer that was already given. 0: leave; else 1, `BOUNCE` set."""
+    cursor = load64(s + block.MMIO_CURSOR)
+    if cursor < load64(s + block.MMIO_ANSWERED):
+        store64(s + block.MMIO_CURSOR, cursor + 1)
+        store64(s + block.BOUNCE, load64(load64(s + block.MMIO_ANSWERS) + 8 * cursor))
+        return 1
+    store64(s + block.MMIO_ADDRESS, load64(s + PHYSICAL))
+    store64(s + block.MMIO_SIZE, size)
+    store64(s + block.MMIO_WRITE, write)
+    store64(s + block.MMIO_VALUE, value)
+    store64(s + block.REASON, REASON_MMIO)
+    return FAILED
+
+
+@cold
+def load_from(s, host, size, address):  # type: ignore[no-untyped-def]
+    """What `load_slow` returns for an access inside one page that `resolve` or `host_of` answered."""
+    if host != AT_DEVICE:
+        return host
+    if device_fits(s, size, 0, address) == 0 or device_access(s, size, 0, 0) == 0:
+        return FAILED
+    return s + block.BOUNCE
+
+
+@cold
+def load_slow(s, address, size):  # type: ignore[no-untyped-def]
+    """See `symbols.LOAD_SLOW`."""
+    mask = load64(s + block.ADDRESS_MASK)
+    address = address & mask
+    head = PAGE - (address & (PAGE - 1))
+    if size <= head:
+        return load_from(s, resolve(s, address, 0), size, address)
+    first = resolve(s, address, 0)
+    if first == FAILED:
+        return FAILED
+    behind = (address + head) & mask
+    second = resolve(s, behind, 0)
+    if second == FAILED:
+        return FAILED
+    if first == AT_DEVICE:
+        return refuse(s, address, 0)
+    if second == AT_DEVICE:
+        return refuse(s, behind, 0)
+    for i in range(head):
+        store8(s + block.BOUNCE + i, load8(first + i))
+    for i in range(size - head):
+        store8(s + block.BOUNCE + head + i, load8(second + i))
+    return s + block.BOUNCE
+
+
+@cold
+def store_bytes(s, flags, host, size, low, high):  # type: ignore[no-untyped-def]
+    """Write up to 16 bytes, and forget code that they belonged to. `flags`: the page's flag byte or 0."""
+    if flags != 0 and load8(flags) & regions.PAGE_CODE != 0:
+        code_written(s, host, size)
+    if size == 8:
+        store64(host, low)
+    elif size == 4:
+        store32(host, low)
+    elif size == 2:
+        store16(host, low)
+    elif size == 1:
+        store8(host, low)
+    elif size == 16:
+        store64(host, low)
+        store64(host + 8, high)
+    else:
+        for i in range(size):
+            store8(host + i, low)
+            low = shr(low, 8) | (high << 56)
+            high = shr(high, 8)
+    return 1
+
+
+@cold
+def store_slow(s, address, size, low, high):  # type: ignore[no-untyped-def]
+    """See `symbols.STORE_SLOW`."""
+    mask = load64(s + block.ADDRESS_MASK)
+    address = address & mask
+    head = PAGE - (address & (PAGE - 1))
+    first = resolve(s, address, 1)
+    if first == FAILED:
+        return FAILED
+    if size <= head:
+        if first == AT_DEVICE:
+            if device_fits(s, size, 1, address) == 0:
+                return FAILED
+            return device_access(s, size, 1, low)
+        return store_bytes(s, load64(s + PAGE_FLAGS), first, size, low, high)
+    first_flags = load64(s + PAGE_FLAGS)
+    behind = (address + head) & mask
+    second = resolve(s, behind, 1)
+    if second == FAILED:
+        return FAILED
+    if first == AT_DEVICE:
+        return refuse(s, address, 1)
+    if second == AT_DEVICE:
+        return refuse(s, behind, 1)
+    second_flags = load64(s + PAGE_FLAGS)
+    # Bytes behind the head, as a number of their own.
+    if head < 8:
+        tail_low = shr(low, 8 * head) | (high << (64 - 8 * head))
+        tail_high = shr(high, 8 * head)
+    else:
+        tail_low = shr(high, 8 * (head - 8))
+        tail_high = 0
+    store_bytes(s, first_flags, first, head, low, high)
+    return store_bytes(s, second_flags, second, size - head, tail_low, tail_high)
+
+
+@cold
+def probe_write(s, address, size):  # type: ignore[no-untyped-def]
+    """See `symbols.PROBE_WRITE`."""
+    mask = load64(s + block.ADDRESS_MASK)
+    address = address & mask
+    head = PAGE - (address & (PAGE - 1))
+    first = resolve(s, address, 1)
+    if first == FAILED:
+        return FAILED
+    if size > head:
+        behind = (address + head) & mask
+        second = resolve(s, behind, 1)
+        if second == FAILED:
+            return FAILED
+        if first == AT_DEVICE:
+            return refuse(s, address, 1)
+        if second == AT_DEVICE:
+            return refuse(s, behind, 1)
+    return 1
+
+
+@cold
+def load_physical(s, address, size):  # type: ignore[no-untyped-def]
+    """See `symbols.LOAD_PHYSICAL`."""
+    if load64(s + block.MODE) & block.MODE_SYSTEM == 0:
+        return load_slow(s, address, size)
+    if (address & (PAGE - 1)) + size > PAGE:
+        return refuse(s, address, 0)
+    store64(s + PHYSICAL, address)
+    host = host_of(s, address, address, 0)
+    if host == FAILED:
+        return FAILED
+    return load_from(s, host, size, address)
+
+
+@cold
+def store_physical(s, address, size, low, high):  # type: ignore[no-untyped-def]
+    """See `symbols.STORE_PHYSICAL`."""
+    if load64(s + block.MODE) & block.MODE_SYSTEM == 0:
+        return store_slow(s, address, size, low, high)
+    if (address & (PAGE - 1)) + size > PAGE:
+        return refuse(s, address, 1)
+    store64(s + PHYSICAL, address)
+    host = host_of(s, address, address, 1)
+    if host == FAILED:
+        return FAILED
+    if host == AT_DEVICE:
+        if device_fits(s, size, 1, address) == 0:
+            return FAILED
+        return device_access(s, size, 1, low)
+    flags = load64(s + PAGE_FLAGS)
+    store8(flags, load8(flags) | regions.PAGE_DIRTY)
+    return store_bytes(s, flags, host, size, low, high)

@@ -1,0 +1,37 @@
+"""The table of regions that native code searches: its layout. Host byte order, 8-byte fields.
+
+`runtime.memory.space` builds it; the CPU block's `REGIONS` points to its head.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- the head --------------------------------------------------------------------------------------------------------
+
+GENERATION: Final = 0
+"""Grows with every change of the table: CPUs then forget their translations."""
+COUNT: Final = 8
+ENTRIES: Final = 16
+"""Host address of the entries, sorted by address, without overlaps."""
+HEAD_SIZE: Final = 64
+
+# --- an entry --------------------------------------------------------------------------------------------------------
+
+START: Final = 0
+LAST: Final = 8
+"""First and last guest address. RAM starts and ends at page bounds."""
+HOST: Final = 16
+"""Host address of `START`; 0 for devices."""
+KIND: Final = 24
+READ, WRITE, EXECUTE, DEVICE = 1, 2, 4, 8
+"""Bits of `KIND`: permissions (bit n: access n is allowed), and whether accesses leave with `Reason.MMIO`."""
+FLAGS: Final = 32
+"""Host address of a byte for each page: `PAGE_CODE`, `PAGE_DIRTY`."""
+ENTRY_SIZE: Final = 64
+
+PAGE_CODE: Final = 1
+"""Code was decoded from the page: writes to it must be looked at."""
+PAGE_DIRTY: Final = 2
+"""The page may have been written."""
+PAGE_SIZE: Final = 4096
