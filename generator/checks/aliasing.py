@@ -55,7 +55,7 @@ def check(target: Target, encodings: Encodings, solver: Solver, report: Reporter
                 source, destination = (f"{alias.register}[{show(e)}]" for e in (alias.read, alias.written))
                 yield report.make(
                     form.span,
-                    f"`{form.name}` reads `{source}` behind a write of `{destination}`, maybe the same register",
+                    f"`{form.name}` reads `{source}` behind a write of `{destination}`, maybe the same one",
                     label="read too late",
                     remedy="bind the source with `let` before the write",
                 )
