@@ -1,0 +1,211 @@
+"""The description of an architecture's Linux: registers, numbers, structures, flags, and how a program
+starts.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from importlib import resources
+from typing import ClassVar
+
+from runtime.elf import ElfFile
+from runtime.linux import layouts
+from runtime.linux.layouts import Layout
+from runtime.linux.ports import Cpu, Memory, Stop
+
+GENERIC_SIGNALS = {
+    "SIGHUP": 1, "SIGINT": 2, "SIGQUIT": 3, "SIGILL": 4, "SIGTRAP": 5, "SIGABRT": 6, "SIGBUS": 7, "SIGFPE": 8,
+    "SIGKILL": 9, "SIGUSR1": 10, "SIGSEGV": 11, "SIGUSR2": 12, "SIGPIPE": 13, "SIGALRM": 14, "SIGTERM": 15,
+    "SIGSTKFLT": 16, "SIGCHLD": 17, "SIGCONT": 18, "SIGSTOP": 19, "SIGTSTP": 20, "SIGTTIN": 21, "SIGTTOU": 22,
+    "SIGURG": 23, "SIGXCPU": 24, "SIGXFSZ": 25, "SIGVTALRM": 26, "SIGPROF": 27, "SIGWINCH": 28, "SIGIO": 29,
+    "SIGPWR": 30, "SIGSYS": 31,
+}  # fmt: skip
+
+# Open flags of x86 and asm-generic, which are the host's; architectures list their differences.
+GENERIC_OPEN_FLAGS = {
+    "O_CREAT": 0o100, "O_EXCL": 0o200, "O_NOCTTY": 0o400, "O_TRUNC": 0o1000, "O_APPEND": 0o2000,
+    "O_NONBLOCK": 0o4000, "O_DSYNC": 0o10000, "O_DIRECT": 0o40000, "O_LARGEFILE": 0o100000,
+    "O_DIRECTORY": 0o200000, "O_NOFOLLOW": 0o400000, "O_NOATIME": 0o1000000, "O_CLOEXEC": 0o2000000,
+    "O_PATH": 0o10000000,
+}  # fmt: skip
+
+GENERIC_IOCTLS = {
+    "TCGETS": 0x5401, "TCSETS": 0x5402, "TCSETSW": 0x5403, "TCSETSF": 0x5404, "TIOCGPGRP": 0x540F,
+    "TIOCSPGRP": 0x5410, "TIOCGWINSZ": 0x5413, "FIONREAD": 0x541B, "FIONBIO": 0x5421, "FIONCLEX": 0x5450,
+    "FIOCLEX": 0x5451,
+}  # fmt: skip
+
+
+class Abi:
+    """One architecture's Linux. Subclasses set the class variables and override what works differently."""
+
+    name: ClassVar[str]
+    """Also the name of the table of system-call numbers."""
+    targets: ClassVar[tuple[str, ...]]
+    """Names of the targets that can run its programs, preferred first."""
+    machine: ClassVar[str]
+    """As ``uname -m`` prints it."""
+    bits: ClassVar[int]
+    order: ClassVar[str] = "<"
+    page_size: ClassVar[int] = 4096
+    stack_top: ClassVar[int]
+    """The end of the user's address space (exclusive), under which the stack lies."""
+    number_register: ClassVar[str]
+    argument_registers: ClassVar[tuple[str, ...]]
+    result_register: ClassVar[str]
+    stack_pointer: ClassVar[str] = "sp"
+    thread_pointer: ClassVar[str] = ""
+    system_call_names: ClassVar[frozenset[str]] = frozenset()
+    """Names of the traps that are system calls."""
+    system_call_codes: ClassVar[frozenset[int]] = frozenset()
+    """Codes of the traps that are system calls."""
+    system_call_size: ClassVar[int] = 4
+    """Bytes of a system-call instruction."""
+    signal_codes: ClassVar[dict[int, str]] = {}
+    """The signals that traps turn into, by the trap's code; others are SIGILL."""
+    signals: ClassVar[dict[str, int]] = GENERIC_SIGNALS
+    error_numbers: ClassVar[dict[int, int]] = {}
+    """From the host's error numbers to the guest's, where they differ."""
+    open_flag_changes: ClassVar[dict[str, int]] = {}
+    ioctls: ClassVar[dict[str, int]] = GENERIC_IOCTLS
+    stat: ClassVar[Layout] = layouts.STAT_GENERIC64
+    """What ``fstat``, ``newfstatat``, ``fstat64`` and ``fstatat64`` fill in."""
+    has_restorer: ClassVar[bool] = True
+    """Whether ``struct sigaction`` has the field ``sa_restorer``."""
+    aligned_pairs: ClassVar[bool] = False
+    """Whether 64-bit arguments of a 32-bit architecture start at an even argument register."""
+    hwcap: ClassVar[int] = 0
+    hwcap2: ClassVar[int] = 0
+    platform: ClassVar[str] = ""
+    shown_registers: ClassVar[tuple[str, ...]] = ()
+    """Registers to print with a fault."""
+
+    @property
+    def word(self) -> int:
+        """Bytes of a ``long``."""
+        return self.bits // 8
+
+    @property
+    def mask(self) -> int:
+        return (1 << self.bits) - 1
+
+    @property
+    def program_base(self) -> int:
+        """Where position-independent programs are loaded: two thirds up, as Linux does."""
+        return self.stack_top // 3 * 2 // 0x10000 * 0x10000
+
+    @cached_property
+    def call_names(self) -> dict[int, str]:
+        """Names of the system calls by number."""
+        text = resources.files("runtime.linux").joinpath(f"tables/{self.name}.tsv").read_text()
+        names: dict[int, str] = {}
+        for line in text.splitlines():
+            number, name = line.split("\t")
+            names.setdefault(int(number), name)
+        return names
+
+    @cached_property
+    def signal_names(self) -> dict[int, str]:
+        return {number: name for name, number in self.signals.items()}
+
+    @cached_property
+    def _open_flags(self) -> list[tuple[int, int]]:
+        flags = {**GENERIC_OPEN_FLAGS, **self.open_flag_changes}
+        return [(guest, getattr(os, name)) for name, guest in flags.items() if hasattr(os, name)]
+
+    def open_flags(self, guest: int) -> int:
+        """The host's open flags for the guest's."""
+        host = guest & 3
+        for ours, theirs in self._open_flags:
+            if guest & ours:
+                host |= theirs
+        return host
+
+    def guest_open_flags(self, host: int) -> int:
+        """The guest's open flags for the host's (as F_GETFL gives them)."""
+        guest = host & 3
+        for ours, theirs in self._open_flags:
+            if theirs and host & theirs == theirs:
+                guest |= ours
+        return guest
+
+    # --- entering and leaving system calls
+    # ----------------------------------------------------------------------
+
+    def is_system_call(self, stop: Stop) -> bool:
+        return stop.kind == "trap" and (
+            stop.name in self.system_call_names or stop.code in self.system_call_codes
+        )
+
+    def call_number(self, cpu: Cpu) -> int:
+        return cpu.get(self.number_register) & 0xFFFF_FFFF
+
+    def arguments(self, cpu: Cpu, count: int) -> list[int]:
+        mask = self.mask
+        return [cpu.get(name) & mask for name in self.argument_registers[:count]]
+
+    def finish_call(self, cpu: Cpu, stop: Stop, result: int, error: int) -> None:
+        """Give the caller `result`, or the guest's error number `error` unless that is 0, and step over
+        the call.
+        """
+        cpu.set(self.result_register, (-error if error else result) & self.mask)
+        self.skip_call(cpu, stop)
+
+    def skip_call(self, cpu: Cpu, stop: Stop) -> None:
+        cpu.pc = (stop.pc + self.system_call_size) & self.mask
+
+    def second_result(self, cpu: Cpu, value: int) -> None:
+        """The second result of calls that return two (``pipe`` on some architectures)."""
+        raise NotImplementedError
+
+    # --- faults
+    # ------------------------------------------------------------------------------------------------
+
+    def signal_of(self, stop: Stop) -> str:
+        """The name of the signal that a trap or fault turns into."""
+        if stop.kind == "fault":
+            return "SIGSEGV"
+        return self.signal_codes.get(stop.code, "SIGILL")
+
+    # --- starting
+    # ----------------------------------------------------------------------------------------------
+
+    def check_program(self, elf: ElfFile) -> None:
+        """Raises `LoadError` for programs of this machine that don't follow this ABI."""
+
+    def extra_auxv(self) -> list[tuple[int, int]]:
+        """Architecture's own entries of the auxiliary vector, in front of the others."""
+        return []
+
+    def prepare_memory(self, memory: Memory) -> None:
+        """Map what the kernel provides beside the program."""
+
+    def stack_frame(self) -> int:
+        """Bytes that the start-up code expects free below the argument count."""
+        return 0
+
+    def start(self, cpu: Cpu, memory: Memory, entry: int, stack: int) -> None:
+        """Set the registers as the kernel does when a program begins."""
+        cpu.set(self.stack_pointer, stack)
+        cpu.pc = entry
+
+    def set_thread_pointer(self, cpu: Cpu, value: int) -> None:
+        cpu.set(self.thread_pointer, value)
+
+    # --- values
+    # ------------------------------------------------------------------------------------------------
+
+    def pack_words(self, *values: int) -> bytes:
+        """`values` as an array of ``long``."""
+        order = "little" if self.order == "<" else "big"
+        return b"".join((v & self.mask).to_bytes(self.word, order) for v in values)  # type: ignore[arg-type]
+
+    def unpack(self, data: bytes, signed: bool = False) -> int:
+        """The number that `data` holds in this byte order."""
+        return int.from_bytes(data, "little" if self.order == "<" else "big", signed=signed)
+
+    def pack(self, value: int, size: int) -> bytes:
+        """`value`, wrapped to `size` bytes."""
+        wrapped = value & ((1 << (8 * size)) - 1)
+        return wrapped.to_bytes(size, "little" if self.order == "<" else "big")

@@ -1,0 +1,98 @@
+"""SPARC Linux, V8 and V9."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from runtime.linux import layouts
+from runtime.linux.abi.base import GENERIC_IOCTLS, GENERIC_SIGNALS, Abi
+from runtime.linux.errors import SPARC_ERRORS, renumbering
+from runtime.linux.ports import Cpu, Memory, Stop
+
+
+class Sparc(Abi):
+    name = "sparc"
+    targets: ClassVar[tuple[str, ...]] = ("sparc32", "sparc")
+    machine = "sparc"
+    bits = 32
+    order = ">"
+    stack_top = 0xF000_0000
+    page_size = 8192
+    number_register = "g1"
+    argument_registers = ("o0", "o1", "o2", "o3", "o4", "o5")
+    result_register = "o0"
+    stack_pointer = "sp"
+    thread_pointer = "g7"
+    system_call_codes = frozenset({0x90, 0x110, 0x16D})  # ta 0x10; V9's trap type 0x110; ta 0x6d
+    # Trap types (SPARC V8 manual, table 7-1; V9 manual, table 14).
+    signal_codes: ClassVar = {
+        0x01: "SIGSEGV",
+        0x02: "SIGILL",
+        0x03: "SIGILL",
+        0x07: "SIGBUS",
+        0x08: "SIGSEGV",
+        0x09: "SIGSEGV",
+        0x10: "SIGILL",
+        0x21: "SIGFPE",
+        0x28: "SIGFPE",
+        0x2A: "SIGFPE",
+        0x30: "SIGSEGV",
+        0x34: "SIGBUS",
+        0x81: "SIGTRAP",
+        0x101: "SIGTRAP",
+    }
+    signals: ClassVar = {
+        **{name: number for name, number in GENERIC_SIGNALS.items() if name != "SIGSTKFLT"},
+        **{"SIGEMT": 7, "SIGBUS": 10, "SIGSYS": 12, "SIGURG": 16, "SIGSTOP": 17, "SIGTSTP": 18, "SIGCONT":
+        19}, **{"SIGCHLD": 20, "SIGIO": 23, "SIGPWR": 29, "SIGUSR1": 30, "SIGUSR2": 31},
+    }
+    error_numbers: ClassVar = renumbering(SPARC_ERRORS)
+    open_flag_changes: ClassVar = {
+        **{"O_APPEND": 0x8, "O_CREAT": 0x200, "O_TRUNC": 0x400, "O_EXCL": 0x800, "O_DSYNC": 0x2000},
+        **{"O_NONBLOCK": 0x4000, "O_NOCTTY": 0x8000, "O_LARGEFILE": 0x40000, "O_DIRECT": 0x100000},
+        **{"O_NOATIME": 0x200000, "O_CLOEXEC": 0x400000, "O_PATH": 0x1000000},
+    }
+    ioctls: ClassVar = {
+        **GENERIC_IOCTLS,
+        **{"TCGETS": 0x4024_5408, "TCSETS": 0x8024_5409, "TCSETSW": 0x8024_540A, "TCSETSF": 0x8024_540B},
+        **{"TIOCGPGRP": 0x4004_7483, "TIOCSPGRP": 0x8004_7482, "TIOCGWINSZ": 0x4008_7468},
+        **{"FIONREAD": 0x4004_667F, "FIONBIO": 0x8004_667E, "FIOCLEX": 0x2000_6601, "FIONCLEX": 0x2000_6602},
+    }
+    stat = layouts.STAT64_SPARC32
+    hwcap = 0
+    shown_registers = tuple(f"{kind}{n}" for kind in "goli" for n in range(8))
+    bias: ClassVar[int] = 0
+    """What the stack pointer is below the address that it means."""
+
+    def stack_frame(self) -> int:
+        return 16 * self.word  # where the first register window would be saved
+
+    def start(self, cpu: Cpu, memory: Memory, entry: int, stack: int) -> None:
+        cpu.set("sp", stack - self.stack_frame() - self.bias)
+        cpu.set("g1", 0)
+        cpu.pc = entry
+        cpu.set("npc", entry + 4)
+
+    def skip_call(self, cpu: Cpu, stop: Stop) -> None:
+        following = cpu.get("npc")
+        cpu.pc = following
+        cpu.set("npc", (following + 4) & self.mask)
+
+    def finish_call(self, cpu: Cpu, stop: Stop, result: int, error: int) -> None:
+        """Errors are positive, and the carry bit tells them from results."""
+        cpu.set("o0", (error or result) & self.mask)
+        cpu.set("carry", 1 if error else 0)
+        self.skip_call(cpu, stop)
+
+    def second_result(self, cpu: Cpu, value: int) -> None:
+        cpu.set("o1", value)
+
+
+class Sparc64(Sparc):
+    name = "sparc64"
+    targets: ClassVar[tuple[str, ...]] = ("sparc64",)
+    machine = "sparc64"
+    bits = 64
+    stack_top = 0x7FF_FFFF_E000
+    stat = layouts.STAT_X86_64
+    bias = 2047

@@ -1,0 +1,86 @@
+"""What the Linux layer needs of a CPU and of a memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+READ, WRITE, EXECUTE = 1, 2, 4
+"""Permissions, numbered as Linux's ``PROT_*``."""
+
+
+class AccessFault(Exception):
+    """A guest address that isn't mapped, or not with the permission needed.
+
+    `address` is the first bad one; `access` one of `READ`, `WRITE`, `EXECUTE`.
+    """
+
+    def __init__(self, address: int, access: int = READ) -> None:
+        super().__init__(address, access)
+        self.address = address
+        self.access = access
+
+    def __str__(self) -> str:
+        kind = {READ: "read", WRITE: "write", EXECUTE: "execute"}[self.access]
+        return f"can't {kind} guest address {self.address:#x}"
+
+
+class Memory(Protocol):
+    """The guest's address space, in pages. `start` and `size` are multiples of the page size."""
+
+    def map(self, start: int, size: int, permissions: int) -> None:
+        """Map fresh zero pages, replacing what was there."""
+        ...
+
+    def unmap(self, start: int, size: int) -> None:
+        """Remove the pages there are in the range."""
+        ...
+
+    def protect(self, start: int, size: int, permissions: int) -> None:
+        """Change the permissions of mapped pages."""
+        ...
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes, whatever the pages' permissions; raises `AccessFault` where nothing is mapped."""
+        ...
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write bytes, whatever the pages' permissions; raises `AccessFault` where nothing is mapped."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why `Cpu.run` came back.
+
+    budget: all instructions allowed were executed; trap: an exception `name` with the architecture's `code`,
+    which `pc` raised; fault: a memory access to `address` wasn't allowed (`access`: `READ`, `WRITE` or
+    `EXECUTE`). `instructions` were completed.
+    """
+
+    kind: Literal["budget", "trap", "fault"]
+    pc: int
+    instructions: int
+    name: str = ""
+    code: int = 0
+    value: int = 0
+    address: int = 0
+    access: int = 0
+
+
+class Cpu(Protocol):
+    """A CPU in user mode. Registers are read and written by the names that assemblers use for them."""
+
+    pc: int
+
+    def get(self, register: str) -> int: ...
+
+    def set(self, register: str, value: int) -> None: ...
+
+    def run(self, budget: int) -> Stop:
+        """Execute at most `budget` instructions."""
+        ...
+
+    def changed_code(self, start: int, size: int) -> None:
+        """The host changed guest memory that may hold code."""
+        ...
