@@ -317,6 +317,9 @@ class Disassembler:
             return symbols.get(value, f"{value:#x}" if value > 9 else str(value))
         if form == "x" or (not form and kind == "address"):
             return f"{value:#x}"
+        if form == "+":
+            number = value - (1 << width) if value >> (width - 1) & 1 else value
+            return f" {'-' if number < 0 else '+'} {abs(number)}"
         if (form == "d" or (not form and kind == "signed")) and value >> (width - 1) & 1:
             return str(value - (1 << width))
         return str(value)

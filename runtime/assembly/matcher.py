@@ -119,6 +119,8 @@ class Matcher:
         word, end = _word(line, position)
         if table is not None and word.lower() in table:
             yield Number(table[word.lower()]), end
+        if form == "+" and line[_blanks(line, position) :][:1] not in ("+", "-"):
+            return
         parsed = parse(line, position)
         if parsed is not None and not self._names_register(parsed[0]):
             yield parsed
