@@ -107,7 +107,8 @@ def _multiply(policy: int, width: int, a: int, b: int, rm: int) -> tuple[int, in
     kind_b, sign_b, exp_b, sig_b = unpack(width, b)
     sign = sign_a ^ sign_b
     if kind_a == FINITE and kind_b == FINITE:
-        # The product of two significands is below 2**126, so its upper half has 61 or 62 bits: enough to round.
+        # The product of two significands is below 2**126, so its upper half has 61 or 62 bits: enough to
+        # round.
         high = multiply_high(sig_a, sig_b) | (1 if multiply_low(sig_a, sig_b) != 0 else 0)
         exponent, significand = normalize(exp_a + exp_b + 2, high)
         return round_pack(policy, width, rm, sign, exponent, significand)
@@ -136,9 +137,10 @@ def _divide(policy: int, width: int, a: int, b: int, rm: int) -> tuple[int, int]
     kind_b, sign_b, exp_b, sig_b = unpack(width, b)
     sign = sign_a ^ sign_b
     if kind_a == FINITE and kind_b == FINITE:
-        # The host divides the significands as numbers in [1, 2), correctly rounded to 53 bits. The remainder is less
-        # than half a unit of that quotient, so it is exact modulo 2**64, and its sign is all that rounding to
-        # 53 bits or fewer still needs: a quotient can't lie half-way between two 54-bit neighbours.
+        # The host divides the significands as numbers in [1, 2), correctly rounded to 53 bits. The remainder
+        # is less than half a unit of that quotient, so it is exact modulo 2**64, and its sign is all that
+        # rounding to 53 bits or fewer still needs: a quotient can't lie half-way between two 54-bit
+        # neighbours.
         dividend = sig_a >> 10
         divisor = sig_b >> 10
         quotient = f64_divide(_ONE | (dividend & _FRACTION), _ONE | (divisor & _FRACTION))

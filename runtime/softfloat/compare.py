@@ -83,7 +83,7 @@ def extremum(policy: int, width: int, a: int, b: int, maximum: int, nans: int) -
 
 @compiled
 def classify(policy: int, width: int, a: int) -> tuple[int, int]:
-    """One bit of ten, RISC-V's order: -inf, -normal, -subnormal, -0, +0, +subnormal, +normal, +inf, sNaN, qNaN."""
+    """One bit of ten, as RISC-V: -inf, -normal, -subnormal, -0, +0, .. +inf, signalling, quiet NaN."""
     magnitude = magnitude_of(width, a)
     top = infinity(width, 0)
     if magnitude > top:

@@ -89,7 +89,7 @@ def _out_of_range(policy: int, bits: int, signed: int, has_nan: bool, sign: int)
 
 @compiled
 def to_integer(policy: int, width: int, a: int, rm: int, bits: int, signed: int) -> tuple[int, int]:
-    """The integer of `bits` bits (8 to 64), as a zero-extended pattern; out of range is INVALID and not INEXACT."""
+    """The integer as a pattern of `bits` bits (8 to 64); out of range is INVALID, not INEXACT."""
     flags = 0
     if policy & FLUSH_INPUTS:  # x86 reports no denormal operand here, so only flushing matters
         a, flags = flush(policy, width, a)
@@ -149,7 +149,7 @@ def round_to_integral(policy: int, width: int, a: int, rm: int, exact: int) -> t
 
 @compiled
 def _convert_nan(policy: int, width: int, to_width: int, a: int) -> tuple[int, int]:
-    """The NaN in the other format: its sign and the upper bits of its fraction, made quiet, or the default NaN."""
+    """The NaN in the other format, quiet: its sign and upper fraction bits, or the default NaN."""
     quiet, flags = propagate(policy, width, a, 0, 0)
     if policy & NAN_RULE_MASK == NAN_DEFAULT:
         return default_nan(policy, to_width), flags
@@ -167,8 +167,8 @@ def _convert_nan(policy: int, width: int, to_width: int, a: int) -> tuple[int, i
 def convert(policy: int, width: int, a: int, rm: int, to_width: int) -> tuple[int, int]:
     """The number in another format.
 
-    Flushing and the report of denormal operands leave binary16 alone, on either side (Intel SDM, VCVTPH2PS and
-    VCVTPS2PH; Arm ARM, FPUnpackCV and FPRoundCV).
+    Flushing and the report of denormal operands leave binary16 alone, on either side (Intel SDM, VCVTPH2PS
+    and VCVTPS2PH; Arm ARM, FPUnpackCV and FPRoundCV).
     """
     if width == 16:
         policy &= ~(FLUSH_INPUTS | DENORMAL_OPERAND)

@@ -1,14 +1,15 @@
 """Taking IEEE 754 encodings apart, choosing NaNs, and the one function that rounds: numba code on int64 only.
 
-A finite nonzero number is held as (sign, exponent, significand): the significand's highest one is bit 62, the lowest
-bit is *sticky* (set if anything below was nonzero), and the value is significand / 2**62 * 2**exponent. `width` is
-16, 32 or 64; a wider interchange format needs wider significands, so these functions, but not their callers, know it.
+A finite nonzero number is held as (sign, exponent, significand): the significand's highest one is bit 62, the
+lowest bit is *sticky* (set if anything below was nonzero), and the value is significand / 2**62 *
+2**exponent. `width` is 16, 32 or 64; a wider interchange format needs wider significands, so these functions,
+but not their callers, know it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from numba import njit
 
@@ -46,16 +47,17 @@ ZERO, FINITE, INFINITE, QUIET_NAN, SIGNALING_NAN = 0, 1, 2, 3, 4
 TOP = 1 << 62
 """The weight of a significand's highest bit."""
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
 FUNCTIONS: list[Any] = []
-"""numba's dispatchers of all functions of the library, callees before their callers; `library` compiles them."""
+"""numba's dispatchers of all functions, callees before their callers; `library` compiles them."""
 
 
-def compiled(function: Callable[..., Any]) -> Any:
-    """Decorator of every function of the library. Its annotations (int, bool, tuple of int) are its signature."""
+def compiled(function: _Function) -> _Function:
+    """Decorator of the library's functions; annotations (int, bool, tuple of int) are the signature."""
     dispatcher = njit(function)
     FUNCTIONS.append(dispatcher)
-    return dispatcher
-
+    return cast(_Function, dispatcher)
 
 
 @compiled
@@ -159,7 +161,7 @@ def shift_right_sticky(x: int, count: int) -> int:
 
 @compiled
 def round_up(rm: int, sign: int, last: int, rest: int, half: int) -> int:
-    """1 if the magnitude must be incremented, given its last bit and the rest cut off against one half; not RTO."""
+    """1 if a magnitude with this last bit and this rest cut off must be incremented; not for RTO."""
     if rm == RNE:
         return 1 if rest > half or (rest == half and last != 0) else 0
     if rm == RMM:
@@ -172,7 +174,9 @@ def round_up(rm: int, sign: int, last: int, rest: int, half: int) -> int:
 
 
 @compiled
-def round_pack(policy: int, width: int, rm: int, sign: int, exponent: int, significand: int) -> tuple[int, int]:
+def round_pack(
+    policy: int, width: int, rm: int, sign: int, exponent: int, significand: int
+) -> tuple[int, int]:
     """The rounded encoding of a finite nonzero number, and its flags."""
     fraction_bits = fraction_width(width)
     bias = exponent_bias(width)
@@ -210,7 +214,9 @@ def round_pack(policy: int, width: int, rm: int, sign: int, exponent: int, signi
         magnitude = ((field - 1) << fraction_bits) + kept
         if magnitude <= largest:
             return sign_bit | magnitude, flags
-    to_infinity = rm == RNE or rm == RMM or (rm == RDN and sign != 0) or (rm == RUP and sign == 0)
+    # Not "rm in (...)", which would be a call of numba's own.
+    nearest = rm == RNE or rm == RMM  # noqa: SIM109
+    to_infinity = nearest or (rm == RDN and sign != 0) or (rm == RUP and sign == 0)
     return sign_bit | (largest + (1 if to_infinity else 0)), OVERFLOW | INEXACT
 
 
@@ -232,7 +238,7 @@ def default_nan(policy: int, width: int) -> int:
 
 @compiled
 def propagate(policy: int, width: int, a: int, b: int, c: int) -> tuple[int, int]:
-    """The NaN that an operation with a NaN operand delivers, and its flags; c is 0 for two operands, b too for one."""
+    """The NaN that an operation with a NaN operand delivers, and its flags; absent operands are 0."""
     rule = policy & NAN_RULE_MASK
     x, y, z = a, b, c
     if rule == NAN_SIGNALING_FIRST:
@@ -246,7 +252,7 @@ def propagate(policy: int, width: int, a: int, b: int, c: int) -> tuple[int, int
     if rule == NAN_DEFAULT:
         return default_nan(policy, width), flags
     chosen = z
-    if signaling and (rule == NAN_SIGNALING_FIRST or rule == NAN_LAST_SIGNALING):
+    if signaling and rule in (NAN_SIGNALING_FIRST, NAN_LAST_SIGNALING):
         if is_signaling(width, x):
             chosen = x
         elif is_signaling(width, y):
@@ -277,7 +283,11 @@ def flush(policy: int, width: int, a: int) -> tuple[int, int]:
 
 @compiled
 def with_denormal(policy: int, has_nan: bool, flags: int, denormal: int) -> int:
-    """The flags joined with `flush`'s, unless a NaN, an invalid operation or a division by zero takes priority."""
-    if policy & DENORMAL_OPERAND and policy & FLUSH_INPUTS == 0 and (has_nan or flags & (INVALID | DIVIDE_BY_ZERO)):
+    """The flags joined with `flush`'s, unless a NaN, an invalid operation or a division by 0 wins."""
+    if (
+        policy & DENORMAL_OPERAND
+        and policy & FLUSH_INPUTS == 0
+        and (has_nan or flags & (INVALID | DIVIDE_BY_ZERO))
+    ):
         return flags
     return flags | denormal

@@ -1,17 +1,17 @@
 """Host arithmetic in front of the integer core, where result and flags are provably the same: numba code.
 
-Only rounding to nearest even is tried, the host's default mode. In each function the guards leave numbers for which
-the host's result is finite and normal (or, for sums, exact), so neither overflow nor underflow can be raised, and
-no NaN is chosen by the host. What remains to be found is the inexact flag:
+Only rounding to nearest even is tried, the host's default mode. In each function the guards leave numbers for
+which the host's result is finite and normal (or, for sums, exact), so neither overflow nor underflow can be
+raised, and no NaN is chosen by the host. What remains to be found is the inexact flag:
 
-- sum: the rounding error of x + y in one format is itself a number of the format, and TwoSum (Knuth, TAOCP 2, 4.2.2,
-  theorem B) computes it exactly; the guard on the result's exponent keeps its steps from overflowing.
-- binary64 product, quotient, root: the exact residual of the significands is below 2**54 in magnitude, so it is
-  zero if it is zero modulo 2**64.
+- sum: the rounding error of x + y in one format is itself a number of the format, and TwoSum (Knuth, TAOCP 2,
+  4.2.2, theorem B) computes it exactly; the guard on the result's exponent keeps its steps from overflowing.
+- binary64 product, quotient, root: the exact residual of the significands is below 2**54 in magnitude, so it
+  is zero if it is zero modulo 2**64.
 - binary32: a product of two 24-bit significands is exact in binary64.
 
-Everything else goes to the core. An exponent field of at least 2 in the result rules out tininess both before and
-after rounding, since the unrounded result can be at most one unit below the rounded one.
+Everything else goes to the core. An exponent field of at least 2 in the result rules out tininess both before
+and after rounding, since the unrounded result can be at most one unit below the rounded one.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from runtime.softfloat.intrinsics import (
     f64_multiply,
     f64_square_root,
     f64_subtract,
-    multiply_low,
     from_int64,
+    multiply_low,
     narrow,
     shift_right,
     to_int64,
@@ -187,7 +187,7 @@ def square_root_32(policy: int, a: int, rm: int) -> tuple[int, int]:
 
 @compiled
 def fused_multiply_add_64(policy: int, a: int, b: int, c: int, rm: int) -> tuple[int, int]:
-    """a * b + c in binary64, for normal numbers in integers: a host without the fused operation would call a library."""
+    """a * b + c in binary64, in integers: not every host has the fused operation."""
     if rm == RNE and _normal_64(a) and _normal_64(b) and _normal_64(c):
         sign, field, significand = fused_sum(
             shift_right(a ^ b, 63),
@@ -201,7 +201,8 @@ def fused_multiply_add_64(policy: int, a: int, b: int, c: int, rm: int) -> tuple
         if significand != 0 and unsigned_less(field - 2, 2044):
             kept = significand >> 10
             rest = significand & 1023
-            # What is added carries out of ten bits if rest is above half of 1024, or half and the last place is odd.
+            # What is added carries out of ten bits if rest is above half of 1024, or half and the last place
+            # is odd.
             kept += (rest + 511 + (kept & 1)) >> 10
             return (sign << 63) | (((field - 1) << 52) + kept), INEXACT if rest != 0 else 0
     return fused_multiply_add(policy, 64, a, b, c, rm)
@@ -209,9 +210,11 @@ def fused_multiply_add_64(policy: int, a: int, b: int, c: int, rm: int) -> tuple
 
 @compiled
 def fused_multiply_add_32(policy: int, a: int, b: int, c: int, rm: int) -> tuple[int, int]:
-    """a * b + c in binary32: an exact binary64 product, the sum rounded to odd, so that rounding again is harmless.
+    """a * b + c in binary32: an exact binary64 product, the sum rounded to odd, so that rounding again is
+    harmless.
 
-    Boldo, Melquiond: "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008.
+    Boldo, Melquiond: "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd",
+    2008.
     """
     if rm == RNE and _no_denormal(policy, 32, a, b) and _no_denormal(policy, 32, c, c):
         product = f64_multiply(widen(a), widen(b))
@@ -249,7 +252,7 @@ def convert_64(policy: int, a: int, rm: int, to_width: int) -> tuple[int, int]:
 
 @compiled
 def to_integer_64(policy: int, a: int, rm: int, bits: int, signed: int) -> tuple[int, int]:
-    """binary64 to an integer; the host truncates, and converting back what is below 2**53 or whole is exact."""
+    """binary64 to an integer; the host truncates, and converting what it gives back is exact."""
     if rm == RTZ and _exponent_64(a) < 1023 + 62 and _no_denormal(policy, 64, a, a):
         integer = to_int64(a)
         low = smallest_integer(bits, signed) | (-1 << (bits - 1) if signed else 0)

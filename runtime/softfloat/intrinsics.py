@@ -1,10 +1,11 @@
 """Bit-level and host floating-point primitives for numba code that works on int64 only.
 
 numba promotes mixed signed and unsigned integers to float64, so all values are int64 (bit patterns in two's
-complement) and whatever needs an unsigned reading is a primitive here. So is arithmetic that may overflow: numba
-marks its own additions, subtractions and multiplications "no signed wrap", for LLVM to assume that they don't. Shift counts must be 0 to 63 (0 to 127 where
-the name says 128). The floating-point primitives take and return bit patterns, zero-extended for binary32; they are
-the host's single operations, in its default environment (round to nearest, no flush to zero), without fast-math.
+complement) and whatever needs an unsigned reading is a primitive here. So is arithmetic that may overflow:
+numba marks its own additions, subtractions and multiplications "no signed wrap", for LLVM to assume that they
+don't. Shift counts must be 0 to 63 (0 to 127 where the name says 128). The floating-point primitives take and
+return bit patterns, zero-extended for binary32; they are the host's single operations, in its default
+environment (round to nearest, no flush to zero), without fast-math.
 
 Imported at build time only.
 """
@@ -12,7 +13,7 @@ Imported at build time only.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from llvmlite import ir
 from numba.core import types
@@ -22,12 +23,15 @@ _I64 = ir.IntType(64)
 _I128 = ir.IntType(128)
 _F32 = ir.FloatType()
 _F64 = ir.DoubleType()
-_PAIR = types.UniTuple(types.int64, 2)
+_PAIR: Any = cast(Any, types).UniTuple(types.int64, 2)
 
-Emit = Callable[..., Any]
+_Emit = Callable[..., Any]
+_Unary = Callable[[int], int]
+_Binary = Callable[[int, int], int]
+_Pair = tuple[int, int]
 
 
-def _primitive(arity: int, emit: Emit, result: Any = types.int64) -> Any:
+def _primitive(arity: int, emit: _Emit, result: Any = types.int64) -> Any:
     """A numba function of ``arity`` int64 arguments whose code ``emit(builder, *values)`` writes."""
 
     def signature_and_code(arguments: tuple[Any, ...]) -> tuple[Any, Callable[..., Any]]:
@@ -87,7 +91,7 @@ def _shift_right_sticky_128(builder: Any, high: Any, low: Any, count: Any) -> li
     return _halves(builder, builder.or_(shifted, builder.zext(lost, _I128)))
 
 
-def _float_operation(kind: Any, operation: str) -> Emit:
+def _float_operation(kind: Any, operation: str) -> _Emit:
     """Two-operand host arithmetic on bit patterns of ``kind`` (binary32 or binary64)."""
 
     def emit(builder: Any, a: Any, b: Any) -> Any:
@@ -109,7 +113,7 @@ def _to_bits(builder: Any, value: Any) -> Any:
     return builder.bitcast(value, _I64)
 
 
-def _square_root(kind: Any) -> Emit:
+def _square_root(kind: Any) -> _Emit:
     def emit(builder: Any, a: Any) -> Any:
         root = builder.module.declare_intrinsic("llvm.sqrt", [kind])
         return _to_bits(builder, builder.call(root, [_to_float(builder, a, kind)]))
@@ -117,47 +121,49 @@ def _square_root(kind: Any) -> Emit:
     return emit
 
 
-unsigned_less: Any = _primitive(2, lambda b, x, y: b.icmp_unsigned("<", x, y), types.boolean)
+unsigned_less: Callable[[int, int], bool] = _primitive(
+    2, lambda b, x, y: b.icmp_unsigned("<", x, y), types.boolean
+)
 """x < y as unsigned numbers."""
-shift_right: Any = _primitive(2, lambda b, x, n: b.lshr(x, n))
+shift_right: _Binary = _primitive(2, lambda b, x, n: b.lshr(x, n))
 """x shifted right by n, zeros coming in."""
-leading_zeros: Any = _primitive(1, lambda b, x: b.ctlz(x, ir.Constant(ir.IntType(1), 0)))
+leading_zeros: _Unary = _primitive(1, lambda b, x: b.ctlz(x, ir.Constant(ir.IntType(1), 0)))
 """Number of zero bits above the highest one; 64 for 0."""
-multiply_low: Any = _primitive(2, lambda b, x, y: b.mul(x, y))
+multiply_low: _Binary = _primitive(2, lambda b, x, y: b.mul(x, y))
 """The lower half of the product (numba's own `*`, `+` and `-` are undefined where int64 overflows)."""
-wrapping_subtract: Any = _primitive(2, lambda b, x, y: b.sub(x, y))
+wrapping_subtract: _Binary = _primitive(2, lambda b, x, y: b.sub(x, y))
 """x - y modulo 2**64."""
-multiply_high: Any = _primitive(
+multiply_high: _Binary = _primitive(
     2, lambda b, x, y: _halves(b, b.mul(b.zext(x, _I128), b.zext(y, _I128)))[0]
 )
 """The upper half of the 128-bit unsigned product."""
-add_128: Any = _primitive(
+add_128: Callable[[int, int, int, int], _Pair] = _primitive(
     4, lambda b, h, w, i, x: _halves(b, b.add(_wide(b, h, w), _wide(b, i, x))), _PAIR
 )
 """(high, low) + (high, low), as (high, low)."""
-subtract_128: Any = _primitive(
+subtract_128: Callable[[int, int, int, int], _Pair] = _primitive(
     4, lambda b, h, w, i, x: _halves(b, b.sub(_wide(b, h, w), _wide(b, i, x))), _PAIR
 )
 """(high, low) - (high, low), as (high, low)."""
-shift_left_128: Any = _primitive(3, _shift_left_128, _PAIR)
+shift_left_128: Callable[[int, int, int], _Pair] = _primitive(3, _shift_left_128, _PAIR)
 """(high, low) << count."""
-shift_right_sticky_128: Any = _primitive(3, _shift_right_sticky_128, _PAIR)
+shift_right_sticky_128: Callable[[int, int, int], _Pair] = _primitive(3, _shift_right_sticky_128, _PAIR)
 """(high, low) >> count, the lowest bit set if a one was shifted out."""
 
-f64_add: Any = _primitive(2, _float_operation(_F64, "fadd"))
-f64_subtract: Any = _primitive(2, _float_operation(_F64, "fsub"))
-f64_multiply: Any = _primitive(2, _float_operation(_F64, "fmul"))
-f64_divide: Any = _primitive(2, _float_operation(_F64, "fdiv"))
-f64_square_root: Any = _primitive(1, _square_root(_F64))
-f32_add: Any = _primitive(2, _float_operation(_F32, "fadd"))
-f32_subtract: Any = _primitive(2, _float_operation(_F32, "fsub"))
-f32_divide: Any = _primitive(2, _float_operation(_F32, "fdiv"))
-f32_square_root: Any = _primitive(1, _square_root(_F32))
-widen: Any = _primitive(1, lambda b, x: _to_bits(b, b.fpext(_to_float(b, x, _F32), _F64)))
+f64_add: _Binary = _primitive(2, _float_operation(_F64, "fadd"))
+f64_subtract: _Binary = _primitive(2, _float_operation(_F64, "fsub"))
+f64_multiply: _Binary = _primitive(2, _float_operation(_F64, "fmul"))
+f64_divide: _Binary = _primitive(2, _float_operation(_F64, "fdiv"))
+f64_square_root: _Unary = _primitive(1, _square_root(_F64))
+f32_add: _Binary = _primitive(2, _float_operation(_F32, "fadd"))
+f32_subtract: _Binary = _primitive(2, _float_operation(_F32, "fsub"))
+f32_divide: _Binary = _primitive(2, _float_operation(_F32, "fdiv"))
+f32_square_root: _Unary = _primitive(1, _square_root(_F32))
+widen: _Unary = _primitive(1, lambda b, x: _to_bits(b, b.fpext(_to_float(b, x, _F32), _F64)))
 """binary32 to binary64."""
-narrow: Any = _primitive(1, lambda b, x: _to_bits(b, b.fptrunc(_to_float(b, x, _F64), _F32)))
+narrow: _Unary = _primitive(1, lambda b, x: _to_bits(b, b.fptrunc(_to_float(b, x, _F64), _F32)))
 """binary64 to binary32, to nearest even."""
-to_int64: Any = _primitive(1, lambda b, x: b.fptosi(_to_float(b, x, _F64), _I64))
+to_int64: _Unary = _primitive(1, lambda b, x: b.fptosi(_to_float(b, x, _F64), _I64))
 """binary64 truncated to an int64; its magnitude must be below 2**63."""
-from_int64: Any = _primitive(1, lambda b, x: _to_bits(b, b.sitofp(x, _F64)))
+from_int64: _Unary = _primitive(1, lambda b, x: _to_bits(b, b.sitofp(x, _F64)))
 """An int64 to binary64, to nearest even."""

@@ -1,7 +1,8 @@
 """Compiles the integer implementation to one self-contained LLVM module. Build time only: imports numba.
 
-numba turns the Python functions into LLVM assembly; the entry points, which only fix the format and other constants,
-are written as LLVM text. Nothing but the entry points is visible from outside, and nothing outside is referenced.
+numba turns the Python functions into LLVM assembly; the entry points, which only fix the format and other
+constants, are written as LLVM text. Nothing but the entry points is visible from outside, and nothing outside
+is referenced.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ _NOT_INLINED: Final = (
     convert.convert,
 )
 
+_COMPILER: Any = compiler  # untyped
 _PAIR: Final = "{ i64, i64 }"
 _NUMBA_TYPES: Final = {int: types.int64, bool: types.boolean}
 
@@ -58,18 +60,20 @@ _NUMBA_TYPES: Final = {int: types.int64, bool: types.boolean}
 def _compile(dispatcher: Any) -> tuple[str, str]:
     """(name, LLVM assembly) of one function, unlinked: its callees, compiled before, are only declared.
 
-    Going through the dispatcher would link, optimise and load every function by itself (a third of the time), and
-    compile one copy for each literal argument.
+    Going through the dispatcher would link, optimise and load every function by itself (a third of the time),
+    and compile one copy for each literal argument.
     """
     function = dispatcher.py_func
     hints = typing.get_type_hints(function)
-    arguments = tuple(_NUMBA_TYPES[hints[name]] for name in function.__code__.co_varnames[: function.__code__.co_argcount])
-    flags = compiler.Flags()
+    arguments = tuple(
+        _NUMBA_TYPES[hints[name]] for name in function.__code__.co_varnames[: function.__code__.co_argcount]
+    )
+    flags: Any = _COMPILER.Flags()
     flags.no_compile = True
     flags.no_cpython_wrapper = True
     flags.no_cfunc_wrapper = True
     flags.error_model = "numpy"  # no checks that raise
-    result = compiler.compile_extra(
+    result = _COMPILER.compile_extra(
         cpu_target.typing_context, cpu_target.target_context, function, arguments, None, flags, {}
     )
     handle = object()  # stands for the machine code's address as the key by which callers find the function
@@ -107,7 +111,7 @@ define i64 @{symbol.name}({parameters}, ptr noalias %flags) {{
 
 
 def _linked() -> llvm.ModuleRef:
-    """All compiled functions and entry points in one module, not optimised; only the entry points are external."""
+    """All functions and entry points in one module, not optimised; only entry points are external."""
     with global_compiler_lock:
         compiled = [(dispatcher, *_compile(dispatcher)) for dispatcher in encoding.FUNCTIONS]
     names = {id(dispatcher): name for dispatcher, name, _ in compiled}
@@ -140,9 +144,11 @@ def _linked() -> llvm.ModuleRef:
 
 
 def llvm_ir() -> str:
-    """LLVM assembly of the library, optimised, for the host's architecture: one definition for each of `SYMBOLS`.
+    """LLVM assembly of the library, optimised, for the host's architecture: one definition for each of
+    `SYMBOLS`.
 
-    The text names no CPU, so it may be linked into any module of the same architecture and refers to no other symbol.
+    The text names no CPU, so it may be linked into any module of the same architecture and refers to no other
+    symbol.
     """
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()

@@ -1,9 +1,10 @@
 """Constants of the floating-point interface: flags, rounding modes and one policy word an instruction set.
 
-IEEE 754-2019 leaves some choices to an implementation (the NaN that is delivered, when tininess is detected, what an
-out-of-range conversion to an integer gives). A *policy* is an int that holds one instruction set's choices as bit
-fields; every operation takes it as its first argument. A specification may change fields with the mode bits of its
-control register, e.g. ``ARM | FLUSH_INPUTS | FLUSH_OUTPUTS`` or ``with_nan_rule(ARM, NAN_DEFAULT)``.
+IEEE 754-2019 leaves some choices to an implementation (the NaN that is delivered, when tininess is detected,
+what an out-of-range conversion to an integer gives). A *policy* is an int that holds one instruction set's
+choices as bit fields; every operation takes it as its first argument. A specification may change fields with
+the mode bits of its control register, e.g. ``ARM | FLUSH_INPUTS | FLUSH_OUTPUTS`` or ``with_nan_rule(ARM,
+NAN_DEFAULT)``.
 """
 
 from __future__ import annotations
@@ -90,33 +91,38 @@ FLUSH_INPUT_FLAGGED: Final = 1 << 13
 FLUSH_OUTPUT_INEXACT: Final = 1 << 14
 """A flushed result raises INEXACT besides UNDERFLOW (x86)."""
 DENORMAL_OPERAND: Final = 1 << 15
-"""A denormal operand that is not flushed raises DENORMAL_INPUT, unless an operand is a NaN or the operation is
-invalid or a division by zero (x86 MXCSR.DE)."""
+"""A denormal operand that is not flushed raises DENORMAL_INPUT, unless an operand is a NaN or the operation
+is invalid or a division by zero (x86 MXCSR.DE)."""
 
 RISCV: Final = NAN_DEFAULT | INT_NAN_MAX | INF_ZERO_DEFAULT
 """RISC-V unprivileged manual, "F" chapter: "NaN Generation and Propagation" (canonical NaN), "Subnormal
-Arithmetic" (tininess after rounding), the table of float-to-integer domains, fused multiply-add (infinity times zero
-is invalid even with a quiet NaN addend)."""
+Arithmetic" (tininess after rounding), the table of float-to-integer domains, fused multiply-add (infinity
+times zero is invalid even with a quiet NaN addend)."""
 
-X86: Final = NAN_FIRST | NAN_NEGATIVE | INT_INDEFINITE | INF_ZERO_QUIET | FLUSH_OUTPUT_INEXACT | DENORMAL_OPERAND
-"""SSE to AVX. Intel SDM volume 1: 4.8.3.5 and table 4-7 (NaN operands), 4.8.3.7 (QNaN floating-point indefinite),
-4.9.1.2 (denormal operand), 4.9.1.5 (underflow: tiny after rounding), 4.9.2 (priority of exceptions), table 4-1 and
-11.5.2.1 (integer indefinite), 10.2.3.3 and 10.2.3.4 (flush-to-zero, denormals-are-zeros), 14.5 (FMA). The x87 picks
-the NaN with the larger significand and is not described by this constant."""
+X86: Final = (
+    NAN_FIRST | NAN_NEGATIVE | INT_INDEFINITE | INF_ZERO_QUIET | FLUSH_OUTPUT_INEXACT | DENORMAL_OPERAND
+)
+"""SSE to AVX. Intel SDM volume 1: 4.8.3.5 and table 4-7 (NaN operands), 4.8.3.7 (QNaN floating-point
+indefinite), 4.9.1.2 (denormal operand), 4.9.1.5 (underflow: tiny after rounding), 4.9.2 (priority of
+exceptions), table 4-1 and 11.5.2.1 (integer indefinite), 10.2.3.3 and 10.2.3.4 (flush-to-zero,
+denormals-are-zeros), 14.5 (FMA). The x87 picks the NaN with the larger significand and is not described by
+this constant."""
 
 ARM: Final = (
     NAN_SIGNALING_FIRST | TININESS_BEFORE_ROUNDING | INT_NAN_ZERO | INF_ZERO_DEFAULT | FLUSH_INPUT_FLAGGED
 )
-"""Arm ARM (DDI 0487) A1.5 and the shared pseudocode: FPProcessNaNs, FPProcessNaNs3, FPMulAdd, FPDefaultNaN, FPRound
-(tininess before rounding), FPToFixed, FPUnpackBase (input denormals)."""
+"""Arm ARM (DDI 0487) A1.5 and the shared pseudocode: FPProcessNaNs, FPProcessNaNs3, FPMulAdd, FPDefaultNaN,
+FPRound (tininess before rounding), FPToFixed, FPUnpackBase (input denormals)."""
 
 PPC: Final = NAN_FIRST_ACB | TININESS_BEFORE_ROUNDING | INT_NAN_MIN | INF_ZERO_PROPAGATE
-"""Power ISA, Book I: 4.3.2 "Floating-Point Data" (the order FRA, FRB, FRC), 4.4.1 (invalid operation, VXIMZ), 4.4.4
-(underflow: tiny before rounding), 4.6.7 (conversions: NaN gives 0x8000..., 0 unsigned)."""
+"""Power ISA, Book I: 4.3.2 "Floating-Point Data" (the order FRA, FRB, FRC), 4.4.1 (invalid operation, VXIMZ),
+4.4.4 (underflow: tiny before rounding), 4.6.7 (conversions: NaN gives 0x8000..., 0 unsigned)."""
 
-SPARC: Final = NAN_LAST_SIGNALING | NAN_ALL_ONES | TININESS_BEFORE_ROUNDING | INT_NAN_SIGN | INF_ZERO_PROPAGATE
-"""SPARC V9 manual B.2.2 and its table (operand NaNs, the default NaN), B.4 (tininess: before rounding, as in the UltraSPARC
-Architecture 2005, impl. dep. #55), B.5 (integer overflow)."""
+SPARC: Final = (
+    NAN_LAST_SIGNALING | NAN_ALL_ONES | TININESS_BEFORE_ROUNDING | INT_NAN_SIGN | INF_ZERO_PROPAGATE
+)
+"""SPARC V9 manual B.2.2 and its table (operand NaNs, the default NaN), B.4 (tininess: before rounding, as in
+the UltraSPARC Architecture 2005, impl. dep. #55), B.5 (integer overflow)."""
 
 POLICIES: Final = {"riscv": RISCV, "x86": X86, "arm": ARM, "ppc": PPC, "sparc": SPARC}
 """The policies by the family's name in `isa/`."""

@@ -1,12 +1,14 @@
 """IEEE 754 operations on Python integers: slow, and written to be obviously correct.
 
-A finite number is the exact rational ``sign * numerator / denominator * 2**exponent``; every operation computes its exact
-result and hands it to `_rounded`, the only place that rounds. The specification's evaluator uses this module, and it
-is the oracle of the compiled library, with which it shares nothing but `policy`'s constants.
+A finite number is the exact rational ``sign * numerator / denominator * 2**exponent``; every operation
+computes its exact result and hands it to `_rounded`, the only place that rounds. The specification's
+evaluator uses this module, and it is the oracle of the compiled library, with which it shares nothing but
+`policy`'s constants.
 
-Every operation is ``operation(policy, width, *operands, *constants) -> (result, flags)``; `OPERATIONS` maps the names
-that `symbols.Symbol.operation` uses. Encodings are ints of `width` (16, 32 or 64) bits, `rm` is a rounding mode of
-`policy`. ValueError is raised for another width or rounding mode, or an operand that doesn't fit.
+Every operation is ``operation(policy, width, *operands, *constants) -> (result, flags)``; `OPERATIONS` maps
+the names that `symbols.Symbol.operation` uses. Encodings are ints of `width` (16, 32 or 64) bits, `rm` is a
+rounding mode of `policy`. ValueError is raised for another width or rounding mode, or an operand that doesn't
+fit.
 """
 
 from __future__ import annotations
@@ -90,7 +92,9 @@ class Rational(NamedTuple):
     def plus(self, other: Rational) -> Rational:
         """The sum of two numbers with denominator 1."""
         exponent = min(self.exponent, other.exponent)
-        total = (self.numerator << (self.exponent - exponent)) + (other.numerator << (other.exponent - exponent))
+        total = (self.numerator << (self.exponent - exponent)) + (
+            other.numerator << (other.exponent - exponent)
+        )
         return Rational(total, 1, exponent)
 
 
@@ -188,9 +192,7 @@ def _rounded(policy: int, form: Format, rm: int, x: Rational) -> Outcome:
     unbounded = _nearby_integer(rm, negative, *_scaled(x, exponent - form.fraction_bits))
     unbounded_exponent = exponent + (unbounded >> form.precision)
     if unbounded_exponent > form.max_exponent:
-        towards_zero = (
-            rm in (p.RTZ, p.RTO) or (rm == p.RDN and not negative) or (rm == p.RUP and negative)
-        )
+        towards_zero = rm in (p.RTZ, p.RTO) or (rm == p.RDN and not negative) or (rm == p.RUP and negative)
         return sign | form.infinity - towards_zero, p.OVERFLOW | p.INEXACT
 
     if policy & p.TININESS_BEFORE_ROUNDING:
@@ -261,16 +263,15 @@ def _flushed(policy: int, form: Format, operands: tuple[int, ...]) -> tuple[tupl
 
 
 def _operate(policy: int, width: int, operands: tuple[int, ...], core: Callable[..., Outcome]) -> Outcome:
-    """The frame of arithmetic and comparisons: denormal operands, NaN operands, then `core(format, *operands)`."""
+    """The frame of most operations: denormal operands, and `core(format, *operands)` between."""
     form = _format(width)
     _check(form, *operands)
     seen, denormal = _flushed(policy, form, operands)
     has_nan = any(_is_nan(form, x) for x in seen)
     result, flags = core(form, *seen)
-    if policy & p.DENORMAL_OPERAND and not policy & p.FLUSH_INPUTS:
-        # Intel SDM volume 1, 4.9.2: these are detected first, and the operation ends there.
-        if has_nan or flags & (p.INVALID | p.DIVIDE_BY_ZERO):
-            denormal = 0
+    ends_before = has_nan or flags & (p.INVALID | p.DIVIDE_BY_ZERO)
+    if ends_before and policy & p.DENORMAL_OPERAND and not policy & p.FLUSH_INPUTS:
+        denormal = 0  # Intel SDM volume 1, 4.9.2: those are detected first
     return result, flags | denormal
 
 
@@ -286,7 +287,7 @@ def _arithmetic(policy: int, width: int, operands: tuple[int, ...], core: Callab
 
 
 def _signed_sum(policy: int, form: Format, rm: int, x: Rational, y: Rational, zero: int | None) -> Outcome:
-    """x + y; an exact zero is `zero`, or if that is None, what IEEE 754-2019, 6.3 says of numbers that cancel."""
+    """x + y; an exact zero is `zero`, or for None what IEEE 754-2019, 6.3 says of numbers that cancel."""
     total = x.plus(y)
     if total.numerator == 0:
         if zero is None:
@@ -364,8 +365,8 @@ def sqrt(policy: int, width: int, a: int, rm: int) -> Outcome:
             return _invalid(policy, form)
         if _is_infinite(form, x):
             return x, 0
-        # x = n * 2**(2k) with n so large that the root's integer part r has more digits than the format. If r is not
-        # the exact root, any number strictly between r and r + 1 rounds like it: take r + 1/2.
+        # x = n * 2**(2k) with n so large that the root's integer part r has more digits than the format. If r
+        # is not the exact root, any number strictly between r and r + 1 rounds like it: take r + 1/2.
         value = _value(form, x)
         shift = 2 * form.precision + 4 + value.exponent % 2
         n = value.numerator << shift
@@ -419,7 +420,8 @@ def _order(form: Format, a: int, b: int) -> int:
     """LESS, EQUAL or GREATER; no operand is a NaN."""
 
     def key(x: int) -> tuple[int, int]:
-        # Infinities beyond all numbers; numbers of one format compare like their values in units of the smallest.
+        # Infinities beyond all numbers; numbers of one format compare like their values in units of the
+        # smallest.
         if _is_infinite(form, x):
             return (-1 if _is_negative(form, x) else 1), 0
         value = _value(form, x)
@@ -432,7 +434,7 @@ def _order(form: Format, a: int, b: int) -> int:
 
 
 def relation(policy: int, width: int, a: int, b: int, signaling: int) -> Outcome:
-    """LESS, EQUAL, GREATER or UNORDERED; with `signaling` 1, a quiet NaN is invalid too (IEEE 754-2019, 5.11)."""
+    """LESS, EQUAL, GREATER or UNORDERED (IEEE 754-2019, 5.11); `signaling` 1: any NaN is invalid."""
 
     def core(form: Format, x: int, y: int) -> Outcome:
         if _is_nan(form, x) or _is_nan(form, y):
@@ -452,8 +454,8 @@ def compare(policy: int, width: int, a: int, b: int, signaling: int, wanted: int
 def extremum(policy: int, width: int, a: int, b: int, maximum: int, nans: int) -> Outcome:
     """The smaller (larger, if `maximum` is 1) operand; -0 is below +0.
 
-    `nans` 0: a number beats any NaN (minimumNumber, IEEE 754-2019, 9.6); 1: a quiet NaN only (minNum, IEEE 754-2008,
-    5.3.1); 2: none (minimum, IEEE 754-2019, 9.6). A signalling NaN is invalid in any case.
+    `nans` 0: a number beats any NaN (minimumNumber, IEEE 754-2019, 9.6); 1: a quiet NaN only (minNum, IEEE
+    754-2008, 5.3.1); 2: none (minimum, IEEE 754-2019, 9.6). A signalling NaN is invalid in any case.
     """
 
     def core(form: Format, x: int, y: int) -> Outcome:
@@ -473,7 +475,8 @@ def extremum(policy: int, width: int, a: int, b: int, maximum: int, nans: int) -
 
 
 def classify(policy: int, width: int, a: int) -> Outcome:
-    """One bit of ten: -inf, -normal, -subnormal, -0, +0, +subnormal, +normal, +inf, signalling NaN, quiet NaN.
+    """One bit of ten: -inf, -normal, -subnormal, -0, +0, +subnormal, +normal, +inf, signalling NaN, quiet
+    NaN.
 
     The order is RISC-V's (unprivileged manual, "Floating-Point Classify Instruction"). No flags, no flushing.
     """
@@ -507,7 +510,8 @@ def round_to_integral(policy: int, width: int, a: int, rm: int, exact: int) -> O
         flags = p.INEXACT if rest and exact else 0
         if integer == 0:
             return sign, flags
-        # An integer of at most `precision` digits (or x itself) is a number of the format: nothing is rounded.
+        # An integer of at most `precision` digits (or x itself) is a number of the format: nothing is
+        # rounded.
         result, _ = _rounded(policy, form, rm, Rational(-integer if sign else integer, 1, 0))
         return result, flags
 
@@ -515,7 +519,8 @@ def round_to_integral(policy: int, width: int, a: int, rm: int, exact: int) -> O
 
 
 def to_integer(policy: int, width: int, a: int, rm: int, bits: int, signed: int) -> Outcome:
-    """The integer near a as a pattern of `bits` bits; out of range is INVALID only (IEEE 754-2019, 5.8 and 7.2).
+    """The integer near a as a pattern of `bits` bits; out of range is INVALID only (IEEE 754-2019, 5.8 and
+    7.2).
 
     Denormal operands are not reported (Intel SDM, CVTSD2SI: invalid and precision only).
     """
@@ -567,8 +572,8 @@ def from_integer(policy: int, width: int, x: int, rm: int, bits: int, signed: in
 def convert(policy: int, width: int, a: int, rm: int, to_width: int) -> Outcome:
     """The number in the format of `to_width` bits; a NaN keeps its sign and the upper bits of its fraction.
 
-    binary16 numbers are not flushed or reported as denormal (Intel SDM, VCVTPH2PS and VCVTPS2PH; Arm ARM, FPUnpackCV
-    and FPRoundCV).
+    binary16 numbers are not flushed or reported as denormal (Intel SDM, VCVTPH2PS and VCVTPS2PH; Arm ARM,
+    FPUnpackCV and FPRoundCV).
     """
     to_form = _format(to_width)
     if width == 16:

@@ -1,8 +1,8 @@
 """The compiled library's functions, as data for whoever generates calls to them. Imports no numba.
 
-All functions have the C interface ``int64_t NAME(int64_t policy, int64_t operands..., int64_t *flags)``: bit patterns
-and integers are zero-extended, the rounding mode (where there is one) is an operand, and the operation's exception
-flags are stored (not merged) through the last argument.
+All functions have the C interface ``int64_t NAME(int64_t policy, int64_t operands..., int64_t *flags)``: bit
+patterns and integers are zero-extended, the rounding mode (where there is one) is an operand, and the
+operation's exception flags are stored (not merged) through the last argument.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ WIDTHS: Final = (16, 32, 64)
 
 
 class Symbol(NamedTuple):
-    """One compiled function; ``reference.OPERATIONS[operation](policy, width, *operands, *constants)`` is the same."""
+    """A compiled function: ``OPERATIONS[operation](policy, width, *operands, *constants)`` of `reference`."""
 
     name: str
     operation: str
@@ -23,7 +23,7 @@ class Symbol(NamedTuple):
     width: int
     """Width in bits of the operands' format (of the result's, for `from_integer`)."""
     arguments: tuple[str, ...]
-    """Names of all arguments, in order: "policy", the operands (with "rm" last where rounding matters), "flags"."""
+    """All arguments in order: "policy", the operands ("rm" last where rounding matters), "flags"."""
     constants: tuple[int, ...]
     """What the operation takes after its operands."""
     result_width: int

@@ -15,7 +15,7 @@ Call = Callable[..., tuple[int, int]]
 
 
 class Compiled:
-    """The compiled functions; ``call(name)`` is a function of (policy, *operands) that returns (result, flags)."""
+    """The compiled functions; ``call(name)`` takes (policy, *operands) and returns (result, flags)."""
 
     def __init__(self, assembly: str) -> None:
         import llvmlite.binding as llvm
@@ -56,5 +56,5 @@ def compiled() -> Compiled:
 
 @pytest.fixture(scope="session")
 def scale() -> int:
-    """How many times more random cases than in a quick run: ISAGEN_TEST_SCALE (100 runs for about 20 minutes)."""
+    """How many times more random cases than in a quick run: ISAGEN_TEST_SCALE."""
     return int(os.environ.get("ISAGEN_TEST_SCALE", "1"))

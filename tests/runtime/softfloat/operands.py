@@ -19,7 +19,7 @@ POLICIES = [
 
 
 def specials(width: int) -> list[int]:
-    """Zeros, ends of the subnormal and normal ranges, ones and their neighbours, infinities and NaNs, both signs."""
+    """Zeros, ends of the subnormal and normal ranges, ones, infinities and NaNs, with both signs."""
     form = FORMATS[width]
     one = form.max_exponent << form.fraction_bits
     smallest_normal = 1 << form.fraction_bits
@@ -45,7 +45,7 @@ def specials(width: int) -> list[int]:
 
 
 def encoding(rng: Random, width: int) -> int:
-    """A random encoding; exponents near the ends and near 1.0, and sparse or dense fractions, are frequent."""
+    """A random encoding; extreme exponents, those near 1.0 and sparse fractions are frequent."""
     form = FORMATS[width]
     top = 2 * form.max_exponent + 1
     spread = form.fraction_bits + 12
@@ -83,7 +83,7 @@ def integer(rng: Random, bits: int) -> int:
 
 
 def operands(rng: Random, symbol: Symbol, rm: int | None = None) -> list[int]:
-    """Random operands of one compiled function; related ones, so that digits cancel, in a quarter of the cases."""
+    """Random operands of one compiled function; in a quarter of the cases, related ones."""
     values = []
     for name in symbol.operands:
         if name == "rm":
@@ -106,7 +106,9 @@ def _relate(rng: Random, symbol: Symbol, values: list[int]) -> None:
         values[1] = (same_or_opposite + near) & (2 * form.sign_bit - 1)
     elif symbol.operation == "fma":
         # The product's exponent, at a distance up to where it stops to matter.
-        field = sum((value & ~form.sign_bit) >> form.fraction_bits for value in values[:2]) - form.max_exponent
+        field = (
+            sum((value & ~form.sign_bit) >> form.fraction_bits for value in values[:2]) - form.max_exponent
+        )
         field += rng.choice((0, 0, 1, -1, near * form.fraction_bits, near * form.precision))
         fraction = rng.choice((rng.getrandbits(form.fraction_bits), 0, 1, 2 * form.quiet_bit - 1))
         if 0 <= field <= 2 * form.max_exponent:

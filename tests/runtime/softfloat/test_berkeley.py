@@ -1,7 +1,8 @@
 """The compiled library and the reference against Berkeley SoftFloat, an independent implementation.
 
-It judges what the host can't: binary16 arithmetic, ties away from zero, tininess before rounding. Its NaNs are those
-of one processor, so of a NaN only the fact and the flags are compared; out-of-range integers likewise.
+It judges what the host can't: binary16 arithmetic, ties away from zero, tininess before rounding. Its NaNs
+are those of one processor, so of a NaN only the fact and the flags are compared; out-of-range integers
+likewise.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def _is_nan(width: int, a: int) -> bool:
 
 
 class Berkeley:
-    """Calls the peer with encodings: ``function(symbol) -> ((policy, operands, rm) -> (result, flags)) or None``."""
+    """Calls the peer with encodings instead of its own objects."""
 
     def __init__(self, module: Any) -> None:
         self.module = module
@@ -99,7 +100,9 @@ class Berkeley:
             result = called(*arguments, self.modes[rm], exact) if with_mode else called(*arguments)
             raised = int(module.get_exception_flags())
             flags = sum(flag for kind, flag in self.flags.items() if int(kind) & raised)
-            return (int(result) if isinstance(result, bool) else int.from_bytes(result.to_bytes(), "big")), flags
+            return (
+                int(result) if isinstance(result, bool) else int.from_bytes(result.to_bytes(), "big")
+            ), flags
 
         return function
 
@@ -144,7 +147,9 @@ def test_agrees(berkeley: Berkeley, compiled: Any, scale: int, symbol: Symbol) -
         policy = POLICIES[turn % 2]
         want, want_flags = peer(policy, values, rm)
         arguments = [*values, rm] if "rm" in symbol.operands else values
-        got, flags = reference.OPERATIONS[symbol.operation](policy, symbol.width, *arguments, *symbol.constants)
+        got, flags = reference.OPERATIONS[symbol.operation](
+            policy, symbol.width, *arguments, *symbol.constants
+        )
         assert (got, flags) == call(policy, *arguments)
         case = f"{symbol.name}({policy:#x}, {', '.join(map(hex, arguments))})"
         assert flags == want_flags, f"{case}: flags {flags}, the peer's {want_flags}"

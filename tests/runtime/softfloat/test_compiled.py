@@ -1,4 +1,4 @@
-"""The compiled library gives what the big-integer reference gives: every function, format, mode and policy."""
+"""The compiled library gives what the reference gives: every function, format, mode and policy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from runtime.softfloat.symbols import SYMBOLS, WIDTHS, Symbol
 from tests.runtime.softfloat.operands import POLICIES, operands, specials
 
 UNARY = [symbol for symbol in SYMBOLS.values() if symbol.operands in (("a",), ("a", "rm"))]
-BINARY = [symbol for symbol in SYMBOLS.values() if symbol.operands[:2] == ("a", "b") and "c" not in symbol.operands]
+BINARY = [
+    symbol for symbol in SYMBOLS.values() if symbol.operands[:2] == ("a", "b") and "c" not in symbol.operands
+]
 FUSED = [symbol for symbol in SYMBOLS.values() if "c" in symbol.operands]
 
 
@@ -25,7 +27,7 @@ def check(call: Any, symbol: Symbol, policy: int, values: list[int]) -> None:
     if got != want:
         arguments = ", ".join(f"{value:#x}" for value in (policy, *values))
         pytest.fail(
-            f"{symbol.name}({arguments}) gives {got[0]:#x} with flags {got[1]}, not {want[0]:#x} with {want[1]}"
+            f"{symbol.name}({arguments}) gives {got[0]:#x}, flags {got[1]}; not {want[0]:#x} with {want[1]}"
         )
 
 
@@ -103,7 +105,7 @@ def test_all_of_binary16(compiled: Any, scale: int, symbol: Symbol) -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_halfway_products_and_quotients(compiled: Any, width: int) -> None:
-    """Results at, just below and just above the middle between two numbers, in every mode: the sticky bit's cases."""
+    """Results in, just below and just above the middle between two numbers, in every mode."""
     form = reference.FORMATS[width]
     one = form.max_exponent << form.fraction_bits
     mul = SYMBOLS[f"sf_f{width}_mul"]

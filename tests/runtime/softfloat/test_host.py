@@ -1,4 +1,5 @@
-"""The reference and the compiled library against the host's own instructions (x86-64 only): results and all flags.
+"""The reference and the compiled library against the host's own instructions (x86-64 only): results and all
+flags.
 
 The policy is X86, so this also checks NaNs, denormal operands, flush-to-zero and denormals-are-zeros.
 """
@@ -70,7 +71,9 @@ def host(tmp_path_factory: pytest.TempPathFactory, require_tool: Any) -> Host:
         pytest.skip("the host lacks FMA, F16C or SSE4.1")
     library = tmp_path_factory.mktemp("host_peer") / "host_peer.so"
     source = Path(__file__).with_name("host_peer.c")
-    subprocess.run([require_tool("gcc", "cc"), "-O1", "-shared", "-fPIC", "-o", library, source], check=True, timeout=60)
+    subprocess.run(
+        [require_tool("gcc", "cc"), "-O1", "-shared", "-fPIC", "-o", library, source], check=True, timeout=60
+    )
     peer = ctypes.CDLL(str(library)).peer
     peer.argtypes = [ctypes.c_int, ctypes.c_uint, *[ctypes.c_uint64] * 3, ctypes.c_void_p]
     peer.restype = ctypes.c_uint
@@ -101,7 +104,9 @@ def check(host: Host, index: int, rm: int, bits: int, values: list[int], compile
     assert got == want, f"compiled {case}: {got[0]:#x} {got[1]}; host {want[0]:#x} {want[1]}"
 
 
-@pytest.mark.parametrize("index", range(len(PEERS)), ids=[f"{peer.symbol}{'_trunc' * peer.truncates}" for peer in PEERS])
+@pytest.mark.parametrize(
+    "index", range(len(PEERS)), ids=[f"{peer.symbol}{'_trunc' * peer.truncates}" for peer in PEERS]
+)
 def test_random(host: Host, compiled: Any, scale: int, index: int) -> None:
     symbol = SYMBOLS[PEERS[index].symbol]
     rng = Random(index)
@@ -115,9 +120,11 @@ def test_random(host: Host, compiled: Any, scale: int, index: int) -> None:
         check(host, index, rm, bits, values, function)
 
 
-@pytest.mark.parametrize("index", range(len(PEERS)), ids=[f"{peer.symbol}{'_trunc' * peer.truncates}" for peer in PEERS])
+@pytest.mark.parametrize(
+    "index", range(len(PEERS)), ids=[f"{peer.symbol}{'_trunc' * peer.truncates}" for peer in PEERS]
+)
 def test_specials(host: Host, compiled: Any, scale: int, index: int) -> None:
-    """The cross product of the special values; modes in turn (for three operands, a sample in a quick run)."""
+    """The cross product of the special values (sampled for three operands in a quick run)."""
     symbol = SYMBOLS[PEERS[index].symbol]
     function = compiled.call(symbol.name)
     modes = list(product(MXCSR_RC, FLUSHING))

@@ -11,7 +11,9 @@ from runtime.softfloat.symbols import SYMBOLS
 
 
 def test_defines_exactly_the_table(compiled: Any) -> None:
-    external = {f.name: f for f in compiled.module.functions if not f.is_declaration and f.linkage.name == "external"}
+    external = {
+        f.name: f for f in compiled.module.functions if not f.is_declaration and f.linkage.name == "external"
+    }
     assert external.keys() == SYMBOLS.keys()
     for name, function in external.items():
         parameters = [str(argument.type) for argument in function.arguments]
@@ -23,16 +25,23 @@ def test_refers_to_nothing_else(compiled: Any) -> None:
     declared = [f.name for f in compiled.module.functions if f.is_declaration]
     assert all(name.startswith("llvm.") for name in declared), declared
     assert not list(compiled.module.global_variables)
-    # An intrinsic that a processor lacks becomes a library call: allow only those with plain code everywhere (the
-    # memset is of one pair of integers).
-    allowed = r"llvm\.(ctlz|lifetime|[su](min|max|cmp)|abs|fabs|sqrt|memset|[su](add|sub)\.with\.overflow|experimental\.noalias)\b"
+    # An intrinsic that a processor lacks becomes a library call: allow only those with plain code everywhere
+    # (the memset is of one pair of integers).
+    allowed = (
+        r"llvm\.(ctlz|lifetime|[su](min|max|cmp)|abs|fabs|sqrt|memset"
+        r"|[su](add|sub)\.with\.overflow|experimental\.noalias)\b"
+    )
     assert not [name for name in declared if not re.match(allowed, name)]
 
 
 def test_floating_point_is_strict(compiled: Any) -> None:
-    operations = re.findall(r"= (?:tail )?(?:f(?:add|sub|mul|div)|fptrunc|fpext|call .*@llvm.sqrt).*", compiled.assembly)
+    operations = re.findall(
+        r"= (?:tail )?(?:f(?:add|sub|mul|div)|fptrunc|fpext|call .*@llvm.sqrt).*", compiled.assembly
+    )
     assert len(operations) > 30
-    assert not [line for line in operations if re.search(r"\b(fast|contract|reassoc|nnan|ninf|nsz|arcp|afn)\b", line)]
+    assert not [
+        line for line in operations if re.search(r"\b(fast|contract|reassoc|nnan|ninf|nsz|arcp|afn)\b", line)
+    ]
 
 
 def test_same_text_every_time(compiled: Any) -> None:
