@@ -1,14 +1,14 @@
 """Executors and decision trees: what specialising a target's forms results in (`generator.ir.specialise`).
 
-An **executor** is a behaviour without decisions. When an instruction is decoded, its form's decision tree picks an
-executor and the values of the executor's **slots**; both are written into a **record**: the executor's number (u16 at
-offset 0), then the slots. Running a program is running along records.
+An **executor** is a behaviour without decisions. When an instruction is decoded, its form's decision tree
+picks an executor and the values of the executor's **slots**; both are written into a **record**: the
+executor's number (u16 at offset 0), then the slots. Running a program is running along records.
 
 Residual bodies are ordinary IR (`generator.ir.nodes`) in which ``Field(width, "3")`` means slot number 3:
 
 * as a value: the number in the slot, zero-extended or cut to `width`;
-* as an index, in ``ReadReg(width, "", Field(16, "3"))`` and ``WriteReg("", Field(16, "3"), value)``: the register whose
-  byte offset in the CPU block is in the slot;
+* as an index, in ``ReadReg(width, "", Field(16, "3"))`` and ``WriteReg("", Field(16, "3"), value)``: the
+  register whose byte offset in the CPU block is in the slot;
 * as the target of a `Goto`: the record to go on with (a slot of kind "target").
 
 No `Context`, `Pc` or `NextPc` is left, and no decode-time condition.
@@ -33,9 +33,9 @@ STORAGE_BYTES: dict[Storage, int] = {"u16": 2, "i16": 2, "i32": 4, "i64": 8}
 class Slot:
     """A place in a record.
 
-    register: u16, byte offset of a register in the CPU block. number: i16, i32 or i64, sign-extended when read, then cut
-    to `width` bits (so the decoder stores the low bits of the value). target: i64, address of the record of a jump's
-    target. skip: i16, size in bytes of the record that follows (guards).
+    register: u16, byte offset of a register in the CPU block. number: i16, i32 or i64, sign-extended when
+    read, then cut to `width` bits (so the decoder stores the low bits of the value). target: i64, address of
+    the record of a jump's target. skip: i16, size in bytes of the record that follows (guards).
     """
 
     kind: SlotKind
@@ -58,6 +58,12 @@ class Executor:
     size: int
     """Bytes of its record, a multiple of 8."""
     body: Block
+    locals: tuple[str, ...]
+    """What the first of its instructions calls the body's locals, which are named v0, v1, ..."""
+    pc: int | None
+    """The number slot that holds its address, where something needs that."""
+    next_pc: int | None
+    """The number slot that holds the address behind it, where it may end a block by going on there."""
     effects: Effects
     guard: bool
     """It decides whether the record that follows is executed: its body ends in ``Skip(condition)``."""
@@ -71,7 +77,8 @@ class Executor:
 class RegisterValue:
     """Fills a register slot: entry `index` (decode-time) of the file `register`.
 
-    An `index` equal to the file's zero register means the file's zero entry (`write=False`) or the sink (`write=True`).
+    An `index` equal to the file's zero register means the file's zero entry (`write=False`) or the sink
+    (`write=True`).
     """
 
     register: str
@@ -105,7 +112,8 @@ SlotValue: TypeAlias = RegisterValue | NumberValue | TargetValue | SkipValue
 class Leaf:
     """The end of a decision: the executor's number and what goes into its slots, in order.
 
-    A leaf with ``executor == NOTHING`` stands for an instruction that does nothing (for guards: that always executes).
+    A leaf with ``executor == NOTHING`` stands for an instruction that does nothing (for guards: that always
+    executes).
     """
 
     executor: int
@@ -138,7 +146,9 @@ class VariantPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A target's executors, in order of their numbers, and its variants' decision trees, in the order of the forms."""
+    """A target's executors, in order of their numbers, and its variants' decision trees, in the order of the
+    forms.
+    """
 
     executors: tuple[Executor, ...]
     variants: tuple[VariantPlan, ...]
