@@ -252,7 +252,8 @@ def propagate(policy: int, width: int, a: int, b: int, c: int) -> tuple[int, int
     if rule == NAN_DEFAULT:
         return default_nan(policy, width), flags
     chosen = z
-    if signaling and rule in (NAN_SIGNALING_FIRST, NAN_LAST_SIGNALING):
+    signaling_wins = rule == NAN_SIGNALING_FIRST or rule == NAN_LAST_SIGNALING  # noqa: SIM109
+    if signaling and signaling_wins:
         if is_signaling(width, x):
             chosen = x
         elif is_signaling(width, y):
