@@ -106,7 +106,7 @@ def _split(items: Sequence[tuple[Form, Prefix]], tried: int = 0) -> Iterator[tup
     """Pairs whose fixed bits agree; `tried` are the bits that have been split on."""
     bit = 0
     if len(items) > SMALL:
-        bit = _best_bit(items, tried)
+        bit = best_bit(items, tried)
     if not bit:
         for i, (first, a) in enumerate(items):
             for second, b in items[i + 1 :]:
@@ -119,7 +119,7 @@ def _split(items: Sequence[tuple[Form, Prefix]], tried: int = 0) -> Iterator[tup
     yield from _split(ones, tried | bit)
 
 
-def _best_bit(items: Sequence[tuple[Form, Prefix]], tried: int) -> int:
+def best_bit(items: Sequence[tuple[Form, Prefix]], tried: int) -> int:
     """The bit whose split leaves the smaller greater half; 0 if none makes both halves smaller."""
     union = 0
     for _, prefix in items:

@@ -152,6 +152,19 @@ class Decoder:
         self._by_set = {s.name: [f for f in target.forms if f.set_name == s.name] for s in target.sets}
         self._mandatory = tuple(dict.fromkeys(row.variable for row in target.prefixes if row.mandatory))
         self._wins = before_relation(target.forms)
+        self._first_units = {form.name: first_unit(form, self._group(form)) for form in target.forms}
+        self._fitting: dict[tuple[str, int], list[Form]] = {}
+
+    def _group(self, form: Form) -> InstructionSet:
+        return next(group for group in self.target.sets if group.name == form.set_name)
+
+    def _candidates(self, group: InstructionSet, unit: int) -> list[Form]:
+        """The forms of a set whose fixed bits in the first unit in memory are those of `unit`."""
+        key = group.name, unit
+        if key not in self._fitting:
+            fitting = [form for form in self._by_set[group.name] if _fits(self._first_units[form.name], unit)]
+            self._fitting[key] = fitting
+        return self._fitting[key]
 
     def active_sets(self, scope: Scope) -> list[InstructionSet]:
         """The sets whose `when` holds; if there is none, those without one."""
@@ -184,7 +197,10 @@ class Decoder:
         outer = Scope(self.target, pc, contexts, registers)
         for group in self.active_sets(outer):
             start, prefix = self._prefixes(outer, byte) if group.stream and group.unit == 8 else (0, {})
-            for form in self._by_set[group.name]:
+            size = group.unit // 8
+            data = bytes(byte(start + i) for i in range(size))
+            first = int.from_bytes(data, "big" if self.target.big_endian else "little")
+            for form in self._candidates(group, first):
                 if not features.issuperset(form.needs):
                     continue
                 scope = Scope(self.target, pc, contexts, registers, prefix=dict(prefix))
@@ -270,8 +286,6 @@ class Decoder:
         little = group.stream and not self.target.big_endian
         # A picture that is one number has its lowest unit first in memory.
         fetch = unit if group.stream else lambda number: unit(count - 1 - number)
-        if not group.stream and not _first_unit_fits(form, group.unit, unit(0)):
-            return None  # before more is fetched: the next unit may lie on an unmapped page
         bits = _Bits(fetch, group.unit, little)
         choices: dict[str, int] = {}
         if not self._read_pieces(form.picture, form.operands, bits, scope, choices):
@@ -422,18 +436,33 @@ def before_relation(forms: tuple[Form, ...]) -> set[tuple[str, str]]:
     return pairs
 
 
-def _first_unit_fits(form: Form, unit: int, value: int) -> bool:
-    """Whether the fixed bits of the lowest `unit` bits of a one-number picture are those of `value`."""
+def first_unit(form: Form, group: InstructionSet) -> tuple[int, int]:
+    """Mask and value of the fixed bits in the unit that comes first in memory."""
+    bits = value = 0
+    if group.stream:
+        position = group.unit
+        for piece in form.picture:
+            count = min(piece.width, position)
+            position -= count
+            if piece.kind == "fixed":
+                bits |= mask(count) << position
+                value |= piece.value >> (piece.width - count) << position
+            if not position:
+                break
+        return bits, value
     position = 0
     for piece in reversed(form.picture):
-        if position >= unit:
+        if position >= group.unit:
             break
         if piece.kind == "fixed":
-            count = min(piece.width, unit - position)
-            if value >> position & mask(count) != piece.value & mask(count):
-                return False
+            bits |= mask(piece.width) << position
+            value |= piece.value << position
         position += piece.width
-    return True
+    return bits & mask(group.unit), value & mask(group.unit)
+
+
+def _fits(fixed: tuple[int, int], unit: int) -> bool:
+    return unit & fixed[0] == fixed[1]
 
 
 def _bytes(cache: Mapping[int, int]) -> bytes:

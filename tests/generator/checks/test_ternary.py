@@ -27,9 +27,30 @@ def known_of(expr: Expr, a: Known, b: Known) -> Known:
     return evaluate_known(expr, lambda leaf: a if leaf == A else b)
 
 
-OPERATORS = (
-    "add sub mul and or xor udiv sdiv urem srem shl lshr ashr rotl rotr eq ne ult ule slt sle concat".split()
-)
+OPERATORS = [
+    "add",
+    "sub",
+    "mul",
+    "and",
+    "or",
+    "xor",
+    "udiv",
+    "sdiv",
+    "urem",
+    "srem",
+    "shl",
+    "lshr",
+    "ashr",
+    "rotl",
+    "rotr",
+    "eq",
+    "ne",
+    "ult",
+    "ule",
+    "slt",
+    "sle",
+    "concat",
+]
 
 
 @pytest.mark.parametrize("op", OPERATORS)

@@ -1,0 +1,277 @@
+"""Check 6: no line of assembly means two instructions.
+
+Texts are flattened to patterns: literals, register and other names, numbers. From each pattern some lines are
+written (first, middle and last name in every hole, a small number), and all other patterns of the dialect try
+them. That an instruction has several encodings for one line is meant so (the assembler takes the shortest);
+that two instructions share a line is not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+from generator.checks.overlap import compatible
+from generator.checks.report import Reporter
+from generator.errors import Diagnostic
+from generator.model.target import Alias, Form, Hole, Operand, Span, Target, Text
+
+SAMPLES = 3
+MOST_PATTERNS = 64
+"""Patterns that one text is flattened to at most (operands with many cases multiply)."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """Any of these words."""
+
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number, or a symbol's name."""
+
+
+@dataclass(frozen=True)
+class Maybe:
+    """A part that may be left out."""
+
+    inside: tuple[Element, ...]
+
+
+Element: TypeAlias = str | Names | Number | Maybe
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One flattened text of a form or alias."""
+
+    elements: tuple[Element, ...]
+
+    @cached_property
+    def regex(self) -> re.Pattern[str]:
+        """Matches the lines that this text may be; spaces count only between words."""
+        return re.compile("".join(_regex(e) for e in self.elements) + r"\Z", re.IGNORECASE)
+
+    def matches(self, line: str) -> bool:
+        """Whether `line` may be this text."""
+        return self.regex.match(squeeze(line.strip())) is not None
+
+    def samples(self) -> Iterator[str]:
+        """Lines of this text."""
+        seen = set()
+        for which in range(SAMPLES):
+            line = "".join(_sample(e, which) for e in self.elements)
+            if line not in seen:
+                seen.add(line)
+                yield line
+
+    @property
+    def first_word(self) -> str:
+        """The literal letters before the first space or hole, in lower case."""
+        first = self.elements[0] if self.elements else ""
+        return first.split(" ")[0].lower() if isinstance(first, str) else ""
+
+    @property
+    def whole_first_word(self) -> bool:
+        """Whether `first_word` is the whole first word."""
+        first = self.elements[0] if self.elements else ""
+        return isinstance(first, str) and (" " in first or len(self.elements) == 1)
+
+
+def squeeze(text: str) -> str:
+    """A line, or part of one, with spaces only where they separate words."""
+    text = re.sub(r"\s+", " ", text)
+    return re.sub(r" ?([^\w.%$@ ]) ?", r"\1", text)
+
+
+def _regex(element: Element) -> str:
+    match element:
+        case str():
+            return re.escape(squeeze(element))
+        case Names(choices=choices):
+            return "(?:" + "|".join(re.escape(c) for c in sorted(choices, key=len, reverse=True)) + ")"
+        case Number():
+            return r"[-+]?(?:0[xX][0-9a-fA-F]+|\d+)"
+        case Maybe(inside=inside):
+            return "(?:" + "".join(_regex(e) for e in inside) + ")?"
+
+
+def _sample(element: Element, which: int) -> str:
+    match element:
+        case str():
+            return element
+        case Names(choices=choices):
+            return choices[(len(choices) - 1) * which // (SAMPLES - 1)]
+        case Number():
+            return "8"
+        case Maybe():
+            return ""
+
+
+class Patterns:
+    """Flattens the texts of a target."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._names: dict[str, tuple[str, ...]] = {}
+        for register in target.registers:
+            if register.count is not None:
+                names = register.names or tuple(f"{register.name}{i}" for i in range(register.count))
+                self._names[register.name] = names
+        for bank in target.banks:
+            rows = [
+                row.name + (str(n - row.first) if row.last > row.first else "")
+                for row in bank.rows
+                for n in range(row.first, row.last + 1)
+            ]
+            self._names[bank.name] = tuple(rows)
+        for enum in target.enums:
+            self._names[enum.name] = tuple(row.text for row in enum.rows)
+
+    def of_form(self, form: Form, dialect: str = "") -> list[Pattern]:
+        """All patterns of a form in a dialect (its own text, else the usual one)."""
+        text = for_dialect(form.texts, dialect)
+        if text is None:
+            return []
+        operands = {operand.path: operand for operand in form.operands}
+        return [Pattern(_join(p)) for p in self._text(text, operands, "", dialect)]
+
+    def _text(
+        self, text: Text, operands: Mapping[str, Operand], path: str, dialect: str
+    ) -> list[tuple[Element, ...]]:
+        result: list[tuple[Element, ...]] = [()]
+        for part in text.parts:
+            choices = [(part,)] if isinstance(part, str) else self._hole(part, operands, path, dialect)
+            result = [(*head, *tail) for head in result for tail in choices][:MOST_PATTERNS]
+        return result
+
+    def _hole(
+        self, hole: Hole, operands: Mapping[str, Operand], path: str, dialect: str
+    ) -> list[tuple[Element, ...]]:
+        full = path if hole.name == "@" else hole.name if not path else f"{path}.{hole.name}"
+        operand = operands.get(full) or operands.get(hole.name)
+        choices: list[tuple[Element, ...]]
+        if hole.format in self._names:
+            choices = [(Names(self._names[hole.format]),)]
+        elif operand is not None and hole.name != "@" and not hole.format:
+            choices = self._operand(operand, dialect)
+        else:
+            choices = [(Number(),)]
+        if hole.prefix or hole.suffix:
+            choices = [(hole.prefix, *choice, hole.suffix) for choice in choices]
+        if hole.default is not None:
+            choices = [(Maybe(choice),) for choice in choices]
+        return choices
+
+    def _operand(self, operand: Operand, dialect: str) -> list[tuple[Element, ...]]:
+        found: list[tuple[Element, ...]] = []
+        for case in operand.cases:
+            text = for_dialect(case.texts, dialect)
+            if text is not None:
+                inner = {o.path: o for o in case.operands}
+                if (
+                    not any(isinstance(p, Hole) and p.name == "@" for p in text.parts)
+                    or not case.register_file
+                ):
+                    found += self._text(text, inner, operand.path, dialect)
+                    continue
+            if case.register_file in self._names:
+                found.append((Names(self._names[case.register_file]),))
+            elif len(case.operands) == 1:
+                found += self._operand(case.operands[0], dialect)
+            else:
+                found.append((Number(),))
+        return list(dict.fromkeys(found))[:MOST_PATTERNS]
+
+
+def for_dialect(texts: Sequence[Text], dialect: str) -> Text | None:
+    """The text of `dialect`, else the usual one."""
+    return next((t for t in texts if t.dialect == dialect), next((t for t in texts if not t.dialect), None))
+
+
+def _join(elements: Sequence[Element]) -> tuple[Element, ...]:
+    """Neighbouring literals made one."""
+    result: list[Element] = []
+    for element in elements:
+        if isinstance(element, str) and result and isinstance(result[-1], str):
+            result[-1] += element
+        elif element != "":
+            result.append(element)
+    return tuple(result)
+
+
+def dialects(target: Target) -> list[str]:
+    """The dialects that texts name; "" is the usual one."""
+    return sorted({text.dialect for form in target.forms for text in form.texts} | {""})
+
+
+def check(target: Target, report: Reporter) -> Iterator[Diagnostic]:
+    """A diagnostic for each pair of instructions that a line may both mean, and for each alias written
+    twice.
+    """
+    patterns = Patterns(target)
+    for dialect in dialects(target):
+        yield from _forms(target, patterns, dialect, report)
+    yield from _aliases(target, report)
+
+
+def _forms(target: Target, patterns: Patterns, dialect: str, report: Reporter) -> Iterator[Diagnostic]:
+    groups: dict[str, list[tuple[Form, Pattern]]] = {}
+    for form in target.forms:
+        for pattern in patterns.of_form(form, dialect):
+            groups.setdefault(pattern.first_word, []).append((form, pattern))
+    seen: set[frozenset[Span]] = set()
+    for entries in groups.values():
+        if len({form.instruction for form, _ in entries}) < 2:
+            continue
+        for form, pattern in entries:
+            rivals = [(o, p) for o, p in entries if _rivals(target, form, o)]
+            for line in pattern.samples() if rivals else ():
+                for other, theirs in rivals:
+                    key = frozenset((form.span, other.span))
+                    if key in seen or not theirs.matches(line):
+                        continue
+                    seen.add(key)
+                    first, second = sorted((form, other), key=target.forms.index)
+                    yield report.make(
+                        second.span,
+                        f"`{line}` may be `{first.name}` or `{second.name}`",
+                        label="second instruction",
+                        related=((first.span, "first instruction"),),
+                        remedy="give one of them another text",
+                    )
+
+
+def _rivals(target: Target, first: Form, second: Form) -> bool:
+    """Whether two forms are different instructions that one program may contain side by side."""
+    return (
+        first.instruction != second.instruction
+        and first.set_name == second.set_name
+        and compatible(target, first, second)
+    )
+
+
+def _aliases(target: Target, report: Reporter) -> Iterator[Diagnostic]:
+    """Aliases with the same text up to the names of their holes, but another meaning."""
+    first: dict[tuple[str, str], Alias] = {}
+    for alias in target.aliases:
+        shape = "".join(part if isinstance(part, str) else "{}" for part in alias.text.parts)
+        other = first.setdefault((alias.dialect, squeeze(shape)), alias)
+        if other is alias or other.when is not None or alias.when is not None:
+            continue
+        if other.text == alias.text and other.expansion == alias.expansion:
+            message = "this alias is declared twice"
+        else:
+            message = "two aliases have this text"
+        yield report.make(
+            alias.span,
+            message,
+            label="second alias",
+            related=((other.span, "first alias"),),
+            remedy="remove one of them",
+        )
