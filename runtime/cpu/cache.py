@@ -67,7 +67,8 @@ PAGE_ACROSS: Final = 48
 """Host page of the following guest page, if an instruction here runs on into it; else 0."""
 PAGE_TAIL: Final = 56
 """Number of the entry of the preceding guest page, if an instruction there runs on into this one; else 0."""
-PAGE_ENTRY_SIZE: Final = 64
+PAGE_ENTRY_SHIFT: Final = 6
+PAGE_ENTRY_SIZE: Final = 1 << PAGE_ENTRY_SHIFT
 
 PAGE_CAPACITY: Final = 1 << 14
 BUCKET_COUNT: Final = 1 << 12
@@ -80,7 +81,9 @@ SCRATCH_SIZE: Final = 1 << 14
 RECORDS_RESERVE: Final = 1 << 19
 """When less than this is left, everything is flushed before more is decoded."""
 RUN_LENGTH: Final = 64
-"""Instructions that are decoded in one go."""
+"""Instructions that are decoded in one go, ..."""
+PRIVATE_LENGTH: Final = 16
+"""... and in records for one use."""
 
 # --- a space ---------------------------------------------------------------------------------------------------------
 

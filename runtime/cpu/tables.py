@@ -59,6 +59,8 @@ H_ILLEGAL_ARGUMENT: Final = 184
 """1: the trap's first parameter is the instruction's bits; the code is `ILLEGAL_CODE`; 2: the code is the bits, too."""
 H_FIRST_FREE: Final = 192
 H_TRAP_COUNT: Final = 200
+H_UNIT_SHIFT: Final = 208
+"""Binary logarithm of `H_UNIT`."""
 HEADER_SIZE: Final = 256
 
 # --- prefix rows: 8-byte words ---------------------------------------------------------------------------------------
@@ -120,7 +122,9 @@ R_PRIVATE: Final = 14
 """1: records are for one use: not in the map, in the scratch part of the arena."""
 R_START: Final = 15
 """Bytes of prefixes."""
-R_FIRST: Final = 16
+R_TABLES: Final = 16
+"""Host address of the tables."""
+R_FIRST: Final = 17
 
 
 class Op(IntEnum):

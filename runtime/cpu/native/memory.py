@@ -188,10 +188,14 @@ def load_slow(s, address, size):  # type: ignore[no-untyped-def]
         return refuse(s, address, 0)
     if second == AT_DEVICE:
         return refuse(s, behind, 0)
-    for i in range(head):
+    i = 0
+    while i < head:
         store8(s + block.BOUNCE + i, load8(first + i))
-    for i in range(size - head):
+        i += 1
+    i = 0
+    while i < size - head:
         store8(s + block.BOUNCE + head + i, load8(second + i))
+        i += 1
     return s + block.BOUNCE
 
 
@@ -212,10 +216,12 @@ def store_bytes(s, flags, host, size, low, high):  # type: ignore[no-untyped-def
         store64(host, low)
         store64(host + 8, high)
     else:
-        for i in range(size):
+        i = 0
+        while i < size:
             store8(host + i, low)
             low = shr(low, 8) | (high << 56)
             high = shr(high, 8)
+            i += 1
     return 1
 
 

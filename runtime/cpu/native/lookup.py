@@ -1,0 +1,413 @@
+"""From a guest address to a decoded record: pages, runs of instructions, breakpoints, one-off records."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from runtime.cpu import block, cache, tables
+from runtime.cpu.exits import Reason
+from runtime.cpu.native.decode import (
+    decode_instruction,
+    execute,
+    known_record,
+    load_unit,
+    map_place,
+    start_record,
+)
+from runtime.cpu.native.memory import PAGE_FLAGS, refuse, resolve
+from runtime.cpu.native.pages import drop_host_page, mark_code, page_entry, page_number
+from runtime.cpu.native.raw import load8, load16, load32, load64, store8, store32, store64
+from runtime.cpu.native.registry import cold
+from runtime.cpu.primitives import shr, ult
+from runtime.memory import regions
+
+PAGE: Final = regions.PAGE_SIZE
+REASON_TRAP: Final = int(Reason.TRAP)
+
+NONE: Final = 0
+"""No record: `REASON` (TRAP, FAULT) and what belongs to it are set."""
+
+
+@cold
+def jump_entry(s, pc):  # type: ignore[no-untyped-def]
+    """Host address of the jump cache's entry for `pc`."""
+    number = (pc ^ shr(pc, 11)) & (block.JUMP_CACHE_ENTRIES - 1)
+    return load64(s + block.JUMP_CACHE) + 16 * number
+
+
+@cold
+def page_for(s, c, pc):  # type: ignore[no-untyped-def]
+    """The page entry for the guest page of `pc`, or NONE where nothing can be fetched."""
+    guest = pc & -PAGE
+    space = load64(c + cache.SPACES) + load64(c + cache.SPACE) * cache.SPACE_SIZE
+    place = load64(space + cache.SPACE_CODE_TLB) + 16 * (shr(pc, 12) & (cache.CODE_TLB_ENTRIES - 1))
+    if load64(place) == guest and load64(place + 8) != 0:
+        return load64(place + 8)
+    host = resolve(s, pc, 2)
+    if host == 0:
+        return NONE
+    entry = page_entry(s, c, host & -PAGE, guest, load64(s + PAGE_FLAGS))
+    across = load64(entry + cache.PAGE_ACROSS)
+    if across != 0:
+        # An instruction runs on into the next page: is it still the same one?
+        behind = resolve(s, (guest + PAGE) & load64(s + block.ADDRESS_MASK), 2)
+        if behind != across:
+            drop_host_page(s, load64(entry + cache.PAGE_HOST))
+    store64(place, guest)
+    store64(place + 8, entry)
+    return entry
+
+
+@cold
+def at_breakpoint(s, pc):  # type: ignore[no-untyped-def]
+    """Whether a breakpoint is at `pc`."""
+    low = 0
+    high = load64(s + block.BREAKPOINT_COUNT)
+    table = load64(s + block.BREAKPOINTS)
+    while low < high:
+        middle = (low + high) >> 1
+        here = load64(table + 8 * middle)
+        if here == pc:
+            return 1
+        if ult(here, pc):
+            low = middle + 1
+        else:
+            high = middle
+    return 0
+
+
+@cold
+def end_record(c, r, op, pc, value):  # type: ignore[no-untyped-def]
+    """A stub or a link; its address."""
+    t = load64(r + 8 * tables.R_TABLES)
+    fixed = load64(t + tables.H_RECORD_SIZE)
+    size = fixed if fixed != 0 else block.END_SIZE
+    store64(r + 8 * tables.R_FLAGS, cache.META_END)
+    store64(r + 8 * tables.R_SKIP, 0)
+    record = start_record(c, r, op, size)
+    store64(record + block.STUB_PC, pc)
+    store64(record + block.STUB_PATCH, value)
+    return record
+
+
+@cold
+def patchable(s, r, pc):  # type: ignore[no-untyped-def]
+    """Whether a pointer from the page at hand to `pc` stays right as long as both pages' code does."""
+    if load64(r + 8 * tables.R_PRIVATE) != 0:
+        return 0
+    if load64(s + block.MODE) & block.MODE_SYSTEM == 0:
+        return 1
+    return 1 if pc & -PAGE == load64(load64(r + 8 * tables.R_PAGE) + cache.PAGE_GUEST) else 0
+
+
+@cold
+def fetch_across(s, c, t, r, available, longest):  # type: ignore[no-untyped-def]
+    """Decode an instruction that may run on into the next page. As `decode_instruction`; NONE: nothing can be fetched there."""
+    page = load64(r + 8 * tables.R_PAGE)
+    guest = load64(page + cache.PAGE_GUEST)
+    behind = (guest + PAGE) & load64(s + block.ADDRESS_MASK)
+    second = resolve(s, behind, 2)
+    if second == 0:
+        return NONE
+    second_flags = load64(s + PAGE_FLAGS)
+    copy = load64(s + block.SCRATCH) + cache.SCRATCH_BYTES
+    first = load64(r + 8 * tables.R_BUFFER)
+    i = 0
+    while i < available:
+        store8(copy + i, load8(first + i))
+        i += 1
+    i = 0
+    while i < longest - available:
+        store8(copy + available + i, load8(second + i))
+        i += 1
+    store64(r + 8 * tables.R_BUFFER, copy)
+    store64(r + 8 * tables.R_LIMIT, longest)
+    status = decode_instruction(s, c, t, r)
+    if status > 0 and load64(r + 8 * tables.R_PRIVATE) == 0:
+        length = (load64(r + 8 * tables.R_NEXT_PC) - load64(r + 8 * tables.R_PC)) & (PAGE - 1)
+        if length > available:
+            other = page_entry(s, c, second, behind, second_flags)
+            number = page_number(c, page)
+            tail = load64(other + cache.PAGE_TAIL)
+            if tail != 0 and tail != number:
+                drop_host_page(s, second)
+            store64(other + cache.PAGE_TAIL, number)
+            store64(page + cache.PAGE_ACROSS, second)
+            mark_code(s, c, other)
+            mark_code(s, c, page)
+    return status if status != 0 else -2
+
+
+@cold
+def raise_illegal(s, t, r):  # type: ignore[no-untyped-def]
+    """Note the target's illegal-instruction trap for the bytes that were looked at. Returns NONE."""
+    store64(s + block.TRAP_NUMBER, load64(t + tables.H_ILLEGAL_TRAP))
+    kind = load64(t + tables.H_ILLEGAL_ARGUMENT)
+    unit = load64(r + 8 * tables.R_UNIT)
+    size = load64(r + 8 * tables.R_SEEN)
+    if size > 8:
+        size = 8
+    bits = 0
+    i = 0
+    while (i + 1) * unit <= size:
+        piece = load_unit(t, load64(r + 8 * tables.R_BUFFER) + i * unit, unit)
+        bits |= piece << (8 * unit * i)
+        i += 1
+    code = load64(t + tables.H_ILLEGAL_CODE)
+    store64(s + block.TRAP_CODE, bits if kind == 2 else code)
+    i = 0
+    while i < block.TRAP_ARGUMENT_COUNT:
+        store64(s + block.TRAP_ARGUMENTS + 8 * i, bits if i == 0 and kind != 0 else 0)
+        i += 1
+    store64(s + block.REASON, REASON_TRAP)
+    return NONE
+
+
+@cold
+def set_contexts(s, c, t, r, private):  # type: ignore[no-untyped-def]
+    """Give the decoder the contexts' values; stepped ones at rest, or for one-off records as they are in the state."""
+    key = load64(c + cache.SPACES) + load64(c + cache.SPACE) * cache.SPACE_SIZE + cache.SPACE_KEY
+    count = load64(t + tables.H_KEY_CONTEXTS)
+    first = r + 8 * tables.R_FIRST
+    i = 0
+    while i < count:
+        store64(first + 8 * i, load64(key + 8 * i))
+        i += 1
+    stepped = load64(t + tables.H_STEPPED)
+    if stepped == 0:
+        return 0
+    execute(s, c, t, r, load64(t + tables.H_REST_PROGRAM))
+    place = first + 8 * count
+    offsets = t + 8 * load64(t + tables.H_STEP_OFFSETS)
+    i = 0
+    while i < stepped:
+        value = load64(place + 8 * (stepped + i))
+        if private != 0:
+            register = s + block.HEADER_SIZE + load64(offsets + 8 * i)
+            value = load64(register)
+        store64(place + 8 * i, value)
+        i += 1
+    return 0
+
+
+@cold
+def step_number(s, c, t, r):  # type: ignore[no-untyped-def]
+    """The number of the stepped contexts' present values: 0 if all are at rest."""
+    stepped = load64(t + tables.H_STEPPED)
+    if stepped == 0:
+        return 0
+    place = r + 8 * (tables.R_FIRST + load64(t + tables.H_KEY_CONTEXTS))
+    execute(s, c, t, r, load64(t + tables.H_REST_PROGRAM))
+    resting = 1
+    i = 0
+    while i < stepped:
+        if load64(place + 8 * i) != load64(place + 8 * (stepped + i)):
+            resting = 0
+        i += 1
+    if resting != 0:
+        return 0
+    steps = load64(c + cache.STEPS)
+    count = load64(c + cache.STEP_COUNT)
+    number = 1
+    while number < count:
+        same = 1
+        i = 0
+        while i < stepped:
+            if load64(steps + 8 * (number * cache.STEP_WORDS + i)) != load64(place + 8 * i):
+                same = 0
+            i += 1
+        if same != 0:
+            return number
+        number += 1
+    if count >= cache.STEP_CAPACITY:
+        return 0  # can't happen for contexts of up to 11 bits together; the builder checks that
+    i = 0
+    while i < stepped:
+        store64(steps + 8 * (count * cache.STEP_WORDS + i), load64(place + 8 * i))
+        i += 1
+    store64(c + cache.STEP_COUNT, count + 1)
+    return count
+
+
+@cold
+def step_contexts(s, c, t, r):  # type: ignore[no-untyped-def]
+    """The stepped contexts' values behind an instruction."""
+    stepped = load64(t + tables.H_STEPPED)
+    if stepped != 0:
+        place = r + 8 * (tables.R_FIRST + load64(t + tables.H_KEY_CONTEXTS))
+        execute(s, c, t, r, load64(t + tables.H_STEP_PROGRAM))
+        i = 0
+        while i < stepped:
+            store64(place + 8 * i, load64(place + 8 * (stepped + i)))
+            i += 1
+    return 0
+
+
+@cold
+def set_steps(s, c, t, number):  # type: ignore[no-untyped-def]
+    """Write the stepped contexts' values of a number into the state."""
+    stepped = load64(t + tables.H_STEPPED)
+    offsets = t + 8 * load64(t + tables.H_STEP_OFFSETS)
+    if number == 0:
+        r = load64(s + block.SCRATCH)
+        execute(s, c, t, r, load64(t + tables.H_REST_PROGRAM))
+        values = r + 8 * (tables.R_FIRST + load64(t + tables.H_KEY_CONTEXTS) + stepped)
+    else:
+        values = load64(c + cache.STEPS) + 8 * number * cache.STEP_WORDS
+    i = 0
+    while i < stepped:
+        store64(s + block.HEADER_SIZE + load64(offsets + 8 * i), load64(values + 8 * i))
+        i += 1
+    return 0
+
+
+@cold
+def decode_at(s, c, t, r, host, pc):  # type: ignore[no-untyped-def]
+    """Decode the instruction at `pc` in the page at hand. As `decode_instruction`, or MORE at the page's end."""
+    longest = load64(t + tables.H_MAX_LENGTH)
+    available = PAGE - (pc & (PAGE - 1))
+    store64(r + 8 * tables.R_PC, pc)
+    store64(r + 8 * tables.R_BUFFER, host + (pc & (PAGE - 1)))
+    store64(r + 8 * tables.R_LIMIT, available if available < longest else longest)
+    status = decode_instruction(s, c, t, r)
+    if status == -1 and available >= longest:
+        return -2
+    return status
+
+
+@cold
+def settle_targets(s, c, r):  # type: ignore[no-untyped-def]
+    """Give the jumps of a run the records that they lead to: decoded ones, or stubs."""
+    pending = load64(c + cache.PENDING)
+    i = 0
+    while i < load64(c + cache.PENDING_COUNT):
+        place = load64(pending + 16 * i)
+        pc = load64(pending + 16 * i + 8)
+        record = known_record(c, r, pc)
+        if record == 0:
+            record = end_record(c, r, block.OP_STUB, pc, place if patchable(s, r, pc) != 0 else 0)
+        store64(place, record)
+        i += 1
+    store64(c + cache.PENDING_COUNT, 0)
+    return 0
+
+
+@cold
+def decode_run(s, c, entry, pc, private):  # type: ignore[no-untyped-def]
+    """Decode from `pc` on, until the page, the run or the straight code ends; the first record, or NONE.
+
+    `private`: only the first instruction (and what its stepped contexts reach), whatever breakpoint is there, into
+    records for one use.
+    """
+    t = load64(s + block.TABLES)
+    r = load64(s + block.SCRATCH)
+    guest = load64(entry + cache.PAGE_GUEST)
+    host = load64(entry + cache.PAGE_HOST)
+    records = load64(c + cache.RECORDS)
+    mark_code(s, c, entry)
+    store64(r + 8 * tables.R_TABLES, t)
+    store64(r + 8 * tables.R_PAGE, entry)
+    store64(r + 8 * tables.R_PRIVATE, private)
+    store64(r + 8 * tables.R_STEP, 0)
+    store64(c + cache.PENDING_COUNT, 0)
+    set_contexts(s, c, t, r, private)
+    first = 0
+    count = 0
+    left = cache.RUN_LENGTH if private == 0 else cache.PRIVATE_LENGTH
+    step = step_number(s, c, t, r)
+    while left > 0 and pc & -PAGE == guest:
+        place = map_place(t, entry, pc)
+        if private == 0:
+            if load32(place) != 0:
+                break
+            if at_breakpoint(s, pc) != 0:
+                if count == 0:
+                    store64(r + 8 * tables.R_PC, pc)
+                    store64(r + 8 * tables.R_FLAGS, 0)
+                    store64(r + 8 * tables.R_SKIP, 0)
+                    fixed = load64(t + tables.H_RECORD_SIZE)
+                    first = start_record(c, r, block.OP_BREAK, fixed if fixed != 0 else block.END_SIZE)
+                    store32(place, (first - records) >> 3)
+                    return first
+                break
+        where = cache.SCRATCH_NEXT if private != 0 else cache.RECORDS_NEXT
+        record = load64(c + where)
+        store64(r + 8 * tables.R_STEP, step)
+        store64(r + 8 * tables.R_FLAGS, cache.META_FOLLOWS if private != 0 else 0)
+        status = decode_at(s, c, t, r, host, pc)
+        if status <= 0:
+            if count > 0:
+                break
+            if status == -1:
+                status = fetch_across(s, c, t, r, PAGE - (pc & (PAGE - 1)), load64(t + tables.H_MAX_LENGTH))
+                if status == NONE:
+                    return NONE
+            if status <= 0:
+                return raise_illegal(s, t, r)
+        if private == 0:
+            store32(place, (record - records) >> 3)
+        if count == 0:
+            first = record
+        count += 1
+        left -= 1
+        store64(c + cache.DECODED, load64(c + cache.DECODED) + 1)
+        pc = load64(r + 8 * tables.R_NEXT_PC)
+        step_contexts(s, c, t, r)
+        step = step_number(s, c, t, r)
+        if status == 2:
+            left = 0
+        elif status == 3 and left > 1:
+            left = 1
+        elif private != 0 and step == 0:
+            left = 0
+    store64(r + 8 * tables.R_STEP, step)
+    store64(r + 8 * tables.R_PC, pc)
+    known = known_record(c, r, pc) if private == 0 else 0
+    if known != 0:
+        end_record(c, r, block.OP_LINK, pc, known)
+    else:
+        end_record(c, r, block.OP_STUB, pc, block.PATCH_SELF if patchable(s, r, pc) != 0 else 0)
+    store64(r + 8 * tables.R_STEP, 0)
+    settle_targets(s, c, r)
+    if private != 0:
+        set_steps(s, c, t, 0)  # while code runs, the state's copy is at rest; its records know better
+    return first
+
+
+@cold
+def find(s, c, pc):  # type: ignore[no-untyped-def]
+    """The record of the instruction at `pc`, decoded if need be; NONE: it can't be fetched, or is illegal."""
+    jumps = jump_entry(s, pc)
+    if load64(jumps) == pc:
+        record = load64(jumps + 8)
+        if load16(record) != block.OP_STALE:
+            return record
+    store64(c + cache.LOOKUPS, load64(c + cache.LOOKUPS) + 1)
+    t = load64(s + block.TABLES)
+    unit = load64(t + tables.H_UNIT)
+    if pc & (unit - 1) != 0:
+        return refuse(s, pc, 2)
+    entry = page_for(s, c, pc)
+    if entry == 0:
+        return NONE
+    number = load32(map_place(t, entry, pc))
+    if number != 0:
+        record = load64(c + cache.RECORDS) + 8 * number
+    else:
+        record = decode_run(s, c, entry, pc, 0)
+        if record == 0:
+            return NONE
+    store64(jumps, pc)
+    store64(jumps + 8, record)
+    return record
+
+
+@cold
+def find_private(s, c, pc):  # type: ignore[no-untyped-def]
+    """Records for one use of the instruction at `pc`: past a breakpoint, or in a stepped context."""
+    if pc & (load64(load64(s + block.TABLES) + tables.H_UNIT) - 1) != 0:
+        return refuse(s, pc, 2)
+    entry = page_for(s, c, pc)
+    if entry == 0:
+        return NONE
+    return decode_run(s, c, entry, pc, 1)

@@ -1,0 +1,363 @@
+"""The run loop: enters threaded code, and deals with what it leaves for. See `runtime.cpu.exits`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from runtime.cpu import block, cache, symbols, tables
+from runtime.cpu.exits import Reason
+from runtime.cpu.native.decode import execute
+from runtime.cpu.native.lookup import end_record, find, find_private, set_steps, step_contexts
+from runtime.cpu.native.pages import clear_space, flush, forget_translations
+from runtime.cpu.native.raw import load8, load16, load32, load64, store16, store64
+from runtime.cpu.native.registry import cold, pending_interrupt, take_trap, threaded
+from runtime.cpu.primitives import shr
+from runtime.memory import regions
+
+PAGE: Final = regions.PAGE_SIZE
+STUB, LOOKUP, LOOKUP_NEXT = int(Reason.STUB), int(Reason.LOOKUP), int(Reason.LOOKUP_NEXT)
+STALE, DISPATCH, TRAP = int(Reason.STALE), int(Reason.DISPATCH), int(Reason.TRAP)
+BUDGET, FAULT, MMIO = int(Reason.BUDGET), int(Reason.FAULT), int(Reason.MMIO)
+BREAKPOINT, INTERRUPTED = int(Reason.BREAKPOINT), int(Reason.INTERRUPTED)
+
+
+@cold
+def context_number(c, t, words):  # type: ignore[no-untyped-def]
+    """The number of the derived contexts' values at `words`; -1 if there is no room for more."""
+    size = load64(t + tables.H_KEY_CONTEXTS)
+    contexts = load64(c + cache.CONTEXTS)
+    count = load64(c + cache.CONTEXT_COUNT)
+    number = 0
+    while number < count:
+        known = contexts + number * (8 * cache.CONTEXT_WORDS)
+        same = 1
+        i = 0
+        while i < size:
+            if load64(known + 8 * i) != load64(words + 8 * i):
+                same = 0
+            i += 1
+        if same != 0:
+            return number
+        number += 1
+    if count >= cache.CONTEXT_CAPACITY:
+        return -1
+    i = 0
+    while i < size:
+        store64(contexts + count * (8 * cache.CONTEXT_WORDS) + 8 * i, load64(words + 8 * i))
+        i += 1
+    store64(c + cache.CONTEXT_COUNT, count + 1)
+    return count
+
+
+@cold
+def use_space(s, c, number):  # type: ignore[no-untyped-def]
+    """Make a space the present one."""
+    space = load64(c + cache.SPACES) + number * cache.SPACE_SIZE
+    store64(c + cache.SPACE, number)
+    store64(s + block.TLB, load64(space + cache.SPACE_TLB))
+    store64(s + block.JUMP_CACHE, load64(space + cache.SPACE_JUMPS))
+    store64(s + block.CONTEXT_KEY, load64(space + cache.SPACE_CONTEXT))
+    return 0
+
+
+@cold
+def select_space(s, c, t):  # type: ignore[no-untyped-def]
+    """Find the space for the state's decode context and translation inputs, or make one."""
+    r = load64(s + block.SCRATCH)
+    size = load64(t + tables.H_KEY_WORDS)
+    if size != 0:
+        execute(s, c, t, r, load64(t + tables.H_KEY_PROGRAM))
+    words = r + 8 * tables.R_FIRST
+    spaces = load64(c + cache.SPACES)
+    count = load64(c + cache.SPACE_COUNT)
+    here = load64(c + cache.SPACE)
+    k = -1
+    while k < count:
+        number = here if k < 0 else k
+        if number >= 0:
+            key = spaces + number * cache.SPACE_SIZE + cache.SPACE_KEY
+            same = 1
+            i = 0
+            while i < size:
+                if load64(key + 8 * i) != load64(words + 8 * i):
+                    same = 0
+                    break
+                i += 1
+            if same != 0:
+                if number != here:
+                    use_space(s, c, number)
+                return number
+        k += 1
+    context = context_number(c, t, words)
+    if context < 0:
+        flush(s)
+        store64(c + cache.CONTEXT_COUNT, 0)
+        store64(c + cache.SPACE_COUNT, 0)
+        count = 0
+        context = context_number(c, t, words)
+    if count < cache.SPACE_CAPACITY:
+        number = count
+        store64(c + cache.SPACE_COUNT, count + 1)
+    else:
+        number = load64(c + cache.SPACE_VICTIM)
+        store64(c + cache.SPACE_VICTIM, (number + 1) & (cache.SPACE_CAPACITY - 1))
+    space = spaces + number * cache.SPACE_SIZE
+    clear_space(space)
+    store64(space + cache.SPACE_CONTEXT, context)
+    i = 0
+    while i < size:
+        store64(space + cache.SPACE_KEY + 8 * i, load64(words + 8 * i))
+        i += 1
+    use_space(s, c, number)
+    return number
+
+
+@cold
+def pc_of(c, record):  # type: ignore[no-untyped-def]
+    """The pc of the instruction that a record belongs to; of stubs and links, where they lead."""
+    meta = record + block.META_DISTANCE
+    if load8(meta + 7) & cache.META_END != 0:
+        return load64(record + block.STUB_PC)
+    page = load32(meta) & cache.META_PAGE_MASK
+    return load64(load64(c + cache.PAGES) + page * cache.PAGE_ENTRY_SIZE + cache.PAGE_GUEST) + load16(meta + 4)
+
+
+@cold
+def step_of(record):  # type: ignore[no-untyped-def]
+    """The number of the stepped contexts' values before a record."""
+    return shr(load32(record + block.META_DISTANCE), cache.META_STEP_SHIFT)
+
+
+@cold
+def settle_steps(s, c, t, reason):  # type: ignore[no-untyped-def]
+    """Bring the stepped contexts in the state up to date after threaded code was left."""
+    number = step_of(load64(s + block.EXIT_RECORD))
+    if reason == DISPATCH:
+        # Behind the instruction: its own write of the context stands, else the next values.
+        if number != 0:
+            set_steps(s, c, t, number)
+            r = load64(s + block.SCRATCH)
+            stepped = load64(t + tables.H_STEPPED)
+            offsets = t + 8 * load64(t + tables.H_STEP_OFFSETS)
+            place = r + 8 * (tables.R_FIRST + load64(t + tables.H_KEY_CONTEXTS))
+            i = 0
+            while i < stepped:
+                store64(place + 8 * i, load64(s + block.HEADER_SIZE + load64(offsets + 8 * i)))
+                i += 1
+            step_contexts(s, c, t, r)
+            i = 0
+            while i < stepped:
+                store64(s + block.HEADER_SIZE + load64(offsets + 8 * i), load64(place + 8 * i))
+                i += 1
+    elif reason == LOOKUP:
+        set_steps(s, c, t, 0)
+    else:
+        set_steps(s, c, t, number)
+    return 0
+
+
+@cold
+def settle(s, c, t, reason):  # type: ignore[no-untyped-def]
+    """Make the state's program counters exact after threaded code was left."""
+    delay = load64(t + tables.H_DELAY)
+    mask = load64(t + tables.H_PC_MASK)
+    if load64(t + tables.H_STEPPED) != 0:
+        settle_steps(s, c, t, reason)
+    if reason == LOOKUP or (reason == DISPATCH and delay == 0):
+        store64(s + block.NEXT_PC, (load64(s + block.PC) + delay) & mask)
+        return 0
+    record = load64(s + block.EXIT_RECORD)
+    if reason == LOOKUP_NEXT:
+        store64(s + block.NEXT_PC, load64(s + block.PC))
+        store64(s + block.PC, pc_of(c, record))
+        return 0
+    pc = pc_of(c, record)
+    store64(s + block.PC, pc)
+    if delay != 0:
+        behind = load64(s + block.EXIT_NEXT)
+        if behind == record + load64(t + tables.H_RECORD_SIZE):
+            store64(s + block.NEXT_PC, (pc + delay) & mask)
+        else:
+            store64(s + block.NEXT_PC, pc_of(c, behind))
+    return 0
+
+
+@cold
+def at_rest(s, c, t):  # type: ignore[no-untyped-def]
+    """Whether the state's stepped contexts are at rest."""
+    stepped = load64(t + tables.H_STEPPED)
+    if stepped == 0:
+        return 1
+    r = load64(s + block.SCRATCH)
+    execute(s, c, t, r, load64(t + tables.H_REST_PROGRAM))
+    values = r + 8 * (tables.R_FIRST + load64(t + tables.H_KEY_CONTEXTS) + stepped)
+    offsets = t + 8 * load64(t + tables.H_STEP_OFFSETS)
+    i = 0
+    while i < stepped:
+        if load64(s + block.HEADER_SIZE + load64(offsets + 8 * i)) != load64(values + 8 * i):
+            return 0
+        i += 1
+    return 1
+
+
+@cold
+def apply_patch(stub, record):  # type: ignore[no-untyped-def]
+    """Lead what led to a stub to the record instead."""
+    patch = load64(stub + block.STUB_PATCH)
+    if patch == block.PATCH_SELF:
+        store64(stub + block.LINK_RECORD, record)
+        store16(stub, block.OP_LINK)
+    elif patch != 0:
+        store64(patch, record)
+    return 0
+
+
+@cold
+def take_interrupts(s, c, t):  # type: ignore[no-untyped-def]
+    """System mode: take an interrupt that is due. 0, or 1: that failed, with a trap."""
+    if load64(s + block.MODE) & block.MODE_SYSTEM == 0:
+        return 0
+    status = pending_interrupt(s)
+    if status == symbols.STATUS_RAISED:
+        return 1
+    if status == symbols.STATUS_DONE and load64(s + block.RESULTS) != 0:
+        here = load64(s + block.PC) + load64(t + tables.H_DELAY)
+        store64(s + block.NEXT_PC, here & load64(t + tables.H_PC_MASK))
+        select_space(s, c, t)
+    return 0
+
+
+@cold
+def deliver_trap(s, c, t):  # type: ignore[no-untyped-def]
+    """Let the spec enter the trap's handler: 1; 0: the trap is the caller's to deal with."""
+    if load64(s + block.MODE) & block.MODE_SYSTEM == 0:
+        return 0
+    number = load64(s + block.TRAP_NUMBER)
+    if shr(load64(s + block.EXIT_TRAPS + 8 * ((number >> 6) & 3)), number & 63) & 1 != 0:
+        return 0
+    status = take_trap(s, number, load64(s + block.TRAP_CODE), load64(s + block.TRAP_ARGUMENTS))
+    if status != symbols.STATUS_DONE:
+        return 0
+    here = load64(s + block.PC) + load64(t + tables.H_DELAY)
+    store64(s + block.NEXT_PC, here & load64(t + tables.H_PC_MASK))
+    select_space(s, c, t)
+    return 1
+
+
+@cold
+def next_record(s, c, t, record):  # type: ignore[no-untyped-def]
+    """Delay slots: the record for `NEXT_PC`, where `record` is the one for `PC`."""
+    delay = load64(t + tables.H_DELAY)
+    fixed = load64(t + tables.H_RECORD_SIZE)
+    behind = load64(s + block.NEXT_PC)
+    if behind == (load64(s + block.PC) + delay) & load64(t + tables.H_PC_MASK):
+        return record + fixed
+    r = load64(s + block.SCRATCH)
+    store64(r + 8 * tables.R_TABLES, t)
+    store64(r + 8 * tables.R_PRIVATE, 1)
+    store64(r + 8 * tables.R_STEP, 0)
+    store64(r + 8 * tables.R_PC, behind)
+    store64(r + 8 * tables.R_PAGE, load64(c + cache.PAGES))
+    return end_record(c, r, block.OP_STUB, behind, 0)
+
+
+@cold
+def make_room(s, c):  # type: ignore[no-untyped-def]
+    """Forget everything if the cache is nearly full; 1 if so. Only while no record is in use."""
+    if (
+        load64(c + cache.RECORDS_NEXT) < load64(c + cache.RECORDS_END)
+        and load64(c + cache.PAGE_COUNT) < cache.PAGE_CAPACITY - 64
+    ):
+        return 0
+    flush(s)
+    return 1
+
+
+@cold
+def run(s):  # type: ignore[no-untyped-def]
+    """See `symbols.RUN`. Every turn of the loop executes an instruction, takes a trap, or finds a record."""
+    c = load64(s + block.CACHE)
+    t = load64(s + block.TABLES)
+    pc_mask = load64(t + tables.H_PC_MASK)
+    entry_budget = load64(s + block.BUDGET)
+    budget = entry_budget
+    store64(s + block.ENTRY_BUDGET, entry_budget)
+    table = load64(s + block.REGIONS)
+    if load64(table + regions.GENERATION) != load64(s + block.REGION_GENERATION):
+        forget_translations(s)
+        store64(s + block.REGION_GENERATION, load64(table + regions.GENERATION))
+    select_space(s, c, t)
+    traps = 0
+    stub = 0
+    repeating = load64(s + block.MMIO_ANSWERED)
+    interrupts_due = 1 if repeating == 0 else 0
+    while True:
+        if interrupts_due != 0:
+            interrupts_due = 0
+            if take_interrupts(s, c, t) != 0:
+                store64(s + block.REASON, TRAP)
+                break
+        if budget <= 0:
+            store64(s + block.REASON, BUDGET)
+            break
+        if load64(s + block.STOP) != 0:
+            store64(s + block.REASON, INTERRUPTED)
+            break
+        if make_room(s, c) != 0:
+            stub = 0
+        store64(c + cache.SCRATCH_NEXT, load64(c + cache.RECORDS))
+        pc = load64(s + block.PC) & pc_mask
+        store64(s + block.PC, pc)
+        if load64(s + block.SKIP_BREAKPOINT) != 0 or at_rest(s, c, t) == 0:
+            record = find_private(s, c, pc)
+            store64(s + block.SKIP_BREAKPOINT, 0)
+        else:
+            record = find(s, c, pc)
+        if record != 0:
+            if stub != 0:
+                apply_patch(stub, record)
+                stub = 0
+            following = 0
+            if load64(t + tables.H_DELAY) != 0:
+                following = next_record(s, c, t, record)
+            store64(s + block.MMIO_CURSOR, 0)
+            store64(c + cache.ENTRIES, load64(c + cache.ENTRIES) + 1)
+            # An instruction that waited for a device is repeated alone, so that its answers serve no other.
+            allowed = 1 if repeating != 0 else budget
+            left = threaded(s, record, following, allowed)
+            budget -= allowed - left
+            settle(s, c, t, load64(s + block.REASON))
+            if repeating != 0 and left == 0:
+                repeating = 0
+                store64(s + block.MMIO_ANSWERED, 0)
+                interrupts_due = 1
+                if load64(s + block.REASON) == BUDGET:
+                    continue
+        stub = 0
+        reason = load64(s + block.REASON)
+        if reason == STUB:
+            stub = load64(s + block.EXIT_RECORD)
+        elif reason == LOOKUP or reason == LOOKUP_NEXT or reason == STALE:
+            pass
+        elif reason == DISPATCH:
+            if load64(s + block.ATTENTION) != 0:
+                store64(s + block.ATTENTION, 0)
+                forget_translations(s)
+            select_space(s, c, t)
+            interrupts_due = 1
+        elif reason == TRAP:
+            repeating = 0
+            store64(s + block.MMIO_ANSWERED, 0)
+            if deliver_trap(s, c, t) == 0:
+                break
+            budget -= 1
+            traps += 1
+            interrupts_due = 1
+        else:
+            if reason == FAULT:
+                repeating = 0
+                store64(s + block.MMIO_ANSWERED, 0)
+            break
+    store64(s + block.BUDGET, budget)
+    store64(s + block.RETIRED, load64(s + block.RETIRED) + entry_budget - budget - traps)
+    return load64(s + block.REASON)

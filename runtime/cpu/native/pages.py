@@ -1,0 +1,221 @@
+"""Pages of decoded code and spaces: finding, dropping, forgetting. See `runtime.cpu.cache` for the structures."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from runtime.cpu import block, cache, tables
+from runtime.cpu.native.raw import load8, load16, load32, load64, store8, store16, store32, store64, zero_bytes
+from runtime.cpu.native.registry import cold
+from runtime.cpu.primitives import shr
+from runtime.memory import regions
+
+PAGE: Final = regions.PAGE_SIZE
+
+
+@cold
+def bucket_of(c, host):  # type: ignore[no-untyped-def]
+    """Host address of the chain's head for a host page."""
+    number = (shr(host, 12) ^ shr(host, 24)) & (cache.BUCKET_COUNT - 1)
+    return load64(c + cache.BUCKETS) + 4 * number
+
+
+@cold
+def page_number(c, entry):  # type: ignore[no-untyped-def]
+    """The number of a page entry."""
+    return (entry - load64(c + cache.PAGES)) >> cache.PAGE_ENTRY_SHIFT
+
+
+@cold
+def mark_stale(c, entry):  # type: ignore[no-untyped-def]
+    """Turn the records of a page into stale ones and empty its map."""
+    records = load64(c + cache.RECORDS)
+    place = load64(entry + cache.PAGE_MAP)
+    end = place + load64(c + cache.MAP_SIZE)
+    while place < end:
+        # Most of a map is empty: eight bytes at a time.
+        if load64(place) != 0:
+            half = 0
+            while half < 2:
+                number = load32(place + 4 * half)
+                if number != 0:
+                    record = records + 8 * number
+                    while True:
+                        store16(record, block.OP_STALE)
+                        meta = record + block.META_DISTANCE
+                        record += 8 * load8(meta + 6)
+                        if load8(record + block.META_DISTANCE + 7) & cache.META_FOLLOWS == 0:
+                            break
+                half += 1
+            store64(place, 0)
+        place += 8
+    store64(entry + cache.PAGE_ACROSS, 0)
+    store64(c + cache.DROPS, load64(c + cache.DROPS) + 1)
+    return 0
+
+
+@cold
+def drop_host_page(s, host):  # type: ignore[no-untyped-def]
+    """Forget all code decoded from a host page, and code before it that runs on into it. How many entries that were."""
+    c = load64(s + block.CACHE)
+    pages = load64(c + cache.PAGES)
+    number = load32(bucket_of(c, host))
+    dropped = 0
+    while number != 0:
+        entry = pages + number * cache.PAGE_ENTRY_SIZE
+        if load64(entry + cache.PAGE_HOST) == host:
+            mark_stale(c, entry)
+            tail = load64(entry + cache.PAGE_TAIL)
+            if tail != 0:
+                mark_stale(c, pages + tail * cache.PAGE_ENTRY_SIZE)
+                store64(entry + cache.PAGE_TAIL, 0)
+            flags = load64(entry + cache.PAGE_FLAGS)
+            store8(flags, load8(flags) & ~regions.PAGE_CODE)
+            dropped += 1
+        number = load64(entry + cache.PAGE_NEXT)
+    return dropped
+
+
+@cold
+def code_written(s, host, size):  # type: ignore[no-untyped-def]
+    """Bytes of a page that code was decoded from are about to change: drop the page if an instruction may lie there."""
+    c = load64(s + block.CACHE)
+    t = load64(s + block.TABLES)
+    pages = load64(c + cache.PAGES)
+    page = host & -PAGE
+    offset = host & (PAGE - 1)
+    unit = load64(t + tables.H_UNIT)
+    before = load64(t + tables.H_MAX_LENGTH) - 1
+    first = (offset - before) & -unit
+    if first < 0:
+        first = 0
+    number = load32(bucket_of(c, page))
+    hit = 0
+    while number != 0:
+        entry = pages + number * cache.PAGE_ENTRY_SIZE
+        if load64(entry + cache.PAGE_HOST) == page:
+            if load64(entry + cache.PAGE_TAIL) != 0 and offset <= before:
+                hit = 1
+            place = load64(entry + cache.PAGE_MAP)
+            at = first
+            while at < offset + size:
+                if load32(place + 4 * shr(at, load64(t + tables.H_UNIT_SHIFT))) != 0:
+                    hit = 1
+                at += unit
+        number = load64(entry + cache.PAGE_NEXT)
+    if hit != 0:
+        drop_host_page(s, page)
+    return hit
+
+
+@cold
+def mark_code(s, c, entry):  # type: ignore[no-untyped-def]
+    """Code is going to be decoded from the page: from now on writes to it have to miss the TLB."""
+    flags = load64(entry + cache.PAGE_FLAGS)
+    if load8(flags) & regions.PAGE_CODE != 0:
+        return 0
+    store8(flags, load8(flags) | regions.PAGE_CODE)
+    host = load64(entry + cache.PAGE_HOST)
+    spaces = load64(c + cache.SPACES)
+    number = 0
+    while number < load64(c + cache.SPACE_COUNT):
+        tlb = load64(spaces + number * cache.SPACE_SIZE + cache.SPACE_TLB) + block.TLB_WRITE
+        i = 0
+        while i < block.TLB_ENTRIES:
+            place = tlb + i * block.TLB_ENTRY_SIZE
+            tag = load64(place)
+            if tag != block.TLB_EMPTY and tag + load64(place + 8) == host:
+                store64(place, block.TLB_EMPTY)
+            i += 1
+        number += 1
+    return 1
+
+
+@cold
+def page_entry(s, c, host, guest, flags):  # type: ignore[no-untyped-def]
+    """The entry for a host page at a guest page in the present context; made if there is none."""
+    pages = load64(c + cache.PAGES)
+    context = load64(s + block.CONTEXT_KEY)
+    bucket = bucket_of(c, host)
+    number = load32(bucket)
+    while number != 0:
+        entry = pages + number * cache.PAGE_ENTRY_SIZE
+        if (
+            load64(entry + cache.PAGE_HOST) == host
+            and load64(entry + cache.PAGE_GUEST) == guest
+            and load64(entry + cache.PAGE_CONTEXT) == context
+        ):
+            return entry
+        number = load64(entry + cache.PAGE_NEXT)
+    number = load64(c + cache.PAGE_COUNT)
+    store64(c + cache.PAGE_COUNT, number + 1)
+    entry = pages + number * cache.PAGE_ENTRY_SIZE
+    store64(entry + cache.PAGE_GUEST, guest)
+    store64(entry + cache.PAGE_HOST, host)
+    store64(entry + cache.PAGE_MAP, load64(c + cache.MAPS) + number * load64(c + cache.MAP_SIZE))
+    store64(entry + cache.PAGE_NEXT, load32(bucket))
+    store64(entry + cache.PAGE_CONTEXT, context)
+    store64(entry + cache.PAGE_FLAGS, flags)
+    store64(entry + cache.PAGE_ACROSS, 0)
+    store64(entry + cache.PAGE_TAIL, 0)
+    store32(bucket, number)
+    return entry
+
+
+@cold
+def clear_space(space):  # type: ignore[no-untyped-def]
+    """Empty a space's TLBs and jump cache."""
+    tlb = load64(space + cache.SPACE_TLB)
+    i = 0
+    while i < 2 * block.TLB_ENTRIES:
+        store64(tlb + i * block.TLB_ENTRY_SIZE, block.TLB_EMPTY)
+        i += 1
+    zero_bytes(load64(space + cache.SPACE_CODE_TLB), cache.CODE_TLB_SIZE)
+    jumps = load64(space + cache.SPACE_JUMPS)
+    zero_bytes(jumps, cache.JUMP_CACHE_SIZE)
+    store64(jumps, 1)
+    return 0
+
+
+@cold
+def forget_translations(s):  # type: ignore[no-untyped-def]
+    """Empty all spaces' TLBs and jump caches; decoded code stays and is checked when it's found again."""
+    c = load64(s + block.CACHE)
+    spaces = load64(c + cache.SPACES)
+    number = 0
+    while number < load64(c + cache.SPACE_COUNT):
+        clear_space(spaces + number * cache.SPACE_SIZE)
+        number += 1
+    return 0
+
+
+@cold
+def flush(s):  # type: ignore[no-untyped-def]
+    """See `symbols.FLUSH`."""
+    c = load64(s + block.CACHE)
+    pages = load64(c + cache.PAGES)
+    size = load64(c + cache.MAP_SIZE)
+    number = 1
+    while number < load64(c + cache.PAGE_COUNT):
+        entry = pages + number * cache.PAGE_ENTRY_SIZE
+        flags = load64(entry + cache.PAGE_FLAGS)
+        store8(flags, load8(flags) & ~regions.PAGE_CODE)
+        zero_bytes(load64(entry + cache.PAGE_MAP), size)
+        number += 1
+    zero_bytes(load64(c + cache.BUCKETS), 4 * cache.BUCKET_COUNT)
+    store64(c + cache.PAGE_COUNT, 1)
+    store64(c + cache.RECORDS_NEXT, load64(c + cache.RECORDS) + cache.SCRATCH_SIZE)
+    store64(c + cache.FLUSHES, load64(c + cache.FLUSHES) + 1)
+    forget_translations(s)
+    return 0
+
+
+@cold
+def drop_code(s, host, size):  # type: ignore[no-untyped-def]
+    """See `symbols.DROP_CODE`."""
+    page = host & -PAGE
+    dropped = 0
+    while page < host + size:
+        dropped += drop_host_page(s, page)
+        page += PAGE
+    return dropped
