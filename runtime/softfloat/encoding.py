@@ -26,6 +26,7 @@ from runtime.softfloat.policy import (
     INVALID,
     NAN_ALL_ONES,
     NAN_DEFAULT,
+    NAN_FIRST,
     NAN_FIRST_ACB,
     NAN_LAST_SIGNALING,
     NAN_NEGATIVE,
@@ -36,6 +37,7 @@ from runtime.softfloat.policy import (
     RMM,
     RNE,
     RTO,
+    RTZ,
     RUP,
     TININESS_BEFORE_ROUNDING,
     UNDERFLOW,
@@ -214,9 +216,11 @@ def round_pack(
         magnitude = ((field - 1) << fraction_bits) + kept
         if magnitude <= largest:
             return sign_bit | magnitude, flags
-    # Not "rm in (...)", which would be a call of numba's own.
-    nearest = rm == RNE or rm == RMM  # noqa: SIM109
-    to_infinity = nearest or (rm == RDN and sign != 0) or (rm == RUP and sign == 0)
+    to_infinity = rm != RTZ and rm != RTO
+    if rm == RDN:
+        to_infinity = sign != 0
+    elif rm == RUP:
+        to_infinity = sign == 0
     return sign_bit | (largest + (1 if to_infinity else 0)), OVERFLOW | INEXACT
 
 
@@ -252,8 +256,7 @@ def propagate(policy: int, width: int, a: int, b: int, c: int) -> tuple[int, int
     if rule == NAN_DEFAULT:
         return default_nan(policy, width), flags
     chosen = z
-    signaling_wins = rule == NAN_SIGNALING_FIRST or rule == NAN_LAST_SIGNALING  # noqa: SIM109
-    if signaling and signaling_wins:
+    if signaling and rule != NAN_FIRST and rule != NAN_FIRST_ACB:
         if is_signaling(width, x):
             chosen = x
         elif is_signaling(width, y):
