@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from runtime.assembly.tables import Alias, Hole, Syntax, Text
@@ -25,17 +26,37 @@ class _Pattern:
     holes: tuple[str, ...]
 
 
-def _pattern(text: Text) -> _Pattern:
+_Suffixes = dict[str, set[str]]
+
+
+def _suffixes(syntax: Syntax) -> _Suffixes:
+    """Operands that print nothing but fixed words (``"" or "cc"``), by name, and these words."""
+    found: _Suffixes = defaultdict(set)
+    for form in syntax.forms:
+        for name, operand, _ in form.operands:
+            texts = [text.parts for case in operand.cases for text in case.texts]
+            if texts and all(isinstance(part, str) for parts in texts for part in parts):
+                found[name].update("".join(map(str, parts)) for parts in texts)
+    return found
+
+
+def _pattern(text: Text, suffixes: _Suffixes) -> _Pattern:
     expression, holes = "", []
-    for part in text.parts:
+    for number, part in enumerate(text.parts):
         if isinstance(part, str):
             expression += r"\s*,\s*".join(
                 r"\s+".join(re.escape(word) for word in piece.split(" ")) for piece in re.split(r"\s*,\s*", part)
             )
         else:
-            expression += _CAPTURE
+            words = suffixes.get(part.name, set()) if _in_first_word(text.parts, number) else set()
+            expression += f"({'|'.join(map(re.escape, sorted(words, reverse=True)))})" if words else _CAPTURE
             holes.append(part.name)
     return _Pattern(re.compile(r"\s*" + expression + r"\s*$", re.IGNORECASE), tuple(holes))
+
+
+def _in_first_word(parts: tuple[str | Hole, ...], number: int) -> bool:
+    """Whether the part is glued to the mnemonic, as in "add{cc} ...": no space stands before it."""
+    return number > 0 and not any(isinstance(part, str) and " " in part for part in parts[:number])
 
 
 def _calculate(expression: str, values: dict[str, str]) -> int | None:
@@ -121,22 +142,34 @@ def first_word(text: Text) -> str:
     return head.split(" ")[0].lower()
 
 
+_Entries = dict[str, list[tuple[_Pattern, Alias]]]
+
+
+def _under(entries: _Entries, line: str) -> Iterator[tuple[_Pattern, Alias]]:
+    """Entries whose text begins as `line` does: with its mnemonic, then with ever shorter beginnings."""
+    word = next(iter(line.split(None, 1)), "").lower()
+    for end in range(len(word), 0, -1):
+        yield from entries.get(word[:end], ())
+
+
 class AliasBook:
     """A target's aliases for one dialect, by mnemonic."""
 
     def __init__(self, syntax: Syntax, dialect: str = "") -> None:
-        self._by_expansion: dict[str, list[tuple[_Pattern, Alias]]] = defaultdict(list)
-        self._by_name: dict[str, list[tuple[_Pattern, Alias]]] = defaultdict(list)
+        self._by_expansion: _Entries = defaultdict(list)
+        self._by_name: _Entries = defaultdict(list)
+        suffixes = _suffixes(syntax)
         for alias in syntax.aliases:
             if alias.text.dialect not in ("", dialect):
                 continue
-            self._by_name[first_word(alias.text)].append((_pattern(alias.text), alias))
+            self._by_name[first_word(alias.text)].append((_pattern(alias.text, suffixes), alias))
             if not alias.accept_only and len(alias.expansion) == 1:
-                self._by_expansion[first_word(alias.expansion[0])].append((_pattern(alias.expansion[0]), alias))
+                expansion = alias.expansion[0]
+                self._by_expansion[first_word(expansion)].append((_pattern(expansion, suffixes), alias))
 
     def shorten(self, line: str) -> str:
         """`line` by the first alias whose expansion it is; else `line` itself."""
-        for pattern, alias in self._by_expansion.get(line.split(" ")[0].lower(), ()):
+        for pattern, alias in _under(self._by_expansion, line):
             values = _captures(pattern, line)
             if values is None or not all(
                 part.name in values for part in alias.text.parts if isinstance(part, Hole)
@@ -150,7 +183,7 @@ class AliasBook:
     def expand(self, line: str) -> list[list[str]]:
         """What `line` may stand for: each a list of lines (several: a macro)."""
         found: list[list[str]] = []
-        for pattern, alias in self._by_name.get(line.split()[0].lower(), ()):
+        for pattern, alias in _under(self._by_name, line):
             values = _captures(pattern, line)
             if values is None:
                 continue
