@@ -121,9 +121,8 @@ class Sampler:
     # --- bytes ----------------------------------------------------------------------------------------------
 
     def _bytes(self, word: int, count: int, unit: int) -> bytes:
-        order = "big" if self.target.big_endian else "little"
-        units = (word >> (i * unit) & mask(unit) for i in range(count))
-        return b"".join(value.to_bytes(unit // 8, "big" if order == "big" else "little") for value in units)
+        units = [word >> (i * unit) & mask(unit) for i in range(count)]
+        return _joined(units, unit, self.target.big_endian)
 
     def _prefix_bytes(self, values: Mapping[str, int]) -> bytes:
         """Prefixes that set these variables, those that must stand last at the end."""
@@ -167,9 +166,8 @@ class Sampler:
         units = bits.units()
         if not group.stream:
             units.reverse()
-        order = "big" if self.target.big_endian else "little"
-        body = b"".join(u.to_bytes(group.unit // 8, "big" if order == "big" else "little") for u in units)
-        return (self._random_prefixes(form, rng) if self.target.prefixes else b"") + body
+        prefixes = self._random_prefixes(form, rng) if self.target.prefixes else b""
+        return prefixes + _joined(units, group.unit, self.target.big_endian)
 
 
 class _Writer:
@@ -272,7 +270,11 @@ def encode(decoded: Decoded, target: Target) -> bytes:
     units = bits.units()
     if not group.stream:
         units.reverse()
-    return b"".join(u.to_bytes(group.unit // 8, "big" if target.big_endian else "little") for u in units)
+    return _joined(units, group.unit, target.big_endian)
+
+
+def _joined(units: list[int], unit: int, big_endian: bool) -> bytes:
+    return b"".join(value.to_bytes(unit // 8, "big" if big_endian else "little") for value in units)
 
 
 def _rewrite(

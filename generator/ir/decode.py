@@ -56,6 +56,9 @@ class AmbiguousEncodingError(Exception):
     """Several forms match and no `before` orders them: the overlap check should have said so."""
 
 
+FEATURE_PREFIX = "has_"
+"""``has(Zba)`` is the decode context ``has_Zba``."""
+
 RegisterReader = Callable[[str, int | None, int], int]
 
 
@@ -74,6 +77,7 @@ class Scope:
     pc: int
     given: Mapping[str, int]  # contexts whose values the caller knows
     registers: RegisterReader
+    features: frozenset[str] = frozenset()
     prefix: dict[str, int] = field(default_factory=dict)
     fields: dict[str, int] = field(default_factory=dict)
     locals: dict[str, int] = field(default_factory=dict)
@@ -93,6 +97,8 @@ class Scope:
         for row in self.target.prefixes:
             if name == row.variable or any(name == f[0] for f in row.fields):
                 return 0
+        if name.startswith(FEATURE_PREFIX):
+            return int(name.removeprefix(FEATURE_PREFIX) in self.features)
         raise KeyError(f"context {name}")
 
     def read(self, register: str, index: int | None, width: int) -> int:
@@ -194,7 +200,7 @@ class Decoder:
                 cache[offset] = memory.read((pc + offset) & address_mask, 1, "fetch")[0]
             return cache[offset]
 
-        outer = Scope(self.target, pc, contexts, registers)
+        outer = Scope(self.target, pc, contexts, registers, features)
         for group in self.active_sets(outer):
             start, prefix = self._prefixes(outer, byte) if group.stream and group.unit == 8 else (0, {})
             size = group.unit // 8
@@ -203,7 +209,7 @@ class Decoder:
             for form in self._candidates(group, first):
                 if not features.issuperset(form.needs):
                     continue
-                scope = Scope(self.target, pc, contexts, registers, prefix=dict(prefix))
+                scope = Scope(self.target, pc, contexts, registers, features, prefix=dict(prefix))
                 try:
                     found = self._try_form(form, group, scope, start, byte)
                 except GuestFault as fault:
@@ -293,6 +299,8 @@ class Decoder:
         for operand in form.operands:
             if operand.width == 0 and not self._choose_case(operand, 0, bits, scope, choices):
                 return None
+        if not group.stream:
+            scope.fields["opcode_bits"] = sum(unit(i) << (i * group.unit) for i in range(count))
         length = start + bits.position // 8
         scope.next_pc = scope.pc + length
         if not scope.holds(form.when):

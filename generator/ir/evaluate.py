@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from generator.ir.arithmetic import mask
-from generator.ir.decode import Decoded, Decoder, Illegal
+from generator.ir.decode import FEATURE_PREFIX, Decoded, Decoder, Illegal
 from generator.ir.expressions import evaluate
 from generator.ir.nodes import (
     Assign,
@@ -43,6 +43,9 @@ Builtin: TypeAlias = Callable[[str, tuple[int, ...]], tuple[int, ...]]
 """A built-in: the target's floating-point policy by name and the arguments, to the results (value, flags)."""
 
 Builtins: TypeAlias = Mapping[str, Builtin]
+
+FEATURES = "features"
+"""What shared functions read to see which features there are: bit i is the target's feature number i."""
 
 PAGE = 4096
 """Bytes that `translate` translates as a whole, at least: accesses are split at multiples of it."""
@@ -141,6 +144,7 @@ class Evaluator:
         self.registers: dict[str, Register] = {r.name: r for r in target.registers}
         self.functions: dict[str, Function] = {f.name: f for f in target.functions}
         self.stepped = {c.name: c for c in target.contexts if c.next is not None}
+        self.feature_bits = sum(1 << i for i, f in enumerate(target.features) if f.name in self.features)
 
     # --- state ----------------------------------------------------------------------------------------------
 
@@ -151,7 +155,9 @@ class Evaluator:
         if index is None:
             if name in self.stepped and name not in self.registers:
                 return self.context(state, name)
-            value = state.registers[name] if name in state.registers else state.contexts[name]
+            if name == FEATURES and name not in state.registers:
+                return self.feature_bits & mask(width)
+            value = state.registers[name]
             register = self.registers.get(name)
             lazy = register.lazy if register else None
             if lazy is not None and width != lazy.argument.width:
@@ -183,7 +189,7 @@ class Evaluator:
         """A decode context's value in `state` (prefix variables are the decoder's)."""
         variable = next((c for c in self.target.contexts if c.name == name), None)
         if variable is None:
-            return 0
+            return int(name.removeprefix(FEATURE_PREFIX) in self.features)
         if variable.next is not None and name in state.contexts:
             return state.contexts[name]
         source = variable.value if variable.value is not None else variable.rest
