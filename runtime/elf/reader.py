@@ -160,9 +160,7 @@ class ElfFile:
     def read(self, offset: int, size: int, place: str) -> bytes:
         """`size` bytes of the file at `offset`; `ElfError` naming `place` if they don't lie inside."""
         if offset < 0 or size < 0 or offset + size > self.source.size:
-            raise self.fail(
-                f"it has {size} bytes, but the file ends at {self.source.size:#x}", place, offset
-            )
+            raise self.fail(f"it has {size} bytes, but the file ends at {self.source.size:#x}", place, offset)
         return self.source.read(offset, size)
 
     def segment_data(self, segment: Segment) -> bytes:

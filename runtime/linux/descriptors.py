@@ -368,5 +368,3 @@ def pselect6(p: Process, count: int, reading: int, writing: int, exceptional: in
 @system_call("pselect6_time64")
 def pselect6_time64(p: Process, count: int, reading: int, writing: int, exceptional: int, time: int) -> int:
     return wait_sets(p, count, (reading, writing, exceptional), timespec_timeout(p, time, 8))
-
-

@@ -113,8 +113,9 @@ def vectors(p: Process, address: int, count: int) -> list[tuple[int, int]]:
         (p.abi.unpack(data[i : i + word]), p.abi.unpack(data[i + word : i + 2 * word]))
         for i in range(0, len(data), 2 * word)
     ]
-    if any(size >> (p.abi.bits - 1) for _, size in pairs) or sum(size for _, size in pairs) >> (p.abi.bits -
-    1):
+    if any(size >> (p.abi.bits - 1) for _, size in pairs) or sum(size for _, size in pairs) >> (
+        p.abi.bits - 1
+    ):
         raise SystemCallError(errno.EINVAL)
     return pairs
 

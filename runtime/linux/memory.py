@@ -143,8 +143,14 @@ class GuestMemory:
             raise SystemCallError(errno.ENOMEM)
 
     def map(
-        self, start: int, size: int, permissions: int, *, name: str = "", offset: int = 0, shared: bool =
-        False
+        self,
+        start: int,
+        size: int,
+        permissions: int,
+        *,
+        name: str = "",
+        offset: int = 0,
+        shared: bool = False,
     ) -> None:
         """Map fresh zero pages, replacing what was there. Raises ENOMEM, with nothing changed."""
         self.check_range(start, size)
@@ -246,8 +252,9 @@ class GuestMemory:
             try:
                 if not self.is_free(old_end, new_end - old_end):
                     return self.brk
-                self.map(old_end, new_end - old_end, READ | WRITE, name="[heap]", offset=old_end -
-                self.brk_start)
+                self.map(
+                    old_end, new_end - old_end, READ | WRITE, name="[heap]", offset=old_end - self.brk_start
+                )
             except SystemCallError:
                 return self.brk
         elif new_end < old_end:

@@ -107,8 +107,8 @@ def describe(process: Process, stop: Stop, name: str) -> str:
     if stop.kind == "fault":
         verb = {WRITE: "writing", EXECUTE: "executing"}.get(stop.access, "reading")
         cause = f", {verb} {stop.address:#x}"
-    elif stop.name:
-        cause = f" ({stop.name})"
+    else:
+        cause = f" ({stop.name}, code {stop.code})" if stop.name else f" (code {stop.code})"
     area = process.memory.find(stop.pc)
     place = ""
     if area is not None and area.name:

@@ -43,8 +43,16 @@ class Sparc(Abi):
     }
     signals: ClassVar = {
         **{name: number for name, number in GENERIC_SIGNALS.items() if name != "SIGSTKFLT"},
-        **{"SIGEMT": 7, "SIGBUS": 10, "SIGSYS": 12, "SIGURG": 16, "SIGSTOP": 17, "SIGTSTP": 18, "SIGCONT":
-        19}, **{"SIGCHLD": 20, "SIGIO": 23, "SIGPWR": 29, "SIGUSR1": 30, "SIGUSR2": 31},
+        **{
+            "SIGEMT": 7,
+            "SIGBUS": 10,
+            "SIGSYS": 12,
+            "SIGURG": 16,
+            "SIGSTOP": 17,
+            "SIGTSTP": 18,
+            "SIGCONT": 19,
+        },
+        **{"SIGCHLD": 20, "SIGIO": 23, "SIGPWR": 29, "SIGUSR1": 30, "SIGUSR2": 31},
     }
     error_numbers: ClassVar = renumbering(SPARC_ERRORS)
     open_flag_changes: ClassVar = {

@@ -1,7 +1,10 @@
-"""A stand-in for the engine in tests of the Linux layer: Unicorn as `Cpu` and `Memory`."""
+"""A stand-in for the engine in tests of the Linux layer: Unicorn as `Cpu` and `Memory`. It counts no
+instructions.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import unicorn
@@ -81,18 +84,16 @@ class UnicornCpu:
         self.constants, self.prefix = constants, prefix
         self.memory = UnicornMemory(self.uc)
         self.stop: Stop | None = None
-        self.count = 0
-        self.uc.hook_add(unicorn.UC_HOOK_CODE, self._on_code)
         self.uc.hook_add(
             unicorn.UC_HOOK_MEM_INVALID,
             self._on_fault,
         )
         if abi.name == "x86_64":
+            instruction = x86_const.UC_X86_INS_SYSCALL
             self.uc.hook_add(
-                unicorn.UC_HOOK_INSN, lambda uc, _: self._trap("syscall", 0), None, 1, 0, x86_const.UC_X86_INS_SYSCALL
+                unicorn.UC_HOOK_INSN, lambda uc, _: self._trap("syscall", 0), None, 1, 0, instruction
             )
         self.uc.hook_add(unicorn.UC_HOOK_INTR, lambda uc, number, _: self._trap("", number))
-        self.at = 0
         self.pc_name = {"x86_64": "rip", "i386": "eip"}.get(abi.name, "pc")
         self._enable_float(abi.name)
 
@@ -131,10 +132,6 @@ class UnicornCpu:
     def pc(self, value: int) -> None:
         self.uc.reg_write(self._register(self.pc_name), value)
 
-    def _on_code(self, uc: Any, address: int, size: int, _: object) -> None:
-        self.at = address
-        self.count += 1
-
     def _on_fault(self, uc: Any, kind: int, address: int, size: int, value: int, _: object) -> bool:
         access = {
             unicorn.UC_MEM_WRITE_UNMAPPED: WRITE,
@@ -142,7 +139,7 @@ class UnicornCpu:
             unicorn.UC_MEM_FETCH_UNMAPPED: EXECUTE,
             unicorn.UC_MEM_FETCH_PROT: EXECUTE,
         }.get(kind, READ)
-        self.stop = Stop("fault", self.at, 0, address=address, access=access)
+        self.stop = Stop("fault", 0, 0, address=address, access=access)
         uc.emu_stop()
         return False
 
@@ -151,12 +148,11 @@ class UnicornCpu:
             name = "svc"
         if self.abi.name == "ppc" and number == 8:
             number = 0xC00
-        self.stop = Stop("trap", self.at, 0, name=name, code=number)
+        self.stop = Stop("trap", 0, 0, name=name, code=number)
         self.uc.emu_stop()
 
     def run(self, budget: int) -> Stop:
         self.stop = None
-        self.count = 0
         at = self.pc
         if self.abi.name == "arm" and self.uc.reg_read(arm_const.UC_ARM_REG_CPSR) & 0x20:
             at |= 1
@@ -164,11 +160,14 @@ class UnicornCpu:
             self.uc.emu_start(at, self.abi.mask & ~1, count=min(budget, 1 << 40))
         except unicorn.UcError as error:
             if self.stop is None:
-                names = {unicorn.UC_ERR_INSN_INVALID: 2}
-                self.stop = Stop("trap", self.pc, 0, name=str(error), code=names.get(error.errno, 2))
-        stop = self.stop or Stop("budget", self.pc, 0)
-        fields = {name: getattr(stop, name) for name in stop.__slots__}
-        return Stop(**{**fields, "instructions": self.count})
+                self.stop = Stop("trap", 0, 0, name=str(error), code=2)
+        stop = self.stop or Stop("budget", 0, budget)
+        pc = self.pc
+        if stop.kind == "trap" and self.abi.is_system_call(stop):
+            # Unicorn is past the instruction.
+            thumb = self.abi.name == "arm" and self.get("cpsr") & 0x20
+            pc -= 2 if thumb else self.abi.system_call_size
+        return dataclasses.replace(stop, pc=pc)
 
     def changed_code(self, start: int, size: int) -> None:
         self.uc.ctl_remove_cache(start, start + size)
