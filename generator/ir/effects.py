@@ -148,6 +148,8 @@ WAITING = "waiting"
 """A register of this name, once 1, makes the engine stop behind the instruction until an interrupt is due."""
 TRANSLATIONS = "translations"
 """Any write to a register of this name drops all cached translations."""
+FEATURES = "features"
+"""A register of this name reads as the features that are switched on, one bit each."""
 RETIRED = "instret"
 """A register of this name reads as the number of instructions executed before this one."""
 

@@ -45,8 +45,6 @@ class Reducer:
                 return self._select(expr)
             case nodes.ReadReg(width=width, register=name, index=index) if index is not None:
                 return self._read(width, name, self.expression(index))
-            case nodes.ReadReg(width=width, register=name):
-                return self._lazy_read(width, name)
         return expr
 
     def _select(self, expr: nodes.Select) -> Expr:
@@ -65,13 +63,6 @@ class Reducer:
         if isinstance(index, Const) and index.value == self._registers[name].zero:
             return Const(width, 0)
         return nodes.ReadReg(width, name, index)
-
-    def _lazy_read(self, width: int, name: str) -> Expr:
-        lazy = self._registers[name].lazy if name in self._registers else None
-        if lazy is None:
-            return nodes.ReadReg(width, name, None)
-        stored = nodes.ReadReg(lazy.argument.width, name, None)
-        return substitute(lazy.definition, {lazy.argument: stored})
 
     # --- statements -----------------------------------------------------------------------------------------
 
@@ -142,9 +133,6 @@ class Reducer:
 
     def _write(self, name: str, index: Expr | None, value: Expr) -> list[Stmt]:
         register = self._registers.get(name)
-        if register is not None and register.lazy is not None:
-            value = _lazy_argument(register.lazy.definition, register.lazy.argument, value)
-            return [nodes.WriteReg(name, None, value)]
         if index is None:
             return [nodes.WriteReg(name, None, value)]
         index = self.expression(index)
@@ -181,66 +169,6 @@ class Reducer:
                 if stmt.local in self._values:
                     out.append(nodes.Assign(stmt.local, self._values.pop(stmt.local)))
         return out
-
-
-def substitute(expr: Expr, values: Mapping[Expr, Expr]) -> Expr:
-    """`expr` with whole subexpressions replaced."""
-    if expr in values:
-        return values[expr]
-    match expr:
-        case nodes.Unary(width=width, op=op, operand=operand):
-            return build.unary(op, substitute(operand, values), width)
-        case nodes.Slice(width=width, operand=operand, low=low):
-            return build.slice_(substitute(operand, values), low, width)
-        case nodes.Binary(op=op, left=left, right=right):
-            return build.binary(op, substitute(left, values), substitute(right, values))
-        case nodes.Select(condition=condition, then=then, otherwise=otherwise, strict=strict):
-            condition, then = substitute(condition, values), substitute(then, values)
-            return build.select(condition, then, substitute(otherwise, values), strict)
-        case nodes.ReadReg(width=width, register=register, index=index) if index is not None:
-            return nodes.ReadReg(width, register, substitute(index, values))
-    return expr
-
-
-def _lazy_argument(definition: Expr, argument: Local, value: Expr) -> Expr:
-    """An argument for which a lazy flag's `definition` gives `value`, cheap if `value` has the definition's
-    form.
-    """
-    width = argument.width
-    match definition, value:
-        case nodes.Binary(op="eq", left=left, right=Const(value=0)), nodes.Binary(
-            op="eq", left=tested, right=Const(value=0)
-        ) if left == argument and tested.width <= width:
-            return build.zext(tested, width)
-        case nodes.Slice(operand=left, low=low, width=1), _ if left == argument:
-            shifted = build.binary("shl", build.zext(value, width), build.const(width, low))
-            return _top_bit(value, low, width) or shifted
-    if argument == definition:
-        return value
-    choices = {compiled_lazy(definition, argument, number): number for number in (1, 0)}
-    if set(choices) != {0, 1}:
-        raise ValueError("a lazy flag's definition must give 0 and 1 for the arguments 0 and 1")
-    yes, no = (build.const(width, choices[flag]) for flag in (1, 0))
-    return build.select(value, yes, no, True)
-
-
-def _top_bit(value: Expr, low: int, width: int) -> Expr | None:
-    """Where bit `low` of a definition's argument is wanted and `value` is such a bit: what it is a bit of."""
-    match value:
-        case nodes.Slice(operand=operand, low=position, width=1) if operand.width <= width:
-            if position == low:
-                return build.zext(operand, width)
-            if position == operand.width - 1 and low == width - 1:
-                return build.sext(operand, width)
-    return None
-
-
-def compiled_lazy(definition: Expr, argument: Local, number: int) -> int:
-    """The flag that `definition` gives for a constant argument."""
-    folded = substitute(definition, {argument: build.const(argument.width, number)})
-    if not isinstance(folded, Const):
-        raise ValueError("a lazy flag's definition depends on more than its argument")
-    return folded.value
 
 
 # --- cleaning up --------------------------------------------------------------------------------------------

@@ -249,8 +249,7 @@ def storage_for(expr: Expr) -> Storage:
 
 
 def _bounds(expr: Expr) -> tuple[int, int]:
-    """Bounds of an integer that equals `expr` modulo ``2**expr.width`` (negative for sign-extended fields).
-    """
+    """Bounds of an integer that equals `expr` modulo ``2**expr.width`` (negative for sign-extended fields)."""
     half = 1 << (expr.width - 1)
     whole = (0, 2 * half - 1)
     match expr:
@@ -360,8 +359,7 @@ class _Explorer:
 
 
 def tree(paths: Sequence[tuple[list[tuple[Expr, bool]], Leaf]]) -> Tree:
-    """The decision tree of all paths of one body. Decisions whose outcome makes no difference are left out.
-    """
+    """The decision tree of all paths of one body. Decisions whose outcome makes no difference are left out."""
     if len(paths) == 1 and not paths[0][0]:
         return paths[0][1]
     condition = paths[0][0][0][0]

@@ -1,9 +1,11 @@
-"""Python functions to LLVM text through numba, fast: the front half of the ahead-of-time compiler. Build time only.
+"""Python functions to LLVM text through numba, fast: the front half of the ahead-of-time compiler. Build time
+only.
 
-numba's usual pipeline spends most of its time on what generated code never needs (reference counting, wrappers, parfors,
-per-function optimisation and linking). Here every function takes and returns 64-bit integers and calls only
-primitives, so five passes suffice, call signatures are looked up once a type, and the text that results is not even
-parsed: the caller puts many functions into one module and optimises that (`runtime.cpu.compile`).
+numba's usual pipeline spends most of its time on what generated code never needs (reference counting,
+wrappers, parfors, per-function optimisation and linking). Here every function takes and returns 64-bit
+integers and calls only primitives, so five passes suffice, call signatures are looked up once a type, and the
+text that results is not even parsed: the caller puts many functions into one module and optimises that
+(`runtime.cpu.compile`).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from numba.core import compiler, types, typing
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import PassManager
 from numba.core.cpu import CPUContext
-from numba.core.typed_passes import NativeLowering, NopythonTypeInference, NoPythonBackend
+from numba.core.typed_passes import NativeLowering, NoPythonBackend, NopythonTypeInference
 from numba.core.untyped_passes import FixupArgs, IRProcessing, TranslateByteCode
 
 INT: Final = types.int64
@@ -24,7 +26,9 @@ INT: Final = types.int64
 
 
 class _Typing(typing.Context):  # type: ignore[misc]
-    """A typing context that remembers call signatures. Nothing here depends on literal values, so constants share."""
+    """A typing context that remembers call signatures. Nothing here depends on literal values, so constants
+    share.
+    """
 
     def __init__(self) -> None:
         self._known: dict[Any, Any] = {}
@@ -66,7 +70,9 @@ class _Context(CPUContext):  # type: ignore[misc]
 
 
 class _Text:
-    """Stands for numba's code library: keeps the module's text and leaves parsing and optimising to the caller."""
+    """Stands for numba's code library: keeps the module's text and leaves parsing and optimising to the
+    caller.
+    """
 
     def __init__(self, codegen: Any, name: str) -> None:
         self.name = name
@@ -167,10 +173,11 @@ _ATTRIBUTES = re.compile(r"^!\d+ = .*$\n?", re.MULTILINE)
 
 
 def join(texts: Iterable[str]) -> str:
-    """One module from the texts of many: repeated declarations once, numba's environments and headers left out.
+    """One module from the texts of many: repeated declarations once, numba's environments and headers left
+    out.
 
-    numba marks integer arithmetic as never overflowing ("nsw"); in generated code it wraps, so the marks go. Definitions
-    become private to the module.
+    numba marks integer arithmetic as never overflowing ("nsw"); in generated code it wraps, so the marks go.
+    Definitions become private to the module.
     """
     declarations: dict[str, None] = {}
     bodies = []

@@ -1,16 +1,16 @@
 """What generated executors are made of. Build time only: imports numba; nothing here runs in Python.
 
-Every value is a 64-bit integer, zero-extended from its width; widths of 65 to 128 bits are *wide* values (pairs, low half
-first), products of them up to 256 bits *huge* ones (four parts). A primitive becomes a few LLVM instructions in the
-executor's code; constant arguments fold away.
+Every value is a 64-bit integer, zero-extended from its width; widths of 65 to 128 bits are *wide* values
+(pairs, low half first), products of them up to 256 bits *huge* ones (four parts). A primitive becomes a few
+LLVM instructions in the executor's code; constant arguments fold away.
 
 Executors
 ---------
 An executor is a function ``(cpu, record, tlb) -> int``:
 
 * `cpu`: where the registers are, that is the CPU block plus `block.HEADER_SIZE`; the header lies below it;
-* `record`: the decoded instruction; its slots are read with `i16`, `i32`, `i64`, and `register`/`set_register` for the
-  register whose offset a slot holds;
+* `record`: the decoded instruction; its slots are read with `i16`, `i32`, `i64`, and
+  `register`/`set_register` for the register whose offset a slot holds;
 * `tlb`: the software TLB in use (`block.TLB`).
 
 It returns what happens next:
@@ -20,17 +20,19 @@ It returns what happens next:
 * ``jump(cpu, pc)``: the instruction at `pc`, through the jump cache; delay slots: after the next record;
 * ``dispatch(cpu, pc)``: the instruction at `pc`, through the run loop, since decoding may have changed;
 * `LEAVE`: not executed: a trap or a failed access, which has been written into the header;
-* `SKIP`: the record behind the next one (delay slots: the next instruction is annulled; guards: not executed);
+* `SKIP`: the record behind the next one (delay slots: the next instruction is annulled; guards: not
+  executed);
 * `TAKEN_ANNULLED` + i, ``jump_annulled(cpu, pc)``: delay slots: the jump takes place at once.
 
-The threaded code around an executor (`runtime.cpu.threading`) counts the instruction and goes on to the next record; how
-executors end folds into it, so that no status is left in the machine code.
+The threaded code around an executor (`runtime.cpu.threading`) counts the instruction and goes on to the next
+record; how executors end folds into it, so that no status is left in the machine code.
 
 Memory
 ------
-``readable(cpu, tlb, address, size)`` is the host address of `size` bytes at `address`, or 0 if the instruction must
-leave; ``writable`` the same for read-modify-write; ``write8 ... write128`` write, or return 0 if the instruction must
-leave. The fast path is inline (the TLB of `block.TLB`), the slow one a call of the cold code (`runtime.cpu.symbols`).
+``readable(cpu, tlb, address, size)`` is the host address of `size` bytes at `address`, or 0 if the
+instruction must leave; ``writable`` the same for read-modify-write; ``write8 ... write128`` write, or return
+0 if the instruction must leave. The fast path is inline (the TLB of `block.TLB`), the slow one a call of the
+cold code (`runtime.cpu.symbols`).
 """
 
 from __future__ import annotations
@@ -52,6 +54,8 @@ DISPATCH: Final = 3
 SKIP: Final = 4
 JUMP_ANNULLED: Final = 5
 TAKEN: Final = 8
+DONE: Final = symbols.STATUS_DONE
+"""What shared functions return; `LEAVE` means that they raised."""
 TAKEN_ANNULLED: Final = 12
 
 INT: Final = types.int64
@@ -68,7 +72,9 @@ Value = Any
 
 
 def primitive(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Make a numba intrinsic of fixed types from a function that builds its LLVM code: ``(builder, *values) -> value``."""
+    """Make a numba intrinsic of fixed types from a function that builds its LLVM code: ``(builder, *values)
+    -> value``.
+    """
 
     def decorate(build: Callable[..., Any]) -> Any:
         signature = result(*arguments)
@@ -91,7 +97,9 @@ def primitive(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], An
 
 
 def external(symbol: str, count: int) -> Any:
-    """A C function of `count` integers that returns one: a shared function, or one of the floating-point library."""
+    """A C function of `count` integers that returns one: a shared function, or one of the floating-point
+    library.
+    """
     return types.ExternalFunction(symbol, INT(*[INT] * count))
 
 
@@ -120,7 +128,7 @@ def header(offset: int) -> int:
     return offset - block.HEADER_SIZE
 
 
-# --- records and registers -------------------------------------------------------------------------------------------
+# --- records and registers ----------------------------------------------------------------------------------
 
 
 @primitive(INT, INT, INT)
@@ -201,7 +209,7 @@ def set_wide_state(b: Any, cpu: Value, offset: Value, value: Value) -> None:
     b.store(_pack(b, value), _pointer(b, b.add(cpu, offset), _INTEGERS[128]), align=8)
 
 
-# --- leaving ---------------------------------------------------------------------------------------------------------
+# --- leaving ------------------------------------------------------------------------------------------------
 
 
 def _set_header(b: Any, cpu: Value, field: int, value: Value) -> None:
@@ -282,14 +290,52 @@ def float_flags(b: Any, cpu: Value) -> Value:
     return b.load(_at(b, cpu, header(block.RESULTS + 8 * (block.RESULT_COUNT - 1))))
 
 
-@primitive(NONE, INT)
-def retranslate(b: Any, cpu: Value) -> None:
-    """Inputs of address translation changed: cached translations must go."""
+@primitive(NONE, INT, INT, INT, INT)
+def notice(b: Any, cpu: Value, difference: Value, mask: Value, bits: Value) -> None:
+    """Where a masked difference is not 0, or `bits` into `block.ATTENTION`: 1 translation, 2 decoding."""
     field = _at(b, cpu, header(block.ATTENTION))
-    b.store(b.or_(b.load(field), const(1)), field)
+    changed = b.icmp_unsigned("!=", b.and_(difference, mask), const(0))
+    old = b.load(field)
+    b.store(b.select(changed, b.or_(old, bits), old), field)
 
 
-# --- memory ----------------------------------------------------------------------------------------------------------
+@primitive(INT, INT)
+def attention(b: Any, cpu: Value) -> Value:
+    """What `notice` noted since the run loop looked."""
+    return b.load(_at(b, cpu, header(block.ATTENTION)))
+
+
+@primitive(INT, INT)
+def translations(b: Any, cpu: Value) -> Value:
+    """The software TLB in use, for shared functions."""
+    return b.load(_at(b, cpu, header(block.TLB)))
+
+
+@primitive(INT, INT)
+def features(b: Any, cpu: Value) -> Value:
+    """Which of the target's first 64 features are switched on."""
+    return b.load(_at(b, cpu, header(block.FEATURES)))
+
+
+def _spent(b: Any, cpu: Value) -> Value:
+    """Instructions executed since the run loop was entered, without this one."""
+    entered, left = (b.load(_at(b, cpu, header(field))) for field in (block.ENTRY_BUDGET, block.BUDGET))
+    return b.sub(entered, left)
+
+
+@primitive(INT, INT)
+def retired(b: Any, cpu: Value) -> Value:
+    """Instructions executed before this one. Executors that use it have noted the budget (`Shape.counts`)."""
+    return b.add(b.load(_at(b, cpu, header(block.RETIRED))), _spent(b, cpu))
+
+
+@primitive(NONE, INT, INT)
+def set_retired(b: Any, cpu: Value, value: Value) -> None:
+    """Make `value` the number of instructions executed before this one."""
+    _set_header(b, cpu, block.RETIRED, b.sub(value, _spent(b, cpu)))
+
+
+# --- memory -------------------------------------------------------------------------------------------------
 
 
 def _cold_call(b: Any, name: str, cpu: Value, *arguments: Value) -> Value:
@@ -334,7 +380,8 @@ def _host_address(b: Any, cpu: Value, tlb: Value, address: Value, size: Value, *
     b.branch(done)
     b.position_at_end(slow)
     if write:
-        # A page that may not be written directly (it holds code, or is a device) is still read where the cold code says.
+        # A page that may not be written directly (it holds code, or is a device) is still read where the cold
+        # code says.
         possible = _cold_call(b, symbols.PROBE_WRITE, cpu, address, size)
         ask, refused = b.append_basic_block("ask"), b.block
         b.cbranch(b.icmp_unsigned("!=", possible, const(0)), ask, done)
@@ -457,7 +504,7 @@ write16_big_physical, write32_big_physical, write64_big_physical = (
     _writer(bits, True, True) for bits in (16, 32, 64)
 )
 
-# --- arithmetic that Python's operators on 64-bit integers do not give ------------------------------------------------
+# --- arithmetic that Python's operators on 64-bit integers do not give --------------------------------------
 
 
 @primitive(BOOL, INT, INT)
@@ -531,6 +578,22 @@ rotl8, rotl16, rotl32, rotl64 = (_rotate(f"rotl{bits}", True, bits) for bits in 
 rotr8, rotr16, rotr32, rotr64 = (_rotate(f"rotr{bits}", False, bits) for bits in (8, 16, 32, 64))
 
 
+def _rotate_any(name: str, left: bool) -> Any:
+    def rotate(b: Any, value: Value, amount: Value, width: Value) -> Value:
+        distance = b.urem(amount, width)
+        rest = b.sub(width, distance)
+        forward, back = (distance, rest) if left else (rest, distance)
+        # One of the two shifts may be by `width`, which is less than 64.
+        return b.or_(b.shl(value, forward), b.lshr(value, back))
+
+    rotate.__name__ = name
+    rotate.__doc__ = "Rotate `width` < 64 bits; the result has garbage above them."
+    return primitive(INT, INT, INT, INT)(rotate)
+
+
+rotl_any, rotr_any = _rotate_any("rotl_any", True), _rotate_any("rotr_any", False)
+
+
 @primitive(INT, INT, INT)
 def udiv(b: Any, left: Value, right: Value) -> Value:
     """Unsigned quotient; all ones for a zero divisor."""
@@ -599,7 +662,7 @@ def byteswap(b: Any, value: Value) -> Value:
     return _swap(b, value, 64)
 
 
-# --- wide and huge values --------------------------------------------------------------------------------------------
+# --- wide and huge values -----------------------------------------------------------------------------------
 
 
 def _pack(b: Any, parts: Value) -> Value:
@@ -619,22 +682,3 @@ def _unpack(b: Any, number: Value, count: int) -> Value:
         part = number if position == 0 else b.lshr(number, ir.Constant(number.type, 64 * position))
         parts = b.insert_value(parts, b.trunc(part, _I64), position)
     return parts
-
-
-def _resize(b: Any, number: Value, bits: int) -> Value:
-    """Cut or zero-extend an LLVM integer of 64, 128 or 256 bits."""
-    have = number.type.width
-    if have == bits:
-        return number
-    return b.trunc(number, _INTEGERS[bits]) if have > bits else b.zext(number, _INTEGERS[bits])
-
-
-def _number(b: Any, value: Value) -> Value:
-    return _pack(b, value) if isinstance(value.type, ir.ArrayType) else value
-
-
-def _parts(b: Any, number: Value) -> Value:
-    return number if number.type.width == 64 else _unpack(b, number, number.type.width // 64)
-
-
-_TYPES: Final = {64: INT, 128: WIDE, 256: HUGE}

@@ -1,13 +1,13 @@
 """The threaded code around executors, as LLVM text: counting, going on, leaving. Build time only.
 
-Every executor gets a *step*: a function in GHC's calling convention, which passes everything in registers and preserves
-none. A step takes one from the budget, runs the executor (inlined), and ends in a tail call of the next record's step,
-found in a table by the record's operation:
+Every executor gets a *step*: a function in GHC's calling convention, which passes everything in registers and
+preserves none. A step takes one from the budget, runs the executor (inlined), and ends in a tail call of the
+next record's step, found in a table by the record's operation:
 
     step(cpu, record, tlb, table, budget, next)
 
-`next`, the record behind this one's successor, is used by targets with delay slots only: it is what their second
-program counter (npc) becomes.
+`next`, the record behind this one's successor, is used by targets with delay slots only: it is what their
+second program counter (npc) becomes.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class Shape:
     skips: bool = False
     annuls: bool = False
     guard: bool = False
+    counts: bool = False
+    """It reads or writes the number of instructions executed so far."""
     skip_slot: int = 0
     """Guards: offset of the slot that holds the next record's size."""
 
@@ -100,7 +102,7 @@ class Threading:
         """Whether the target has delay slots."""
         return self.record_size is not None
 
-    # --- parts of steps ------------------------------------------------------------------------------------------
+    # --- parts of steps -------------------------------------------------------------------------------------
 
     def _go(self, text: _Text, record: str, budget: str, following: str = "%next") -> None:
         """Run the step of `record`."""
@@ -153,7 +155,7 @@ class Threading:
         else:
             text.tail("@leave_lookup_next", "%next", budget, text.add("%next", self.record_size))
 
-    # --- steps ---------------------------------------------------------------------------------------------------
+    # --- steps ----------------------------------------------------------------------------------------------
 
     def step(self, name: str, shape: Shape) -> str:
         """The step of an executor."""
@@ -167,6 +169,8 @@ class Threading:
             text.label("spent")
             text.tail("@leave_spent", "%record", budget, "%next")
             text.label("run")
+        if shape.counts:
+            text.store("%budget", "%cpu", header(block.BUDGET))
         status = text.value(f"call i64 @{shape.symbol}(i64 %cpu, i64 %record, i64 %tlb)")
         cases: list[tuple[int, str]] = []
         if shape.leaves:
@@ -233,7 +237,9 @@ class Threading:
         self._go(text, slot, budget, text.add(slot, self.record_size))
 
     def _leaving(self, name: str, reason: exits.Reason | None, *, refund: bool = False) -> str:
-        """Cold: note where the run stopped and return to the run loop; `refund`: what was counted did not happen."""
+        """Cold: note where the run stopped and return to the run loop; `refund`: what was counted did not
+        happen.
+        """
         text = _Text()
         if reason is not None:
             text.store(str(int(reason)), "%cpu", header(block.REASON))
@@ -269,7 +275,8 @@ class Threading:
         if self.record_size is None:
             self._go(text, record, "%budget")
             return
-        # In sequence, what follows is what follows there; in a delay slot, `next` is the jump's target and stays.
+        # In sequence, what follows is what follows there; in a delay slot, `next` is the jump's target and
+        # stays.
         behind = text.add("%record", self.record_size)
         sequential = text.value(f"icmp eq i64 %next, {behind}")
         there = text.add(record, self.record_size)
@@ -321,7 +328,8 @@ class Threading:
         place = text.value(f"getelementptr ptr, ptr @isagen_steps, i64 {offset}")
         function = text.value(f"load ptr, ptr {place}")
         left = text.value(
-            f"call ghccc i64 {function}(i64 {cpu}, i64 %record, i64 {tlb}, i64 {table}, i64 %budget, i64 %next)"
+            f"call ghccc i64 {function}(i64 {cpu}, i64 %record, i64 {tlb}, i64 {table}, "
+            "i64 %budget, i64 %next)"
         )
         text.line(f"ret i64 {left}")
         body = "\n".join(text.lines)

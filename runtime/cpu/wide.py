@@ -1,6 +1,7 @@
 """Primitives on wide (128-bit) and huge (256-bit) values: see `runtime.cpu.primitives`. Build time only.
 
-Names end in the size that they work on. Like all values these are zero-extended from their width: `cut` restores that.
+Names end in the size that they work on. Like all values these are zero-extended from their width: `cut`
+restores that.
 """
 
 from __future__ import annotations
@@ -152,6 +153,51 @@ widen128, widen256 = (_wrap(n) for n in (128, 256))
 clz128, clz256 = (_count(n, "ctlz", "Leading zeros.") for n in (128, 256))
 ctz128, ctz256 = (_count(n, "cttz", "Trailing zeros.") for n in (128, 256))
 popcount128, popcount256 = (_count(n, "ctpop", "How many bits are set.") for n in (128, 256))
+
+
+def _rotate(bits: int, *, left: bool) -> Any:
+    full = _KINDS[bits]
+
+    def build(b: Any, value: Value, amount: Value, width: Value) -> Value:
+        number = _pack(b, value)
+        distance = b.urem(amount, width)
+        rest = b.sub(width, distance)
+        forward, back = (distance, rest) if left else (rest, distance)
+
+        def shift(method: Any, by: Value) -> Value:
+            fits = b.icmp_unsigned("<", by, ir.Constant(_KINDS[64], bits))
+            safe = b.select(fits, by, ir.Constant(_KINDS[64], 0))
+            return b.select(fits, method(number, b.zext(safe, full)), ir.Constant(full, 0))
+
+        turned = b.or_(shift(b.shl, forward), shift(b.lshr, back))
+        spare = b.zext(b.sub(ir.Constant(_KINDS[64], bits), width), full)
+        return _unpack(b, b.lshr(b.shl(turned, spare), spare), bits // 64)
+
+    kind = _TYPES[bits]
+    name = f"rot{'l' if left else 'r'}{bits}"
+    return _named(name, "Rotate `width` bits, by the amount modulo `width`.", build, kind, kind, INT, INT)
+
+
+rotl128, rotl256 = (_rotate(n, left=True) for n in (128, 256))
+rotr128, rotr256 = (_rotate(n, left=False) for n in (128, 256))
+
+
+def _division(name: str) -> Any:
+    """128-bit division, by a function of `runtime.cpu.support`: LLVM has none without a library."""
+
+    def build(b: Any, left: Value, right: Value) -> Value:
+        part = _KINDS[64]
+        pair = ir.ArrayType(part, 2)
+        symbol = f"isagen_{name}128"
+        kind = ir.FunctionType(pair, [part] * 4)
+        function = b.module.globals.get(symbol) or ir.Function(b.module, kind, symbol)
+        halves = [b.extract_value(value, position) for value in (left, right) for position in (0, 1)]
+        return b.call(function, halves)
+
+    return _named(f"{name}128", f"{name} of 128 bits; total like the 64-bit one.", build, WIDE, WIDE, WIDE)
+
+
+udiv128, urem128, sdiv128, srem128 = (_division(name) for name in ("udiv", "urem", "sdiv", "srem"))
 
 
 def _half() -> Any:

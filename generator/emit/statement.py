@@ -1,0 +1,518 @@
+"""IR statements as lines of Python: the bodies of executors and of shared functions."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from generator.emit.expression import NotYetError, Writer, number
+from generator.emit.layout import Layout, stored_width
+from generator.ir import nodes
+from generator.ir.effects import RETIRED, Analysis, Sensitive, statements
+from generator.ir.executor import Executor
+from generator.ir.nodes import Block, Const, Expr, Local, Stmt
+from generator.model.target import Function, Register, Target
+
+MEMORY_WIDTHS = (8, 16, 32, 64, 128)
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A function's body and what it uses."""
+
+    lines: tuple[str, ...]
+    primitives: frozenset[str]
+    functions: frozenset[str]
+    """Shared functions called."""
+    builtins: Mapping[str, int]
+    """Symbols of the floating-point library called, and how many arguments each takes."""
+    names: Mapping[str, str]
+    """The Python names of the body's locals."""
+
+
+class World:
+    """What bodies of one target refer to."""
+
+    def __init__(self, target: Target, layout: Layout, analysis: Analysis) -> None:
+        self.layout = layout
+        self.analysis = analysis
+        self.registers: Mapping[str, Register] = {register.name: register for register in target.registers}
+        self.functions: Mapping[str, Function] = {function.name: function for function in target.functions}
+        self.traps = {trap.name: trap.number for trap in target.traps}
+        self.widths = {register.name: stored_width(register) for register in target.registers}
+        self.contexts = {context.name: context.value for context in target.contexts}
+        self.features = {feature.name: position for position, feature in enumerate(target.features)}
+        self.float_policy = target.float_policy
+        self.constants: dict[str, int] = {}
+
+    @property
+    def sensitive(self) -> Sensitive:
+        """Registers that decoding depends on."""
+        return self.analysis.sensitive
+
+
+def identifier(name: str, taken: set[str]) -> str:
+    """A Python name like `name` that is not `taken`; it then is."""
+    base = re.sub(r"\W+", "_", name).strip("_") or "value"
+    if base[0].isdigit() or re.fullmatch(r"t\d+", base):
+        base = f"v_{base}"
+    candidate, count = base, 1
+    while candidate in taken or keyword.iskeyword(candidate):
+        count += 1
+        candidate = f"{base}_{count}"
+    taken.add(candidate)
+    return candidate
+
+
+RESERVED = frozenset(("cpu", "record", "tlb", "host", "rest", "outcome", "changed", "before", "int", "bool"))
+"""Names that generated functions use themselves."""
+
+FLOAT_SYMBOLS: Mapping[str, str] = {
+    "fadd": "sf_f{0}_add",
+    "fsub": "sf_f{0}_sub",
+    "fmul": "sf_f{0}_mul",
+    "fdiv": "sf_f{0}_div",
+    "fsqrt": "sf_f{0}_sqrt",
+    "fma": "sf_f{0}_fma",
+    "feq": "sf_f{0}_eq_signaling",
+    "flt": "sf_f{0}_lt_signaling",
+    "fle": "sf_f{0}_le_signaling",
+    "feq_q": "sf_f{0}_eq_quiet",
+    "flt_q": "sf_f{0}_lt_quiet",
+    "fle_q": "sf_f{0}_le_quiet",
+    "fmin": "sf_f{0}_minimum_number",
+    "fmax": "sf_f{0}_maximum_number",
+    "fclass": "sf_f{0}_classify",
+    "fcvt": "sf_f{1}_to_f{0}",
+    "f2s": "sf_f{1}_to_i{0}",
+    "f2u": "sf_f{1}_to_u{0}",
+    "s2f": "sf_f{0}_from_i{1}",
+    "u2f": "sf_f{0}_from_u{1}",
+    "froundint": "sf_f{0}_round_to_integral_exact",
+}
+"""The functions of the floating-point library (`runtime.softfloat.symbols`) by built-in, over its constant
+widths.
+"""
+TWO_WIDTHS = frozenset(("fcvt", "f2s", "f2u", "s2f", "u2f"))
+
+
+class _Body:
+    """Writes one function's body."""
+
+    def __init__(self, world: World, executor: Executor | None, names: dict[str, str]) -> None:
+        self._world = world
+        self._executor = executor
+        slots = () if executor is None else executor.slots
+        self._names = names
+        self._taken = set(RESERVED) | set(names.values())
+        self.writer = Writer(world.layout, slots, world.constants, self._local, world.widths)
+        self.functions: set[str] = set()
+        self.builtins: dict[str, int] = {}
+        self._target_slots = [n for n, slot in enumerate(slots) if slot.kind == "target"]
+        self._outcome = False  # whether jumps are noted in a variable and the end returns it
+        self._changes = False  # whether writes to registers that decoding depends on are noted
+        self.delayed = False  # the target has delay slots
+
+    def _local(self, name: str) -> str:
+        if name not in self._names:
+            self._names[name] = identifier(name, self._taken)
+        return self._names[name]
+
+    # --- whole bodies ---------------------------------------------------------------------------------------
+
+    def executor(self) -> None:
+        """The body of an executor."""
+        executor = self._executor
+        assert executor is not None
+        w = self.writer
+        self._changes = executor.effects.ends_block
+        self._outcome = self._changes or not _ends_in_jumps(executor.body)
+        if self._outcome and _jumps(executor.body):
+            w.primitives.add("NEXT")
+            w.line("outcome = NEXT")
+        if self._changes:
+            w.line("changed = 0")
+        if executor.pc is not None:
+            address = w.value(nodes.Field(self._slot_width(executor.pc), str(executor.pc)))
+            w.line(w.call("set_program_counter", "cpu", address))
+        finished = self._block(executor.body, last=True)
+        if not finished:
+            self._finish(executor)
+
+    def _slot_width(self, position: int) -> int:
+        assert self._executor is not None
+        return self._executor.slots[position].width
+
+    def _finish(self, executor: Executor) -> None:
+        w = self.writer
+        w.primitives.add("NEXT")
+        jumps = _jumps(executor.body)
+        if self._changes:
+            if executor.effects.calls:
+                w.line(f"changed |= {w.call('attention', 'cpu')}")
+            assert executor.next_pc is not None
+            slot = nodes.Field(self._slot_width(executor.next_pc), str(executor.next_pc))
+            w.line("if changed != 0 and outcome == NEXT:" if jumps else "if changed != 0:")
+            w.indent += 1
+            w.line(f"return {w.call('dispatch', 'cpu', w.value(slot))}")
+            w.indent -= 1
+        w.line("return outcome" if self._outcome and jumps else "return NEXT")
+
+    def function(self, function: Function) -> None:
+        """The body of a shared function."""
+        w = self.writer
+        effects = self._world.analysis.body(function.body)
+        direct = any(
+            isinstance(stmt, nodes.Load | nodes.Store) and stmt.space != "phys"
+            for stmt in statements(function.body)
+        )
+        if direct and (effects.loads or effects.stores):
+            w.line(f"tlb = {w.call('translations', 'cpu')}")
+        self._changes = True
+        if not self._block(function.body, last=True):
+            w.primitives.add("DONE")
+            w.line("return DONE")
+
+    # --- statements -----------------------------------------------------------------------------------------
+
+    def _block(self, block: Block, *, last: bool) -> bool:
+        """Write `block`; whether control never reaches its end. `last`: nothing follows it."""
+        for position, stmt in enumerate(block):
+            if self._statement(stmt, last=last and position == len(block) - 1):
+                return True
+        return False
+
+    def _nested(self, block: Block, *, last: bool) -> bool:
+        w = self.writer
+        w.indent += 1
+        start = len(w.lines)
+        ended = self._block(block, last=last)
+        if len(w.lines) == start:
+            w.line("pass")
+        w.indent -= 1
+        return ended
+
+    def _statement(self, stmt: Stmt, *, last: bool) -> bool:
+        w = self.writer
+        match stmt:
+            case nodes.Let(local=local, value=value) | nodes.Assign(local=local, value=value):
+                text = w.value(value)
+                w.line(f"{self._local(local.name)} = {text}")
+            case nodes.WriteReg(register=name, index=index, value=value):
+                self._write(name, index, value)
+            case nodes.Load():
+                self._load(stmt)
+            case nodes.Store():
+                self._store(stmt)
+            case nodes.If(condition=condition, then=then, otherwise=otherwise):
+                return self._if(condition, then, otherwise, last=last)
+            case nodes.ForRange(local=local, first=first, last=end, body=body):
+                self._for_range(local, first, end, body)
+            case nodes.ForSet(local=local, mask=members, body=body):
+                self._for_set(local, members, body)
+            case nodes.Atomic(body=body):
+                return self._block(body, last=last)
+            case nodes.Goto():
+                return self._goto(stmt)
+            case nodes.Skip(condition=condition):
+                return self._skip(condition)
+            case nodes.Raise():
+                self._raise(stmt)
+                return True
+            case nodes.CallStmt(builtin=True):
+                self._builtin(stmt)
+            case nodes.CallStmt():
+                self._call(stmt)
+            case nodes.Return(values=values):
+                self._return(values)
+                return True
+        return False
+
+    def _return_if(self, condition: str, text: str) -> None:
+        w = self.writer
+        w.line(f"if {condition}:")
+        w.indent += 1
+        w.line(f"return {text}")
+        w.indent -= 1
+
+    def _leave(self) -> str:
+        self.writer.primitives.add("LEAVE")
+        return "LEAVE"
+
+    def _write(self, name: str, index: Expr | None, value: Expr) -> None:
+        w = self.writer
+        wide = "wide_" if value.width > 64 else ""
+        if name == "":
+            assert isinstance(index, nodes.Field) and self._executor is not None
+            slot = self._executor.slots[int(index.name)]
+            head = f"set_{wide}register(cpu, record, {slot.offset}, "
+            text = w.value(value)
+            if len(head) + len(text) + 4 * w.indent + 1 > 100:
+                text = w.argument(value)
+            w.line(w.call(f"set_{wide}register", "cpu", "record", str(slot.offset), text))
+            return
+        if name == "pc":
+            w.line(w.call("set_program_counter", "cpu", w.argument(value)))
+            return
+        if name == RETIRED:
+            w.line(w.call("set_retired", "cpu", w.argument(value)))
+            return
+        place = self._destination(name, index)
+        text = w.value(value)
+        if len(text) > 60:
+            text = w.argument(value)
+        bits = self._world.sensitive.bits(name) if self._changes else 0
+        if bits and not wide:
+            self._note_change(name, place, text)
+        else:
+            w.line(w.call(f"set_{wide}state", "cpu", place, text))
+
+    def _destination(self, name: str, index: Expr | None) -> str:
+        """Where a write goes: the sink, if a dynamic index is the zero register's."""
+        w = self.writer
+        zero = self._world.registers[name].zero
+        place = w.place(name, index)
+        if zero is None or index is None or isinstance(index, Const):
+            return place
+        self._world.constants["SINK"] = self._world.layout.sink
+        test = w.condition(nodes.Binary(1, "eq", index, Const(index.width, zero)))
+        return w.call("pick", test, "SINK", place)
+
+    def _note_change(self, name: str, place: str, text: str) -> None:
+        """Write a register that decoding or translation depends on, and note whether that changed."""
+        w = self.writer
+        sensitive = self._world.sensitive
+        decoding, translation = sensitive.decoding.get(name, 0), sensitive.translation.get(name, 0)
+        if name in ("waiting", "translations"):
+            w.line(w.call("set_state", "cpu", place, text))
+            w.line(w.call("notice", "cpu", "1", "1", "3" if translation else "2"))
+            if self._executor is not None:
+                w.line("changed = 1")
+            return
+        w.line(f"before = {w.call('state', 'cpu', place)}")
+        w.line(w.call("set_state", "cpu", place, text))
+        after = w.call("state", "cpu", place)
+        if self._executor is None or translation:
+            w.line(f"before ^= {after}")
+            if translation:
+                w.line(w.call("notice", "cpu", "before", number(translation), "3"))
+            if decoding and self._executor is None:
+                w.line(w.call("notice", "cpu", "before", number(decoding), "2"))
+            if self._executor is not None:
+                w.line(f"changed |= before & {number(decoding | translation)}")
+        else:
+            w.line(f"changed |= (before ^ {after}) & {number(decoding)}")
+
+    def _load(self, stmt: nodes.Load) -> None:
+        w = self.writer
+        width = stmt.local.width
+        bytes_ = self._bytes(width)
+        address = w.argument(stmt.address)
+        if stmt.space == "phys":
+            host = w.call("readable_physical", "cpu", address, bytes_)
+        else:
+            access = "writable" if stmt.probe_write else "readable"
+            host = w.call(access, "cpu", "tlb", address, bytes_)
+        w.line(f"host = {host}")
+        self._return_if("host == 0", self._leave())
+        read = w.call(f"read{width}{self._order(stmt.little, width)}", "host")
+        w.line(f"{self._local(stmt.local.name)} = {read}")
+
+    def _store(self, stmt: nodes.Store) -> None:
+        w = self.writer
+        width = stmt.value.width
+        self._bytes(width)
+        name = f"write{width}{self._order(stmt.little, width)}"
+        address, value = w.argument(stmt.address), w.argument(stmt.value)
+        if stmt.space == "phys":
+            written = w.call(f"{name}_physical", "cpu", address, value)
+        else:
+            written = w.call(name, "cpu", "tlb", address, value)
+        self._return_if(f"{written} == 0", self._leave())
+
+    def _bytes(self, width: int) -> str:
+        if width not in MEMORY_WIDTHS:
+            raise NotYetError(f"an access to {width} bits of memory")
+        return str(width // 8)
+
+    def _order(self, little: Expr, width: int) -> str:
+        if not isinstance(little, Const):
+            raise NotYetError("an access whose byte order is known only at run time")
+        return "" if little.value or width == 8 else "_big"
+
+    def _if(self, condition: Expr, then: Block, otherwise: Block, *, last: bool) -> bool:
+        w = self.writer
+        w.line(f"if {w.condition(condition)}:")
+        ended = self._nested(then, last=last)
+        if not otherwise:
+            return False
+        if ended:
+            return self._block(otherwise, last=last)
+        w.line("else:")
+        return self._nested(otherwise, last=last) and ended
+
+    def _for_range(self, local: Local, first: int, last: int, body: Block) -> None:
+        w = self.writer
+        name = self._local(local.name)
+        up = first <= last
+        w.line(f"{name} = {first}")
+        w.line(f"while {name} {'<=' if up else '>='} {last}:")
+        self._nested(body, last=False)
+        w.indent += 1
+        w.line(f"{name} {'+' if up else '-'}= 1")
+        w.indent -= 1
+
+    def _for_set(self, local: Local, members: Expr, body: Block) -> None:
+        w = self.writer
+        if members.width > 64:
+            raise NotYetError(f"a loop over a set of {members.width} bits")
+        rest = identifier("rest_2" if "rest" not in self._taken else "rest", self._taken)
+        w.line(f"{rest} = {w.value(members)}")
+        w.line(f"while {rest} != 0:")
+        w.indent += 1
+        w.line(f"{self._local(local.name)} = {w.call('ctz', rest)}")
+        w.line(f"{rest} &= {rest} - 1")
+        w.indent -= 1
+        self._nested(body, last=False)
+
+    # --- ends -----------------------------------------------------------------------------------------------
+
+    def _end(self, text: str) -> bool:
+        """An outcome: returned at once, or noted."""
+        w = self.writer
+        if self._outcome:
+            w.line(f"outcome = {text}")
+            return False
+        w.line(f"return {text}")
+        return True
+
+    def _goto(self, stmt: nodes.Goto) -> bool:
+        w = self.writer
+        assert self._executor is not None
+        # Without delay in a target with delay slots: at once, like an annulled slot.
+        annul: Expr = Const(1, 0)
+        if self.delayed:
+            annul = Const(1, 1) if not stmt.delay else stmt.annul if stmt.annul is not None else annul
+        if isinstance(stmt.target, nodes.Field) and int(stmt.target.name) in self._target_slots:
+            position = self._target_slots.index(int(stmt.target.name))
+            return self._end(self._choice(annul, self._taken_text("TAKEN", position), position))
+        target = w.argument(stmt.target)
+        if self._changes:
+            return self._end(w.call("dispatch", "cpu", target))
+        if isinstance(annul, Const):
+            return self._end(w.call("jump_annulled" if annul.value else "jump", "cpu", target))
+        w.line(w.call("jump", "cpu", target))
+        w.primitives |= {"JUMP", "JUMP_ANNULLED"}
+        return self._end(w.call("pick", w.condition(annul), "JUMP_ANNULLED", "JUMP"))
+
+    def _taken_text(self, base: str, position: int) -> str:
+        self.writer.primitives.add(base)
+        return base if position == 0 else f"{base} + {position}"
+
+    def _choice(self, annul: Expr, taken: str, position: int) -> str:
+        if isinstance(annul, Const):
+            return self._taken_text("TAKEN_ANNULLED", position) if annul.value else taken
+        w = self.writer
+        return w.call("pick", w.condition(annul), self._taken_text("TAKEN_ANNULLED", position), taken)
+
+    def _skip(self, condition: Expr) -> bool:
+        w = self.writer
+        w.primitives.add("SKIP")
+        if isinstance(condition, Const):
+            return self._end("SKIP") if condition.value else False
+        w.line(f"if {w.condition(condition)}:")
+        w.indent += 1
+        self._end("SKIP")
+        w.indent -= 1
+        return False
+
+    def _raise(self, stmt: nodes.Raise) -> None:
+        w = self.writer
+        w.line(w.call("trap", "cpu", str(self._world.traps[stmt.trap]), w.argument(stmt.code)))
+        for position, argument in enumerate(stmt.arguments):
+            w.line(w.call("trap_argument", "cpu", str(position), w.argument(argument)))
+        w.line(f"return {self._leave()}")
+
+    def _return(self, values: tuple[Expr, ...]) -> None:
+        w = self.writer
+        for position, value in enumerate(values):
+            if value.width > 64:
+                raise NotYetError("a shared function with a result of more than 64 bits")
+            w.line(w.call("set_result", "cpu", str(position), w.argument(value)))
+        w.primitives.add("DONE")
+        w.line("return DONE")
+
+    # --- calls ----------------------------------------------------------------------------------------------
+
+    def _call(self, stmt: nodes.CallStmt) -> None:
+        w = self.writer
+        self.functions.add(stmt.function)
+        if any(value.width > 64 for value in (*stmt.arguments, *stmt.results)):
+            raise NotYetError("a shared function with values of more than 64 bits")
+        arguments = ["cpu", *(w.argument(argument) for argument in stmt.arguments)]
+        text = f"{stmt.function}({', '.join(arguments)})"
+        if self._world.analysis.function(stmt.function).may_leave:
+            self._return_if(f"{text} != 0", self._leave())
+        else:
+            w.line(text)
+        for position, local in enumerate(stmt.results):
+            w.line(f"{self._local(local.name)} = {w.call('result', 'cpu', str(position))}")
+
+    def _builtin(self, stmt: nodes.CallStmt) -> None:
+        w = self.writer
+        count = 2 if stmt.function in TWO_WIDTHS else 1
+        widths = [argument.value for argument in stmt.arguments[:count] if isinstance(argument, Const)]
+        if stmt.function not in FLOAT_SYMBOLS or len(widths) != count:
+            raise NotYetError(f"the built-in {stmt.function}")
+        symbol = FLOAT_SYMBOLS[stmt.function].format(*widths)
+        self.builtins[symbol] = len(stmt.arguments) - count + 2
+        operands = [w.argument(argument) for argument in stmt.arguments[count:]]
+        text = ", ".join(["FLOAT_POLICY", *operands, w.call("float_flags_address", "cpu")])
+        value = stmt.results[0]
+        w.line(f"{self._local(value.name)} = {symbol}({text})")
+        for flags in stmt.results[1:]:
+            w.line(f"{self._local(flags.name)} = {w.call('float_flags', 'cpu')}")
+
+
+def _jumps(block: Block) -> bool:
+    return any(isinstance(stmt, nodes.Goto | nodes.Skip) for stmt in statements(block))
+
+
+def _ends_in_jumps(block: Block) -> bool:
+    """Whether jumps stand only where nothing else follows."""
+    if any(_jumps((stmt,)) and not isinstance(stmt, nodes.Skip) for stmt in block[:-1]):
+        return False
+    match block[-1:]:
+        case (nodes.If(then=then, otherwise=otherwise),):
+            return _ends_in_jumps(then) and _ends_in_jumps(otherwise)
+        case (nodes.Atomic(body=body),):
+            return _ends_in_jumps(body)
+        case (nodes.ForRange(body=body) | nodes.ForSet(body=body),):
+            return not _jumps(body)
+    return True
+
+
+def executor_code(world: World, executor: Executor, *, delayed: bool) -> Code:
+    """The Python body of an executor; `delayed`: its target has delay slots."""
+    taken = set(RESERVED) | set(world.functions)
+    names = {f"v{n}": identifier(name, taken) for n, name in enumerate(executor.locals)}
+    body = _Body(world, executor, names)
+    body.delayed = delayed
+    body.executor()
+    return _code(body, names)
+
+
+def function_code(world: World, function: Function) -> Code:
+    """The Python body of a shared function."""
+    taken = set(RESERVED) | set(world.functions)
+    names = {parameter.name: identifier(parameter.name, taken) for parameter in function.parameters}
+    body = _Body(world, None, names)
+    body.function(function)
+    return _code(body, names)
+
+
+def _code(body: _Body, names: Mapping[str, str]) -> Code:
+    w = body.writer
+    return Code(tuple(w.lines), frozenset(w.primitives), frozenset(body.functions), body.builtins, names)
