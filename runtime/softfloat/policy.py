@@ -121,8 +121,8 @@ PPC: Final = NAN_FIRST_ACB | TININESS_BEFORE_ROUNDING | INT_NAN_MIN | INF_ZERO_P
 SPARC: Final = (
     NAN_LAST_SIGNALING | NAN_ALL_ONES | TININESS_BEFORE_ROUNDING | INT_NAN_SIGN | INF_ZERO_PROPAGATE
 )
-"""SPARC V9 manual B.2.2 and its table (operand NaNs, the default NaN), B.4 (tininess: before rounding, as in
-the UltraSPARC Architecture 2005, impl. dep. #55), B.5 (integer overflow)."""
+"""SPARC V9 manual B.2.2 and its table (operand NaNs, the default NaN), B.5 (integer overflow); SPARC JPS1 and
+the UltraSPARC manuals, impl. dep. #55 (tininess before rounding)."""
 
 POLICIES: Final = {"riscv": RISCV, "x86": X86, "arm": ARM, "ppc": PPC, "sparc": SPARC}
 """The policies by the family's name in `isa/`."""

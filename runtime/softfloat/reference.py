@@ -149,6 +149,8 @@ def _value(form: Format, a: int) -> Rational:
 
 def _nearby_integer(rm: int, negative: bool, whole: int, rest: int, unit: int) -> int:
     """The integer that |x| = whole + rest / unit (0 <= rest < unit) becomes (IEEE 754-2019, 4.3)."""
+    if rm not in p.ROUNDING_MODES:
+        raise ValueError(f"{rm} is not a rounding mode; use 0 to {p.RTO}")
     if rest == 0 or rm == p.RTZ:
         return whole
     if rm == p.RDN:
@@ -159,11 +161,7 @@ def _nearby_integer(rm: int, negative: bool, whole: int, rest: int, unit: int) -
         return whole | 1
     if 2 * rest != unit:
         return whole + (2 * rest > unit)
-    if rm == p.RMM:
-        return whole + 1
-    if rm == p.RNE:
-        return whole + whole % 2
-    raise ValueError(f"{rm} is not a rounding mode; use 0 to {p.RTO}")
+    return whole + (1 if rm == p.RMM else whole % 2)
 
 
 def _scaled(x: Rational, quantum: int) -> tuple[int, int, int]:

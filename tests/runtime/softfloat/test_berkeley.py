@@ -142,7 +142,7 @@ def test_agrees(berkeley: Berkeley, compiled: Any, scale: int, symbol: Symbol) -
     peer = berkeley.function(symbol)
     assert peer is not None
     call = compiled.call(symbol.name)
-    for turn, values in enumerate(_cases(symbol, 1000 * scale)):
+    for turn, values in enumerate(_cases(symbol, 400 * scale)):
         rm = MODES[turn % 5] if "rm" in symbol.operands else p.RNE
         policy = POLICIES[turn % 2]
         want, want_flags = peer(policy, values, rm)
