@@ -2,8 +2,8 @@
 
 All functions have the C interface ``int64_t NAME(int64_t policy, int64_t operands..., int64_t *flags)``: bit
 patterns and integers are zero-extended, the rounding mode (where there is one) is an operand, and the
-operation's exception flags are stored (not merged) through the last argument. Other bits in an operand, or a rounding mode that
-`policy` doesn't list, give an unspecified result; the caller has to have rejected them.
+operation's exception flags are stored (not merged) through the last argument. Other bits in an operand, or a
+rounding mode that `policy` doesn't list, give an unspecified result; the caller has to have rejected them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The big-integer reference by itself: worked examples, Python's own arithmetic, the manuals' tables of NaNs."""
+"""The reference by itself: worked examples, Python's own arithmetic, the manuals' tables of NaNs."""
 
 from __future__ import annotations
 
