@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from typing import Final
 
-# --- what executors and the run loop exchange ------------------------------------------------------------------------
+# --- what executors and the run loop exchange ---------------------------------------------------------------
 
 PC: Final = 0
 """The address of the next instruction. Threaded code writes it only where an exit's reason says so."""
@@ -64,7 +64,7 @@ MMIO_CURSOR: Final = 288
 """Host address of the answers of the accesses that the current instruction already made (8 bytes each), how many
 there are, and how many of them this attempt has used."""
 
-# --- configuration: written by Python, read by native code -----------------------------------------------------------
+# --- configuration: written by Python, read by native code --------------------------------------------------
 
 FEATURES: Final = 304
 """256 bits: feature i of the target's list is switched on."""
@@ -85,7 +85,7 @@ CACHE: Final = 400
 STOP: Final = 408
 """Another thread asks the run loop to return (`Reason.INTERRUPTED`); looked at whenever threaded code was left."""
 
-# --- the software TLB ------------------------------------------------------------------------------------------------
+# --- the software TLB ---------------------------------------------------------------------------------------
 
 TLB: Final = 416
 """Host address of the TLB set in use: `TLB_ENTRIES` entries for reads, then as many for writes.
@@ -105,7 +105,7 @@ TLB_WRITE: Final = TLB_ENTRIES * TLB_ENTRY_SIZE
 TLB_SET_SIZE: Final = 2 * TLB_WRITE
 TLB_EMPTY: Final = 1
 
-# --- where dynamic jumps find their records --------------------------------------------------------------------------
+# --- where dynamic jumps find their records -----------------------------------------------------------------
 
 JUMP_CACHE: Final = 424
 """Host address of the jump cache in use: `JUMP_CACHE_ENTRIES` entries (u64 pc, i64 record), entry
@@ -115,7 +115,7 @@ need no test. Changes only while the run loop has control.
 """
 JUMP_CACHE_ENTRIES: Final = 2048
 
-# --- the rest: private to the cold code ------------------------------------------------------------------------------
+# --- the rest: private to the cold code ---------------------------------------------------------------------
 
 RETIRED: Final = 432
 """Instructions executed since the block was made (u64), kept up to date whenever `isagen_run` returns."""
@@ -140,7 +140,7 @@ PRIVATE: Final = 512
 HEADER_SIZE: Final = 1024
 """Registers start here."""
 
-# --- records ---------------------------------------------------------------------------------------------------------
+# --- records ------------------------------------------------------------------------------------------------
 
 META_DISTANCE: Final = 1 << 26
 """Bytes from a record to its metadata; also the record arena's size."""
@@ -160,7 +160,7 @@ OP_BREAK: Final = 3
 """(u16 op): a breakpoint: leave with `Reason.BREAKPOINT`."""
 FIRST_EXECUTOR: Final = 8
 
-STUB_PC: Final = 8
+END_PC: Final = 8
 """Stubs and links: the pc of the instruction that they stand for."""
 STUB_PATCH: Final = 16
 """Host address of the i64 that points to this stub (a jump's target slot); `PATCH_SELF`: turn the stub into a link;

@@ -20,7 +20,7 @@ from typing import Final
 
 from runtime.cpu import block
 
-# --- control fields (`block.CACHE` points here) ----------------------------------------------------------------------
+# --- control fields (`block.CACHE` points here) -------------------------------------------------------------
 
 RECORDS: Final = 0
 RECORDS_NEXT: Final = 8
@@ -54,7 +54,7 @@ PENDING_COUNT: Final = 192
 """Jump targets of the run being decoded that need stubs: (patch address, pc) each."""
 CONTROL_SIZE: Final = 512
 
-# --- a page entry ----------------------------------------------------------------------------------------------------
+# --- a page entry -------------------------------------------------------------------------------------------
 
 PAGE_GUEST: Final = 0
 PAGE_HOST: Final = 8
@@ -85,7 +85,7 @@ RUN_LENGTH: Final = 64
 PRIVATE_LENGTH: Final = 16
 """... and in records for one use."""
 
-# --- a space ---------------------------------------------------------------------------------------------------------
+# --- a space ------------------------------------------------------------------------------------------------
 
 SPACE_TLB: Final = 0
 SPACE_CODE_TLB: Final = 8
@@ -103,7 +103,7 @@ JUMP_CACHE_SIZE: Final = block.JUMP_CACHE_ENTRIES * 16
 CODE_TLB_SIZE: Final = CODE_TLB_ENTRIES * 16
 SPACE_MEMORY: Final = block.TLB_SET_SIZE + CODE_TLB_SIZE + JUMP_CACHE_SIZE
 
-# --- metadata of a record --------------------------------------------------------------------------------------------
+# --- metadata of a record -----------------------------------------------------------------------------------
 
 META_PAGE_MASK: Final = (1 << 20) - 1
 META_STEP_SHIFT: Final = 20
@@ -113,7 +113,7 @@ META_FOLLOWS: Final = 1
 META_END: Final = 2
 """Flag: a stub or link; its pc is in the record."""
 
-# --- the decoder's working memory (`block.SCRATCH`) ------------------------------------------------------------------
+# --- the decoder's working memory (`block.SCRATCH`) ---------------------------------------------------------
 
 SCRATCH_REGISTERS: Final = 4096
 SCRATCH_BYTES: Final = SCRATCH_REGISTERS * 8

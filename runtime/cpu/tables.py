@@ -17,7 +17,7 @@ from typing import Final
 MAGIC: Final = 0x31544E4547415349
 """``ISAGENT1``, little-endian."""
 
-# --- header: byte offsets of 8-byte fields ---------------------------------------------------------------------------
+# --- header: byte offsets of 8-byte fields ------------------------------------------------------------------
 
 H_MAGIC: Final = 0
 H_SIZE: Final = 8
@@ -63,7 +63,7 @@ H_UNIT_SHIFT: Final = 208
 """Binary logarithm of `H_UNIT`."""
 HEADER_SIZE: Final = 256
 
-# --- prefix rows: 8-byte words ---------------------------------------------------------------------------------------
+# --- prefix rows: 8-byte words ------------------------------------------------------------------------------
 
 PREFIX_MASK: Final = 0
 PREFIX_PATTERN: Final = 8
@@ -77,7 +77,7 @@ PREFIX_FIELDS: Final = 56
 """Up to 4 words: register | width << 16 | low << 24."""
 PREFIX_ROW_SIZE: Final = 88
 
-# --- sets ------------------------------------------------------------------------------------------------------------
+# --- sets ---------------------------------------------------------------------------------------------------
 
 SET_WHEN: Final = 0
 """Program that computes `R_CONDITION`, or 0: only where no set with a condition is chosen."""
@@ -87,11 +87,11 @@ SET_PREFIXES: Final = 24
 SET_ROOT: Final = 32
 SET_ROW_SIZE: Final = 40
 
-# --- tree nodes: a word, then 32-bit children ------------------------------------------------------------------------
+# --- tree nodes: a word, then 32-bit children ---------------------------------------------------------------
 # word: kind (0 leaf, 1 node): 8 bits | unit: 8 | shift: 8 | bits: 8 | count: 32. A node's children are the positions of
 # nodes; a leaf's, the positions of the programs to try in turn. Position 0: nothing matches.
 
-# --- registers of the machine ----------------------------------------------------------------------------------------
+# --- registers of the machine -------------------------------------------------------------------------------
 
 REGISTERS: Final = 4096
 R_PC: Final = 0
@@ -192,8 +192,8 @@ class Op(IntEnum):
     """Fails unless (a & next word) == the word after that."""
     UNITS = 42
     """d = w units at the cursor; more than one: little-endian units of 8 bits. The cursor goes behind them."""
-    MATCH_UNIT = 43
-    """Fails unless (a & the upper half of b) == its lower half (12 bits each)."""
+    UNLESS = 43
+    """Go on at position b unless (a & next word) == the word after that."""
     SEEK = 44
     """The cursor = register a."""
     TELL = 45

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-# --- the head --------------------------------------------------------------------------------------------------------
+# --- the head -----------------------------------------------------------------------------------------------
 
 GENERATION: Final = 0
 """Grows with every change of the table: CPUs then forget their translations."""
@@ -16,7 +16,7 @@ ENTRIES: Final = 16
 """Host address of the entries, sorted by address, without overlaps."""
 HEAD_SIZE: Final = 64
 
-# --- an entry --------------------------------------------------------------------------------------------------------
+# --- an entry -----------------------------------------------------------------------------------------------
 
 START: Final = 0
 LAST: Final = 8

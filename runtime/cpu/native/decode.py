@@ -48,8 +48,8 @@ CONCAT, SEXT, SLICE, DEPOSIT = int(Op.CONCAT), int(Op.SEXT), int(Op.SLICE), int(
 CLZ, CTZ, POPCOUNT, BITREVERSE, BYTESWAP = (
     int(Op.CLZ), int(Op.CTZ), int(Op.POPCOUNT), int(Op.BITREVERSE), int(Op.BYTESWAP),
 )  # fmt: skip
-REGISTER, WORD, MATCH, UNITS, MATCH_UNIT, SEEK, TELL = (
-    int(Op.REGISTER), int(Op.WORD), int(Op.MATCH), int(Op.UNITS), int(Op.MATCH_UNIT), int(Op.SEEK), int(Op.TELL),
+REGISTER, WORD, MATCH, UNITS, UNLESS, SEEK, TELL = (
+    int(Op.REGISTER), int(Op.WORD), int(Op.MATCH), int(Op.UNITS), int(Op.UNLESS), int(Op.SEEK), int(Op.TELL),
 )  # fmt: skip
 FEATURE, NEXT_PC, EMIT = int(Op.FEATURE), int(Op.NEXT_PC), int(Op.EMIT)
 SLOT16, SLOT32, SLOT64, TARGET, SKIP, LOOKUP = (
@@ -310,9 +310,11 @@ def execute(s, c, t, r, position):  # type: ignore[no-untyped-def]
             if read_units(t, r, w, 1) == 0:
                 return NO_MATCH
             store64(d, load64(r + CONDITION))
-        elif op == MATCH_UNIT:
-            if load64(r + a) & (shr(b, 12) & 0xFFF) != b & 0xFFF:
-                return NO_MATCH
+        elif op == UNLESS:
+            if load64(r + a) & load64(place) == load64(place + 8):
+                place += 16
+            else:
+                place = t + 8 * b
         elif op == CONSTANT:
             store64(d, load64(place))
             place += 8

@@ -85,7 +85,7 @@ def end_record(c, r, op, pc, value):  # type: ignore[no-untyped-def]
     store64(r + 8 * tables.R_FLAGS, cache.META_END)
     store64(r + 8 * tables.R_SKIP, 0)
     record = start_record(c, r, op, size)
-    store64(record + block.STUB_PC, pc)
+    store64(record + block.END_PC, pc)
     store64(record + block.STUB_PATCH, value)
     return record
 

@@ -117,7 +117,7 @@ def pc_of(c, record):  # type: ignore[no-untyped-def]
     """The pc of the instruction that a record belongs to; of stubs and links, where they lead."""
     meta = record + block.META_DISTANCE
     if load8(meta + 7) & cache.META_END != 0:
-        return load64(record + block.STUB_PC)
+        return load64(record + block.END_PC)
     page = load32(meta) & cache.META_PAGE_MASK
     return load64(load64(c + cache.PAGES) + page * cache.PAGE_ENTRY_SIZE + cache.PAGE_GUEST) + load16(meta + 4)
 

@@ -1,0 +1,325 @@
+"""Programs of the decoder's small machine: operations, labels, registers, decode-time expressions.
+
+The machine is described in `runtime.cpu.tables`, which the generator may not import; a test compares the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Final
+
+from generator.ir.nodes import (
+    Binary,
+    Const,
+    Context,
+    Expr,
+    Field,
+    Local,
+    NextPc,
+    Pc,
+    ReadReg,
+    Select,
+    Slice,
+    Unary,
+)
+
+REGISTERS: Final = 4096
+R_PC: Final = 0
+R_NEXT_PC: Final = 1
+R_CONDITION: Final = 8
+R_FIRST: Final = 17
+
+
+class Op(IntEnum):
+    """See `runtime.cpu.tables.Op`."""
+
+    FAIL = 0
+    DONE = 1
+    ILLEGAL = 2
+    JUMP = 3
+    JUMP_ZERO = 4
+    JUMP_NONZERO = 5
+    IMMEDIATE = 6
+    CONSTANT = 7
+    MOVE = 8
+    ADD = 9
+    SUB = 10
+    MUL = 11
+    AND = 12
+    OR = 13
+    XOR = 14
+    SHL = 15
+    LSHR = 16
+    ASHR = 17
+    ROTL = 18
+    ROTR = 19
+    UDIV = 20
+    SDIV = 21
+    UREM = 22
+    SREM = 23
+    EQ = 24
+    NE = 25
+    ULT = 26
+    ULE = 27
+    SLT = 28
+    SLE = 29
+    CONCAT = 30
+    SEXT = 31
+    SLICE = 32
+    DEPOSIT = 33
+    CLZ = 34
+    CTZ = 35
+    POPCOUNT = 36
+    BITREVERSE = 37
+    BYTESWAP = 38
+    REGISTER = 39
+    WORD = 40
+    MATCH = 41
+    UNITS = 42
+    UNLESS = 43
+    SEEK = 44
+    TELL = 45
+    FEATURE = 46
+    NEXT_PC = 47
+    EMIT = 48
+    SLOT16 = 49
+    SLOT32 = 50
+    SLOT64 = 51
+    TARGET = 52
+    SKIP = 53
+    LOOKUP = 54
+
+
+class DecoderError(Exception):
+    """A target that the decoder's tables can't express; the message names the form and what is too much."""
+
+
+def pack(op: Op, d: int = 0, a: int = 0, w: int = 0, b: int = 0) -> int:
+    """An instruction of the machine as a 64-bit word."""
+    if not (0 <= d < REGISTERS and 0 <= a < REGISTERS and 0 <= w < 256 and -(1 << 23) <= b < 1 << 23):
+        raise DecoderError(f"{op.name} d={d} a={a} w={w} b={b} doesn't fit")
+    return int(op) | d << 8 | a << 20 | w << 32 | (b & 0xFFFFFF) << 40
+
+
+@dataclass(eq=False)
+class Label:
+    """A place in a program, known once it is placed."""
+
+    position: int | None = None
+    uses: list[int] = field(default_factory=list)
+
+
+class Words:
+    """The table file's words, growing; jumps are patched when their label is placed."""
+
+    def __init__(self) -> None:
+        self.words: list[int] = []
+
+    @property
+    def here(self) -> int:
+        """The position of the next word."""
+        return len(self.words)
+
+    def emit(self, op: Op, d: int = 0, a: int = 0, w: int = 0, b: int = 0) -> None:
+        self.words.append(pack(op, d, a, w, b))
+
+    def raw(self, value: int) -> None:
+        """A word of data, modulo 2**64."""
+        self.words.append(value & (1 << 64) - 1)
+
+    def jump(self, op: Op, label: Label, a: int = 0) -> None:
+        """A JUMP, JUMP_ZERO, JUMP_NONZERO or UNLESS to `label`."""
+        if label.position is None:
+            label.uses.append(self.here)
+        self.emit(op, a=a, b=label.position or 0)
+
+    def place(self, label: Label) -> None:
+        """`label` is here."""
+        label.position = self.here
+        for use in label.uses:
+            self.words[use] |= (self.here & 0xFFFFFF) << 40
+        label.uses.clear()
+
+
+_BINARY: Final[Mapping[str, Op]] = {
+    "add": Op.ADD, "sub": Op.SUB, "mul": Op.MUL, "and": Op.AND, "or": Op.OR, "xor": Op.XOR,
+    "udiv": Op.UDIV, "sdiv": Op.SDIV, "urem": Op.UREM, "srem": Op.SREM,
+    "shl": Op.SHL, "lshr": Op.LSHR, "ashr": Op.ASHR, "rotl": Op.ROTL, "rotr": Op.ROTR,
+    "eq": Op.EQ, "ne": Op.NE, "ult": Op.ULT, "ule": Op.ULE, "slt": Op.SLT, "sle": Op.SLE,
+}  # fmt: skip
+_UNARY: Final[Mapping[str, Op]] = {
+    "clz": Op.CLZ, "ctz": Op.CTZ, "popcount": Op.POPCOUNT, "bitreverse": Op.BITREVERSE, "byteswap": Op.BYTESWAP,
+}  # fmt: skip
+
+FieldSource = Callable[["Program", str], int]
+"""Emits what computes a field and returns its register."""
+
+
+@dataclass
+class Environment:
+    """Where decode-time leaves come from, alike for all programs of a target."""
+
+    contexts: dict[str, int]
+    """Registers of contexts and prefix variables that have one."""
+    computed: dict[str, Expr]
+    """Contexts that depend on prefix variables: computed where they are used."""
+    register_offset: Callable[[str, Expr | None], int] | None = None
+    """Byte offset of a state register, for the key program; None where state can't be read."""
+    lazy: Mapping[str, tuple[Local, Expr]] = field(default_factory=dict)
+    """Registers that are stored as the argument of a definition: the argument and the definition."""
+
+
+class Program:
+    """Emits one program. Values are kept in registers and computed once on each path."""
+
+    def __init__(self, words: Words, environment: Environment, first_free: int, what: str) -> None:
+        self.words = words
+        self.environment = environment
+        self.what = what
+        self._free = first_free
+        self.known: dict[Expr, int] = {}
+        self.fields: dict[str, FieldSource] = {}
+        self.locals: dict[str, int] = {}
+
+    def register(self) -> int:
+        """A fresh register."""
+        if self._free >= REGISTERS:
+            raise DecoderError(f"{self.what}: needs more than {REGISTERS} registers")
+        self._free += 1
+        return self._free - 1
+
+    def branch(self) -> tuple[dict[Expr, int], dict[str, FieldSource]]:
+        """What is known, to be restored where paths meet or part: see `back`."""
+        return dict(self.known), dict(self.fields)
+
+    def back(self, saved: tuple[dict[Expr, int], dict[str, FieldSource]]) -> None:
+        """Know only what was known at `branch`."""
+        self.known, self.fields = dict(saved[0]), dict(saved[1])
+
+    def constant(self, value: int) -> int:
+        """A register that holds a number."""
+        key = Const(64, value & (1 << 64) - 1)
+        if key not in self.known:
+            register = self.register()
+            signed = value - (1 << 64) if value >> 63 & 1 else value
+            if -(1 << 23) <= signed < 1 << 23:
+                self.words.emit(Op.IMMEDIATE, d=register, b=signed)
+            else:
+                self.words.emit(Op.CONSTANT, d=register)
+                self.words.raw(value)
+            self.known[key] = register
+        return self.known[key]
+
+    def value(self, expr: Expr) -> int:
+        """Emit the computation of `expr`; its register."""
+        if isinstance(expr, Const):
+            return self.constant(expr.value)
+        if expr not in self.known:
+            self.known[expr] = self._compute(expr)
+        return self.known[expr]
+
+    def _compute(self, expr: Expr) -> int:
+        if expr.width > 64:
+            raise DecoderError(
+                f"{self.what}: a decode-time value of {expr.width} bits; at most 64 are possible"
+            )
+        match expr:
+            case Pc():
+                return R_PC
+            case NextPc():
+                return R_NEXT_PC
+            case Field(name=name):
+                if name not in self.fields:
+                    raise DecoderError(f"{self.what}: field `{name}` isn't known where it is used")
+                return self.fields[name](self, name)
+            case Context(name=name):
+                if name in self.environment.contexts:
+                    return self.environment.contexts[name]
+                if name in self.environment.computed:
+                    return self.value(self.environment.computed[name])
+                raise DecoderError(f"{self.what}: context `{name}` has no value when decoding")
+            case Local(name=name) if name in self.locals:
+                return self.locals[name]
+            case ReadReg():
+                return self._read(expr)
+            case Unary():
+                return self._unary(expr)
+            case Slice(width=width, operand=Binary(op="concat", left=left, right=right), low=low):
+                if low + width <= right.width:
+                    return self.value(
+                        right if low == 0 and width == right.width else Slice(width, right, low)
+                    )
+                if low >= right.width:
+                    return self.value(left if width == left.width else Slice(width, left, low - right.width))
+            case Binary():
+                return self._binary(expr)
+            case Select(condition=condition, then=then, otherwise=otherwise):
+                return self._select(condition, then, otherwise)
+            case _:
+                pass
+        if isinstance(expr, Slice):
+            source = self.value(expr.operand)
+            register = self.register()
+            self.words.emit(Op.SLICE, d=register, a=source, w=expr.width, b=expr.low)
+            return register
+        raise DecoderError(f"{self.what}: {type(expr).__name__} isn't known when decoding")
+
+    def _unary(self, expr: Unary) -> int:
+        source = self.value(expr.operand)
+        if expr.op == "zext":
+            return source
+        register = self.register()
+        if expr.op == "sext":
+            self.words.emit(Op.SEXT, d=register, a=source, w=expr.width, b=expr.operand.width)
+        elif expr.op == "not":
+            ones = self.constant((1 << expr.width) - 1)
+            self.words.emit(Op.XOR, d=register, a=source, w=expr.width, b=ones)
+        elif expr.op == "neg":
+            self.words.emit(Op.SUB, d=register, a=self.constant(0), w=expr.width, b=source)
+        else:
+            self.words.emit(_UNARY[expr.op], d=register, a=source, w=expr.operand.width)
+        return register
+
+    def _binary(self, expr: Binary) -> int:
+        left, right = self.value(expr.left), self.value(expr.right)
+        register = self.register()
+        if expr.op == "concat":
+            self.words.emit(Op.CONCAT, d=register, a=left, w=expr.right.width, b=right)
+        else:
+            self.words.emit(_BINARY[expr.op], d=register, a=left, w=expr.left.width, b=right)
+        return register
+
+    def _select(self, condition: Expr, then: Expr, otherwise: Expr) -> int:
+        register = self.register()
+        chosen, end = Label(), Label()
+        self.words.jump(Op.JUMP_NONZERO, chosen, a=self.value(condition))
+        saved = self.branch()
+        self.words.emit(Op.MOVE, d=register, a=self.value(otherwise))
+        self.words.jump(Op.JUMP, end)
+        self.words.place(chosen)
+        self.back(saved)
+        self.words.emit(Op.MOVE, d=register, a=self.value(then))
+        self.words.place(end)
+        self.back(saved)
+        return register
+
+    def _read(self, expr: ReadReg) -> int:
+        find = self.environment.register_offset
+        if find is None:
+            raise DecoderError(f"{self.what}: register `{expr.register}` isn't known when decoding")
+        register = self.register()
+        if expr.register in self.environment.lazy:
+            argument, definition = self.environment.lazy[expr.register]
+            if argument.width > 64:
+                raise DecoderError(f"{self.what}: lazy register `{expr.register}` is too wide")
+            self.words.emit(Op.REGISTER, d=register, w=argument.width, b=find(expr.register, expr.index))
+            outer, self.locals = self.locals, {argument.name: register}
+            saved = self.branch()
+            result = self.value(definition)
+            self.back(saved)
+            self.locals = outer
+            return result
+        self.words.emit(Op.REGISTER, d=register, w=min(expr.width, 64), b=find(expr.register, expr.index))
+        return register
