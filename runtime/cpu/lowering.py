@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-call, misc, assignment, name-defined"
 """Python functions to LLVM text through numba, fast: the front half of the ahead-of-time compiler. Build time
 only.
 
@@ -25,7 +26,7 @@ INT: Final = types.int64
 """The type of everything in generated code: registers, addresses, records."""
 
 
-class _Typing(typing.Context):  # type: ignore[misc]
+class _Typing(typing.Context):
     """A typing context that remembers call signatures. Nothing here depends on literal values, so constants
     share.
     """
@@ -48,7 +49,7 @@ class _Typing(typing.Context):  # type: ignore[misc]
         return self._known[key]
 
 
-class _Context(CPUContext):  # type: ignore[misc]
+class _Context(CPUContext):
     """A code generation context that looks for new primitives only where one is missing."""
 
     _ready = False
@@ -94,7 +95,7 @@ class _Text:
         """Nothing to link."""
 
 
-class _Pipeline(compiler.CompilerBase):  # type: ignore[misc]
+class _Pipeline(compiler.CompilerBase):
     def define_pipelines(self) -> list[Any]:
         passes = PassManager("isagen")
         for step in (
@@ -128,9 +129,10 @@ class Lowerer:
         self.target_context = _Context(self.typing_context, "cpu")
         self.target_context.refresh()
 
-    def lower(self, function: Callable[..., Any], symbol: str) -> str:
-        """LLVM text that defines `symbol`: ``i64 (i64, ...)``, internal, from a Python function of integers.
+    def lower(self, function: Callable[..., Any], symbol: str, attributes: str = "") -> str:
+        """LLVM text that defines `symbol`: ``i64 (i64, ...)``, from a Python function of integers.
 
+        `attributes` are LLVM's for the function, e.g. "alwaysinline" or "noinline".
         The text may repeat declarations that other functions' texts have too: see `join`.
         """
         count = function.__code__.co_argcount
@@ -148,15 +150,15 @@ class Lowerer:
                 pipeline_class=_Pipeline,
             )
         text = "".join(str(module) for module in library.modules)
-        return text + _plain(symbol, result.fndesc.llvm_func_name, count)
+        return text + _plain(symbol, result.fndesc.llvm_func_name, count, attributes)
 
 
-def _plain(symbol: str, mangled: str, count: int) -> str:
+def _plain(symbol: str, mangled: str, count: int, attributes: str) -> str:
     """A function in C's convention around one in numba's (status returned, result through a pointer)."""
     parameters = ", ".join(f"i64 %a{i}" for i in range(count))
     arguments = ", ".join(["ptr %slot", "ptr %error", *(f"i64 %a{i}" for i in range(count))])
     return f"""
-define internal i64 @{symbol}({parameters}) alwaysinline {{
+define i64 @{symbol}({parameters}) nounwind {attributes} {{
   %slot = alloca i64
   %error = alloca ptr
   %status = call i32 @"{mangled}"({arguments})
@@ -169,28 +171,28 @@ define internal i64 @{symbol}({parameters}) alwaysinline {{
 _ENVIRONMENT = re.compile(r'^@"?_ZN08NumbaEnv\S* = common global .*$\n?', re.MULTILINE)
 _HEADER = re.compile(r"^(?:; ModuleID|target |source_filename).*$\n?", re.MULTILINE)
 _DECLARE = re.compile(r"^declare .*$\n?", re.MULTILINE)
+_MANGLED = re.compile(r'^define (?:linkonce_odr )?i32 @(?="?_ZN)', re.MULTILINE)
+_DEFINED = re.compile(r'^define [^@\n]*@"?([\w.$]+)', re.MULTILINE)
+_NAME = re.compile(r'@"?([\w.$]+)')
 _ATTRIBUTES = re.compile(r"^!\d+ = .*$\n?", re.MULTILINE)
 
 
 def join(texts: Iterable[str]) -> str:
-    """One module from the texts of many: repeated declarations once, numba's environments and headers left
-    out.
+    """One module from the texts of many: declarations once, numba's environments and headers left out.
 
     numba marks integer arithmetic as never overflowing ("nsw"); in generated code it wraps, so the marks go.
-    Definitions become private to the module.
+    What numba defines becomes private to the module; the plain functions stay visible.
     """
-    declarations: dict[str, None] = {}
     bodies = []
     for text in texts:
-        for line in _DECLARE.findall(text):
-            declarations[re.sub(r'%"?[.\w]+"?', "", line).strip()] = None
-        text = _ATTRIBUTES.sub("", _DECLARE.sub("", _HEADER.sub("", _ENVIRONMENT.sub("", text))))
+        text = _ATTRIBUTES.sub("", _HEADER.sub("", _ENVIRONMENT.sub("", text)))
         text = re.sub(r"\b(add|sub|mul|shl) nsw\b", r"\1", text)
-        text = re.sub(
-            r'^define (?:linkonce_odr )?i32 @"?_ZN',
-            lambda m: m.group().replace("i32", "internal i32"),
-            text,
-            flags=re.MULTILINE,
-        )
-        bodies.append(text)
-    return "\n".join([*declarations, *bodies])
+        bodies.append(_MANGLED.sub("define internal i32 @", text))
+    whole = "\n".join(bodies)
+    defined = set(_DEFINED.findall(whole))
+    declarations = {}
+    for line in _DECLARE.findall(whole):
+        found = _NAME.search(line)
+        if found is not None and found.group(1) not in defined:
+            declarations[found.group(1)] = line.strip()
+    return "\n".join([*declarations.values(), _DECLARE.sub("", whole)])

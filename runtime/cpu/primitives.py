@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-call"
 """What generated executors are made of. Build time only: imports numba; nothing here runs in Python.
 
 Every value is a 64-bit integer, zero-extended from its width; widths of 65 to 128 bits are *wide* values

@@ -1,0 +1,282 @@
+"""The ahead-of-time compiler: a generated package to object code. Build time only: imports numba.
+
+numba turns every executor, shared function and function of the cold code into LLVM text
+(`runtime.cpu.lowering`); the threaded code is written around the executors (`runtime.cpu.threading`). The
+work is cut into parts, always the same ones for the same input, so that the objects do not depend on how many
+processes compile them:
+
+* ``cold``: the run loop, the decoder and the slow memory accesses, alike for all targets;
+* ``steps-N``: executors with their steps;
+* ``functions-N``: shared functions;
+* ``entry``: the dispatch table and `isagen_threaded`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any, Final
+
+import llvmlite.binding as llvm
+
+from runtime.cpu import block, native, symbols
+from runtime.cpu.lowering import Lowerer, join
+from runtime.cpu.primitives import external
+from runtime.cpu.support import SUPPORT
+from runtime.cpu.threading import Shape, Threading
+
+PARTS: Final = 8
+"""Into how many parts the executors are cut; fixed, so that objects are reproducible."""
+LEVEL: Final = 2
+"""LLVM's optimisation level, of passes and of code generation."""
+
+_lowerer: Lowerer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A unit of compilation: `kind` is cold, steps, functions or entry; `names` what of the package belongs
+    to it.
+    """
+
+    kind: str
+    name: str
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """Compiled code: an ELF (or Mach-O, COFF) relocatable object."""
+
+    name: str
+    code: bytes
+
+
+class Package:
+    """The generated modules that are compiled: `executors` and `functions` in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        digest = hashlib.sha256(str(directory).encode()).hexdigest()[:12]
+        self.functions = _load(directory, f"isagen_generated_{digest}", "functions")
+        self.executors = _load(directory, f"isagen_generated_{digest}", "executors")
+        self.shapes: tuple[Shape, ...] = self.executors.SHAPES
+        self.record_size: int | None = getattr(self.executors, "RECORD_SIZE", None)
+        self.function_names = tuple(function.__name__ for function in self.functions.FUNCTIONS)
+
+    def callable(self, module: ModuleType, name: str) -> Callable[..., Any]:
+        """A function of a generated module that calls shared functions as C functions."""
+        function = getattr(module, name)
+        assert isinstance(function, FunctionType)
+        names = dict(module.__dict__)
+        for shared in self.functions.FUNCTIONS:
+            names[shared.__name__] = external(f"fn_{shared.__name__}", shared.__code__.co_argcount)
+        return FunctionType(function.__code__, names, name)
+
+
+def _load(directory: Path, package: str, name: str) -> ModuleType:
+    """Import a generated module from wherever it is."""
+    if package not in sys.modules:
+        parent = ModuleType(package)
+        parent.__path__ = [str(directory)]
+        sys.modules[package] = parent
+    full = f"{package}.{name}"
+    sys.modules.pop(full, None)
+    spec = importlib.util.spec_from_file_location(full, directory / f"{name}.py")
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{directory / name}.py cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[full] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+# --- parts --------------------------------------------------------------------------------------------------
+
+
+def _weight(module: ModuleType, name: str) -> int:
+    """How long a function takes to compile, roughly."""
+    return len(getattr(module, name).__code__.co_code)
+
+
+def _balanced(names: Sequence[str], weights: Sequence[int], count: int) -> list[tuple[str, ...]]:
+    """`names` in `count` parts of about equal weight."""
+    parts: list[list[str]] = [[] for _ in range(count)]
+    loads = [0] * count
+    for position in sorted(range(len(names)), key=lambda p: (-weights[p], p)):
+        lightest = min(range(count), key=lambda n: (loads[n], n))
+        parts[lightest].append(names[position])
+        loads[lightest] += weights[position]
+    order = {name: position for position, name in enumerate(names)}
+    return [tuple(sorted(part, key=order.__getitem__)) for part in parts if part]
+
+
+def parts(package: Package) -> list[Part]:
+    """Everything there is to compile, the heaviest first."""
+    names = [shape.symbol for shape in package.shapes]
+    weights = [_weight(package.executors, name) for name in names]
+    found = [
+        Part("steps", f"steps-{number}", part) for number, part in enumerate(_balanced(names, weights, PARTS))
+    ]
+    functions = list(package.function_names)
+    if functions:
+        weights = [_weight(package.functions, name) for name in functions]
+        cut = _balanced(functions, weights, min(2, len(functions)))
+        found += [Part("functions", f"functions-{number}", part) for number, part in enumerate(cut)]
+    return [Part("cold", "cold"), *found, Part("entry", "entry")]
+
+
+# --- LLVM text ----------------------------------------------------------------------------------------------
+
+
+def _lower(function: Callable[..., Any], symbol: str, attributes: str = "") -> str:
+    global _lowerer
+    if _lowerer is None:
+        _lowerer = Lowerer()
+    return _lowerer.lower(function, symbol, attributes)
+
+
+def _steps_text(package: Package, names: Sequence[str]) -> str:
+    threading = Threading(package.record_size)
+    shapes = {shape.symbol: shape for shape in package.shapes}
+    texts = [_lower(package.callable(package.executors, name), name, "alwaysinline") for name in names]
+    texts += [threading.step(f"step_{name}", shapes[name]) for name in names]
+    return join([*texts, threading.common()])
+
+
+def _functions_text(package: Package, names: Sequence[str]) -> str:
+    texts = []
+    for name in names:
+        function = package.callable(package.functions, name)
+        texts.append(_lower(function, f"fn_{name}", "noinline"))
+        texts.append(_exported(name, function.__code__.co_argcount))
+    return join(texts)
+
+
+def _exported(name: str, count: int) -> str:
+    """The function as the cold code calls it: with the CPU block's address."""
+    parameters = ", ".join(["i64 %s", *(f"i64 %a{n}" for n in range(1, count))])
+    arguments = ", ".join(["i64 %cpu", *(f"i64 %a{n}" for n in range(1, count))])
+    return f"""
+define i64 @isagen_fn_{name}({parameters}) nounwind {{
+  %cpu = add i64 %s, {block.HEADER_SIZE}
+  %status = tail call i64 @fn_{name}({arguments})
+  ret i64 %status
+}}
+"""
+
+
+def _absent(symbol: str, count: int) -> str:
+    parameters = ", ".join("i64" for _ in range(count))
+    return f"define i64 @{symbol}({parameters}) nounwind {{\n  ret i64 {symbols.STATUS_ABSENT}\n}}\n"
+
+
+def _entry_text(package: Package) -> str:
+    threading = Threading(package.record_size)
+    texts = [threading.entry([f"step_{shape.symbol}" for shape in package.shapes]), SUPPORT]
+    have = {f"isagen_fn_{name}" for name in package.function_names}
+    for symbol, count in symbols.IMPORTS.items():
+        if symbol != symbols.THREADED and symbol not in have:
+            texts.append(_absent(symbol, count))
+    return join(texts)
+
+
+def _cold_text() -> str:
+    return join(_lower(function, symbol) for symbol, function in native.functions().items())
+
+
+def text_of(package: Package, part: Part) -> str:
+    """The LLVM text of a part, not optimised."""
+    match part.kind:
+        case "cold":
+            return _cold_text()
+        case "steps":
+            return _steps_text(package, part.names)
+        case "functions":
+            return _functions_text(package, part.names)
+        case _:
+            return _entry_text(package)
+
+
+# --- machine code -------------------------------------------------------------------------------------------
+
+
+def target_machine() -> Any:
+    """LLVM's description of the host, generic within its architecture: objects may move to other machines."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_default_triple().create_target_machine(opt=LEVEL, reloc="pic", codemodel="small")
+
+
+def optimised(text: str, machine: Any, visible: Callable[[str], bool]) -> Any:
+    """The module of `text`, optimised; what is not `visible` is private to it."""
+    module = llvm.parse_assembly(text)
+    for function in module.functions:
+        if not function.is_declaration and not visible(function.name):
+            function.linkage = "internal"
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=LEVEL)
+    options.loop_vectorization = False
+    options.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return module
+
+
+def _visible(part: Part) -> Callable[[str], bool]:
+    if part.kind == "cold":
+        return symbols.EXPORTS.__contains__
+    if part.kind == "steps":
+        return re.compile(r"step_").match  # type: ignore[return-value]
+    return lambda name: name.startswith(("fn_", "isagen_"))
+
+
+def compile_part(directory: Path, part: Part) -> Object:
+    """Compile one part of the package in `directory`."""
+    package = Package(directory)
+    machine = target_machine()
+    module = optimised(text_of(package, part), machine, _visible(part))
+    return Object(part.name, machine.emit_object(module))
+
+
+def assembly(directory: Path, part: Part) -> str:
+    """The assembly text of a part, to look at."""
+    machine = target_machine()
+    module = optimised(text_of(Package(directory), part), machine, _visible(part))
+    text: str = machine.emit_assembly(module)
+    return text
+
+
+def compile_package(
+    directory: Path, *, jobs: int = 1, done: Callable[[Part, int], None] | None = None
+) -> list[Object]:
+    """Compile the package in `directory` in `jobs` processes; `done(part, count)` is told of each part that
+    is.
+
+    The objects come in a fixed order, whatever `jobs` is.
+    """
+    todo = parts(Package(directory))
+    results: dict[str, Object] = {}
+    for part, compiled in _compiled(directory, todo, jobs):
+        results[part.name] = compiled
+        if done is not None:
+            done(part, len(todo))
+    return [results[part.name] for part in todo]
+
+
+def _compiled(directory: Path, todo: Sequence[Part], jobs: int) -> Iterator[tuple[Part, Object]]:
+    if jobs <= 1:
+        for part in todo:
+            yield part, compile_part(directory, part)
+        return
+    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(compile_part, directory, part): part for part in todo}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
