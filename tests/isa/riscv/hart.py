@@ -62,7 +62,7 @@ class Hart:
         return result[0]
 
     def step(self, word: int | None = None) -> tuple[str, int] | None:
-        """Execute one instruction (`word`, put at pc, or what lies there). Delivers a trap: its name and value."""
+        """Execute one instruction (`word`, or what lies at pc). Delivers a trap: its name and value."""
         if word is not None:
             self.poke(self.state.pc, word, 4)
         outcome = self.evaluator.step(self.state)
