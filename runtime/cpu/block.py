@@ -118,14 +118,15 @@ JUMP_CACHE_ENTRIES: Final = 2048
 # --- the rest: private to the cold code ---------------------------------------------------------------------
 
 RETIRED: Final = 432
-"""Instructions executed since the block was made (u64), kept up to date whenever `isagen_run` returns."""
+"""Instructions executed as the guest counts them (u64; it may write the number): plus ENTRY_BUDGET - BUDGET while
+`isagen_run` runs."""
 BREAKPOINT_COUNT: Final = 440
 BREAKPOINTS: Final = 448
 """Host address of a sorted table of pcs (u64) at which `Reason.BREAKPOINT` is due, and their number."""
 SKIP_BREAKPOINT: Final = 456
 """1: execute the first instruction although a breakpoint may be on it."""
 ENTRY_BUDGET: Final = 464
-"""`BUDGET` when `isagen_run` was entered (shared functions that read the number of instructions use it)."""
+"""While `isagen_run` runs: `BUDGET` when threaded code was entered, plus the instructions executed before that."""
 CONTEXT_KEY: Final = 472
 """Number of the decode context in use (derived contexts; `runtime.cpu.native.context`)."""
 SCRATCH: Final = 480
@@ -134,7 +135,8 @@ ATTENTION: Final = 488
 """Bits that executors set before they leave with `Reason.DISPATCH`. 1: forget all cached translations."""
 REGION_GENERATION: Final = 496
 """The generation of `REGIONS` that the TLB and the code cache were filled under."""
-WINDOW: Final = 504
+EXECUTED: Final = 504
+"""Instructions executed since the block was made (u64), kept up to date whenever `isagen_run` returns."""
 PRIVATE: Final = 512
 """From here on to `HEADER_SIZE`: see `runtime.cpu.native`."""
 HEADER_SIZE: Final = 1024
@@ -173,7 +175,7 @@ END_SIZE: Final = 24
 HEADER_FIELDS: Final[dict[str, int]] = {
     name.lower(): offset
     for name, offset in {
-        "PC": PC, "NEXT_PC": NEXT_PC, "BUDGET": BUDGET, "REASON": REASON, "RETIRED": RETIRED,
+        "PC": PC, "NEXT_PC": NEXT_PC, "BUDGET": BUDGET, "REASON": REASON, "EXECUTED": EXECUTED,
         "TRAP_NUMBER": TRAP_NUMBER, "TRAP_CODE": TRAP_CODE, "FAULT_ADDRESS": FAULT_ADDRESS,
         "FAULT_ACCESS": FAULT_ACCESS, "MMIO_ADDRESS": MMIO_ADDRESS, "MMIO_SIZE": MMIO_SIZE,
         "MMIO_WRITE": MMIO_WRITE, "MMIO_VALUE": MMIO_VALUE,

@@ -40,6 +40,9 @@ class Reason(IntEnum):
     """`EXIT_RECORD` (and `EXIT_NEXT`): the instruction at the breakpoint, not executed."""
 
     # --- from the run loop to Python only
+    WAITING = 31
+    """The register named `waiting` is 1 behind an instruction, and `pending_interrupt` left it so: nothing to do until an
+    interrupt is due. Clear it, or let `pending_interrupt` clear it when the CPU is run again."""
     INTERRUPTED = 32
     """`STOP` was set by another thread."""
     NO_CONTEXT = 33
@@ -50,7 +53,7 @@ class Reason(IntEnum):
 class Exit:
     """Why `Cpu.run` returned. The CPU's state is exact: `pc` is the next instruction to execute, or to repeat.
 
-    `reason` is one of BUDGET, TRAP, FAULT, MMIO, BREAKPOINT, INTERRUPTED. Only the fields named with it have a meaning.
+    `reason` is one of BUDGET, TRAP, FAULT, MMIO, BREAKPOINT, WAITING, INTERRUPTED. Only the fields named with it have a meaning.
     """
 
     reason: Reason

@@ -61,6 +61,8 @@ H_FIRST_FREE: Final = 192
 H_TRAP_COUNT: Final = 200
 H_UNIT_SHIFT: Final = 208
 """Binary logarithm of `H_UNIT`."""
+H_WAITING: Final = 216
+"""1 + byte offset of the register `waiting`; 0: there is none."""
 HEADER_SIZE: Final = 256
 
 # --- prefix rows: 8-byte words ------------------------------------------------------------------------------

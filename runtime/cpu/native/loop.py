@@ -18,7 +18,7 @@ PAGE: Final = regions.PAGE_SIZE
 STUB, LOOKUP, LOOKUP_NEXT = int(Reason.STUB), int(Reason.LOOKUP), int(Reason.LOOKUP_NEXT)
 STALE, DISPATCH, TRAP = int(Reason.STALE), int(Reason.DISPATCH), int(Reason.TRAP)
 BUDGET, FAULT, MMIO = int(Reason.BUDGET), int(Reason.FAULT), int(Reason.MMIO)
-BREAKPOINT, INTERRUPTED = int(Reason.BREAKPOINT), int(Reason.INTERRUPTED)
+WAITING, INTERRUPTED = int(Reason.WAITING), int(Reason.INTERRUPTED)
 
 
 @cold
@@ -245,6 +245,21 @@ def deliver_trap(s, c, t):  # type: ignore[no-untyped-def]
 
 
 @cold
+def note_count(s, executed, allowed):  # type: ignore[no-untyped-def]
+    """Let the guest count right: `executed` instructions in this run so far, `allowed` are left to threaded code."""
+    store64(s + block.BUDGET, allowed)
+    store64(s + block.ENTRY_BUDGET, executed + allowed)
+    return 0
+
+
+@cold
+def is_waiting(s, t):  # type: ignore[no-untyped-def]
+    """Whether the CPU waits for an interrupt."""
+    place = load64(t + tables.H_WAITING)
+    return load64(s + block.HEADER_SIZE + place - 1) if place != 0 else 0
+
+
+@cold
 def next_record(s, c, t, record):  # type: ignore[no-untyped-def]
     """Delay slots: the record for `NEXT_PC`, where `record` is the one for `PC`."""
     delay = load64(t + tables.H_DELAY)
@@ -279,23 +294,25 @@ def run(s):  # type: ignore[no-untyped-def]
     c = load64(s + block.CACHE)
     t = load64(s + block.TABLES)
     pc_mask = load64(t + tables.H_PC_MASK)
-    entry_budget = load64(s + block.BUDGET)
-    budget = entry_budget
-    store64(s + block.ENTRY_BUDGET, entry_budget)
+    budget = load64(s + block.BUDGET)
     table = load64(s + block.REGIONS)
     if load64(table + regions.GENERATION) != load64(s + block.REGION_GENERATION):
         forget_translations(s)
         store64(s + block.REGION_GENERATION, load64(table + regions.GENERATION))
     select_space(s, c, t)
-    traps = 0
+    executed = 0
     stub = 0
     repeating = load64(s + block.MMIO_ANSWERED)
     interrupts_due = 1 if repeating == 0 else 0
     while True:
         if interrupts_due != 0:
             interrupts_due = 0
+            note_count(s, executed, 0)
             if take_interrupts(s, c, t) != 0:
                 store64(s + block.REASON, TRAP)
+                break
+            if is_waiting(s, t) != 0:
+                store64(s + block.REASON, WAITING)
                 break
         if budget <= 0:
             store64(s + block.REASON, BUDGET)
@@ -324,8 +341,10 @@ def run(s):  # type: ignore[no-untyped-def]
             store64(c + cache.ENTRIES, load64(c + cache.ENTRIES) + 1)
             # An instruction that waited for a device is repeated alone, so that its answers serve no other.
             allowed = 1 if repeating != 0 else budget
+            note_count(s, executed, allowed)
             left = threaded(s, record, following, allowed)
             budget -= allowed - left
+            executed += allowed - left
             settle(s, c, t, load64(s + block.REASON))
             if repeating != 0 and left == 0:
                 repeating = 0
@@ -348,10 +367,10 @@ def run(s):  # type: ignore[no-untyped-def]
         elif reason == TRAP:
             repeating = 0
             store64(s + block.MMIO_ANSWERED, 0)
+            note_count(s, executed, 0)
             if deliver_trap(s, c, t) == 0:
                 break
             budget -= 1
-            traps += 1
             interrupts_due = 1
         else:
             if reason == FAULT:
@@ -359,5 +378,6 @@ def run(s):  # type: ignore[no-untyped-def]
                 store64(s + block.MMIO_ANSWERED, 0)
             break
     store64(s + block.BUDGET, budget)
-    store64(s + block.RETIRED, load64(s + block.RETIRED) + entry_budget - budget - traps)
+    store64(s + block.RETIRED, load64(s + block.RETIRED) + executed)
+    store64(s + block.EXECUTED, load64(s + block.EXECUTED) + executed)
     return load64(s + block.REASON)

@@ -1,0 +1,292 @@
+"""A CPU of a built target: state by name, running, exits. Never imports numba.
+
+    package = load_target(Path("generated/riscv64"))
+    cpu = Cpu(package, memory)
+    cpu.pc = 0x1000
+    stop = cpu.run(1_000_000)
+
+Several CPUs may live in one process; each runs in one thread at a time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from runtime.cpu import block, symbols, tables
+from runtime.cpu.cache import CodeCache
+from runtime.cpu.exits import Exit, Reason
+from runtime.cpu.package import RegisterInfo, TargetPackage, load_target
+from runtime.errors import IsagenError
+from runtime.memory.space import AddressSpace
+
+__all__ = ["Cpu", "TargetPackage", "load_target"]
+
+SLICE: Final = 50_000_000
+"""Most instructions that run without Python looking after signals."""
+MAXIMUM_ANSWERS: Final = 256
+MASK64: Final = (1 << 64) - 1
+
+
+class Cpu:
+    """A CPU over `memory`.
+
+    `system`: addresses are translated and traps delivered by the spec's functions; else user mode. `features`: names of
+    those that are on (the target's default ones if None). `exit_traps`: system mode: names of traps that `run` returns
+    with instead of delivering them.
+    """
+
+    def __init__(
+        self,
+        package: TargetPackage,
+        memory: AddressSpace,
+        *,
+        system: bool = False,
+        features: Iterable[str] | None = None,
+        exit_traps: Iterable[str] = (),
+    ) -> None:
+        self.package = package
+        self.memory = memory
+        size = block.HEADER_SIZE + package.state_size
+        self._storage = bytearray(size + 64)
+        storage = (ctypes.c_char * (size + 64)).from_buffer(self._storage)
+        start = -ctypes.addressof(storage) % 64
+        self._keep = storage
+        self.address = ctypes.addressof(storage) + start
+        self.block = memoryview(self._storage)[start : start + size]
+        """The CPU block: header, then registers (`runtime.cpu.block`)."""
+        self.state = self.block[block.HEADER_SIZE :]
+        """The registers alone; `package.layout_digest` says how they lie."""
+        self.cache = CodeCache(package.unit)
+        self._run = package.function(symbols.RUN)
+        self._drop = package.function(symbols.DROP_CODE)
+        self._answers = (ctypes.c_uint64 * MAXIMUM_ANSWERS)()
+        self._breakpoints: tuple[int, ...] = ()
+        self._breakpoint_table: ctypes.Array[ctypes.c_uint64] | None = None
+        self._stopped_at: int | None = None
+        self._names = dict(_places(package.registers.values()))
+        self._pc_mask = (1 << package.pc_width) - 1
+        self._delay = package.table_field(tables.H_DELAY)
+        for offset, value in {
+            block.MODE: block.MODE_SYSTEM if system else 0,
+            block.ADDRESS_MASK: MASK64 if package.pc_width > 32 else (1 << 32) - 1,
+            block.REGIONS: memory.table,
+            block.TABLES: package.tables,
+            block.CACHE: self.cache.address,
+            block.SCRATCH: self.cache.scratch,
+            block.MMIO_ANSWERS: ctypes.addressof(self._answers),
+        }.items():
+            self._set_header(offset, value)
+        self.features = package.default_features if features is None else tuple(features)
+        self._set_features()
+        self._set_exit_traps(exit_traps)
+        memory.attach(self)
+        self.reset()
+
+    # --- state ------------------------------------------------------------------------------------------
+
+    def _header(self, offset: int) -> int:
+        value: int = struct.unpack_from("=Q", self.block, offset)[0]
+        return value
+
+    def _set_header(self, offset: int, value: int) -> None:
+        struct.pack_into("=Q", self.block, offset, value & MASK64)
+
+    def reset(self) -> None:
+        """All registers at their reset values."""
+        self.state[:] = bytes(len(self.state))
+        for register in self.package.registers.values():
+            for index in range(register.count or 1):
+                if register.reset and index != register.zero:
+                    self._set_place(register.offset + index * register.stride, register.width, register.reset)
+        self.pc = self.package.pc_reset
+
+    @property
+    def pc(self) -> int:
+        """The address of the next instruction. Setting it ends a delay slot and forgets devices' answers."""
+        return self._header(block.PC)
+
+    @pc.setter
+    def pc(self, value: int) -> None:
+        self._set_header(block.PC, value & self._pc_mask)
+        self._set_header(block.NEXT_PC, value + self._delay & self._pc_mask)
+        self._set_header(block.MMIO_ANSWERED, 0)
+
+    @property
+    def next_pc(self) -> int:
+        """Targets with delay slots: the address of the instruction behind that (npc)."""
+        return self._header(block.NEXT_PC)
+
+    @next_pc.setter
+    def next_pc(self, value: int) -> None:
+        self._set_header(block.NEXT_PC, value & self._pc_mask)
+
+    def _place(self, name: str) -> tuple[int, int, bool]:
+        try:
+            return self._names[name]
+        except KeyError:
+            what = f"{self.package.name} has no register `{name}`"
+            raise IsagenError(what, remedy="see `isagen doc` for the registers' names") from None
+
+    def get(self, name: str) -> int:
+        """A register's value, unsigned: ``x5``, ``x[5]``, ``a0``, ``pc``. Of lazy flags: the stored argument.
+
+        Raises IsagenError for unknown names.
+        """
+        if name == "pc":
+            return self.pc
+        offset, width, _ = self._place(name)
+        low, high = struct.unpack_from("=QQ", self.state, offset) if width > 64 else (self._load(offset), 0)
+        return int(low | high << 64)
+
+    def _load(self, offset: int) -> int:
+        value: int = struct.unpack_from("=Q", self.state, offset)[0]
+        return value
+
+    def set(self, name: str, value: int) -> None:
+        """Change a register; the value is cut to its width. A zero register stays 0."""
+        if name == "pc":
+            self.pc = value
+            return
+        offset, width, zero = self._place(name)
+        if not zero:
+            self._set_place(offset, width, value)
+
+    def _set_place(self, offset: int, width: int, value: int) -> None:
+        value &= (1 << width) - 1
+        struct.pack_into("=Q", self.state, offset, value & MASK64)
+        if width > 64:
+            struct.pack_into("=Q", self.state, offset + 8, value >> 64)
+
+    @property
+    def executed(self) -> int:
+        """Instructions executed since the CPU was made."""
+        return self._header(block.EXECUTED)
+
+    @property
+    def system(self) -> bool:
+        """Whether the CPU is in system mode."""
+        return bool(self._header(block.MODE) & block.MODE_SYSTEM)
+
+    def _set_features(self) -> None:
+        bits = 0
+        for name in self.features:
+            if name not in self.package.features:
+                known = ", ".join(self.package.features)
+                raise IsagenError(f"{self.package.name} has no feature `{name}`", remedy=f"take of: {known}")
+            bits |= 1 << self.package.features.index(name)
+        self.block[block.FEATURES : block.FEATURES + 32] = bits.to_bytes(32, "little")
+
+    def _set_exit_traps(self, names: Iterable[str]) -> None:
+        bits = 0
+        for name in names:
+            if name not in self.package.traps:
+                raise IsagenError(f"{self.package.name} has no trap `{name}`")
+            bits |= 1 << self.package.traps.index(name)
+        self.block[block.EXIT_TRAPS : block.EXIT_TRAPS + 32] = bits.to_bytes(32, "little")
+
+    # --- running ----------------------------------------------------------------------------------------
+
+    def run(self, budget: int) -> Exit:
+        """Execute at most `budget` instructions; see `Exit`. Traps that the spec delivers count as one each."""
+        if self._breakpoints:
+            self._set_header(block.SKIP_BREAKPOINT, int(self._stopped_at == self.pc))
+        self._stopped_at = None
+        while True:
+            part = min(budget, SLICE)
+            self._set_header(block.BUDGET, part)
+            reason = Reason(self._run(self.address))
+            budget -= part - self._header(block.BUDGET)
+            if reason is not Reason.BUDGET or budget <= 0:
+                return self._exit(reason)
+
+    def step(self) -> Exit:
+        """Execute one instruction, or deliver one trap."""
+        return self.run(1)
+
+    def _exit(self, reason: Reason) -> Exit:
+        pc = self._header(block.PC)
+        if reason is Reason.BUDGET:
+            return Exit(reason, pc)
+        if reason is Reason.TRAP:
+            arguments = struct.unpack_from(f"={block.TRAP_ARGUMENT_COUNT}Q", self.block, block.TRAP_ARGUMENTS)
+            number = self._header(block.TRAP_NUMBER)
+            return Exit(reason, pc, trap=number, code=self._header(block.TRAP_CODE), arguments=arguments)
+        if reason is Reason.FAULT:
+            address = self._header(block.FAULT_ADDRESS)
+            return Exit(reason, pc, address=address, access=self._header(block.FAULT_ACCESS))
+        if reason is Reason.MMIO:
+            return Exit(
+                reason,
+                pc,
+                address=self._header(block.MMIO_ADDRESS),
+                size=self._header(block.MMIO_SIZE),
+                write=bool(self._header(block.MMIO_WRITE)),
+                value=self._header(block.MMIO_VALUE),
+            )
+        if reason is Reason.BREAKPOINT:
+            self._stopped_at = pc
+        elif reason is Reason.INTERRUPTED:
+            self._set_header(block.STOP, 0)
+        return Exit(reason, pc)
+
+    def answer(self, value: int = 0) -> None:
+        """Answer the device access that `run` returned with (for writes: it is done); then run again.
+
+        `value`: the bytes in memory order as a little-endian number.
+        """
+        count = self._header(block.MMIO_ANSWERED)
+        if count >= MAXIMUM_ANSWERS:
+            raise IsagenError("an instruction makes too many device accesses", where=f"pc {self.pc:#x}")
+        self._answers[count] = value & MASK64
+        self._set_header(block.MMIO_ANSWERED, count + 1)
+
+    def retire(self, pc: int) -> None:
+        """The caller did an instruction's work (a system call): go on at `pc`; it counts as executed."""
+        self.pc = pc
+        self._set_header(block.EXECUTED, self._header(block.EXECUTED) + 1)
+        self._set_header(block.RETIRED, self._header(block.RETIRED) + 1)
+
+    def interrupt(self) -> None:
+        """From another thread: make `run` return soon, with INTERRUPTED."""
+        self._set_header(block.STOP, 1)
+
+    # --- code -------------------------------------------------------------------------------------------
+
+    @property
+    def breakpoints(self) -> tuple[int, ...]:
+        """Addresses at which `run` stops before it executes them; where it stopped it goes on."""
+        return self._breakpoints
+
+    @breakpoints.setter
+    def breakpoints(self, addresses: Iterable[int]) -> None:
+        self._breakpoints = tuple(sorted({address & self._pc_mask for address in addresses}))
+        count = len(self._breakpoints)
+        self._breakpoint_table = (ctypes.c_uint64 * max(1, count))(*self._breakpoints)
+        self._set_header(block.BREAKPOINT_COUNT, count)
+        self._set_header(block.BREAKPOINTS, ctypes.addressof(self._breakpoint_table))
+        self.flush()
+
+    def flush(self) -> None:
+        """Forget all decoded code and translations."""
+        self.package.function(symbols.FLUSH)(self.address)
+
+    def forget_code(self, host: int, size: int) -> None:
+        """See `runtime.memory.space.CodeListener`."""
+        self._drop(self.address, host, size)
+
+
+def _places(registers: Iterable[RegisterInfo]) -> Iterator[tuple[str, tuple[int, int, bool]]]:
+    """Every name of every register: offset, stored width, whether it is a zero register."""
+    for register in registers:
+        if register.count is None:
+            yield register.name, (register.offset, register.stored_width, False)
+            continue
+        for index in range(register.count):
+            place = register.offset + index * register.stride, register.stored_width, index == register.zero
+            yield f"{register.name}{index}", place
+            yield f"{register.name}[{index}]", place
+            if index < len(register.names):
+                yield register.names[index], place

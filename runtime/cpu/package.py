@@ -1,0 +1,124 @@
+"""Built targets: reading a target's folder and loading its code. Needs llvmlite, not numba.
+
+A folder holds ``engine.json`` (written by `generator.emit.manifest`), the decode tables, and object files. A loaded package
+serves any number of CPUs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from runtime.cpu import symbols, tables
+from runtime.errors import IsagenError
+
+FILE: Final = "engine.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterInfo:
+    """A register, or a file of `count` registers: where it lies in the CPU block, behind the header."""
+
+    name: str
+    width: int
+    stored_width: int
+    offset: int
+    stride: int
+    count: int | None
+    zero: int | None
+    names: tuple[str, ...]
+    reset: int
+    lazy: bool
+    hidden: bool
+
+
+class PackageError(IsagenError):
+    """A target's folder that can't be used."""
+
+
+class TargetPackage:
+    """A target that is ready to run: its description, decode tables and native functions."""
+
+    def __init__(self, directory: Path, description: dict[str, Any], table: bytes) -> None:
+        self.directory = directory
+        self.name: str = description["target"]
+        self.family: str = description["family"]
+        self.pc_width: int = description["pc_width"]
+        self.big_endian: bool = description["big_endian"]
+        self.pc_reset: int = description["pc_reset"]
+        self.traps: tuple[str, ...] = tuple(description["traps"])
+        self.features: tuple[str, ...] = tuple(description["features"])
+        self.default_features: tuple[str, ...] = tuple(description["default_features"])
+        layout = description["layout"]
+        self.layout_digest: str = layout["digest"]
+        self.state_size: int = layout["size"]
+        self.registers = {
+            row["name"]: RegisterInfo(**{**row, "names": tuple(row["names"])}) for row in layout["registers"]
+        }
+        self._table = ctypes.create_string_buffer(table, len(table))
+        self.tables = ctypes.addressof(self._table)
+        """Host address of the decode tables."""
+        self.unit = self.table_field(tables.H_UNIT)
+        """Bytes that instructions are aligned to."""
+        self._engine: Any = None
+        self._functions: dict[str, Callable[..., int]] = {}
+
+    def table_field(self, offset: int) -> int:
+        """A field of the tables' header."""
+        value: int = struct.unpack_from("<q", self._table, offset)[0]
+        return value
+
+    def load(self, objects: list[Path]) -> None:
+        """Load native code. Raises PackageError."""
+        import llvmlite.binding as llvm
+
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+        for path in objects:
+            try:
+                engine.add_object_file(llvm.ObjectFileRef.from_path(str(path)))
+            except (RuntimeError, OSError) as error:
+                raise PackageError(f"the object file can't be loaded: {error}", where=str(path)) from error
+        engine.finalize_object()
+        self._engine = engine
+        for symbol, count in symbols.EXPORTS.items():
+            address = engine.get_function_address(symbol)
+            if not address:
+                raise PackageError(f"the code doesn't define {symbol}", where=str(self.directory))
+            prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * count)
+            self._functions[symbol] = prototype(address)
+
+    def function(self, symbol: str) -> Callable[..., int]:
+        """A native function of the cold code (`runtime.cpu.symbols.EXPORTS`) over 64-bit integers."""
+        return self._functions[symbol]
+
+    def shared_function(self, name: str, count: int) -> Callable[..., int] | None:
+        """The spec's shared function `name` with `count` arguments behind the CPU block's address, or None."""
+        address = self._engine.get_function_address(f"isagen_fn_{name}")
+        if not address:
+            return None
+        return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * (count + 1))(address)
+
+
+def load_target(directory: Path) -> TargetPackage:
+    """Load the built target in `directory`. Raises PackageError if there is none that can be used."""
+    remedy = "build the target again: isagen build --force TARGET"
+    try:
+        description = json.loads((directory / FILE).read_bytes())
+        table = (directory / description["tables"]).read_bytes()
+        if len(table) < tables.HEADER_SIZE or struct.unpack_from("<QQ", table) != (tables.MAGIC, len(table)):
+            raise PackageError("the decode tables are damaged", where=str(directory), remedy=remedy)
+        package = TargetPackage(directory, description, table)
+        objects = [directory / name for name in description["objects"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = f"no usable target here ({type(error).__name__}: {error})"
+        raise PackageError(what, where=str(directory), remedy=remedy) from error
+    package.load(objects)
+    return package

@@ -1,0 +1,315 @@
+"""Guest address spaces: RAM in host memory, devices, permissions; and the table by which native code finds them.
+
+Guest addresses are virtual in user mode and physical in system mode. Every host access by way of a space stays inside
+the guest's own memory: ranges are checked against the regions, page by page.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+from weakref import WeakSet
+
+from runtime.errors import IsagenError
+from runtime.memory import regions
+from runtime.memory.regions import DEVICE, ENTRY_SIZE, EXECUTE, HEAD_SIZE, PAGE_CODE, PAGE_SIZE, READ, WRITE
+
+ADDRESSES: Final = 1 << 64
+ALL: Final = READ | WRITE | EXECUTE
+
+
+class AddressError(IsagenError):
+    """A range of guest addresses that can't be used so. `address` is the first bad one."""
+
+    def __init__(self, what: str, address: int, remedy: str = "") -> None:
+        super().__init__(what, where=f"guest address {address:#x}", remedy=remedy)
+        self.address = address
+
+
+class CodeListener(Protocol):
+    """A CPU, which has to forget code when its bytes change."""
+
+    def forget_code(self, host: int, size: int) -> None:
+        """The host wrote, or is about to take away, `size` bytes at the host address `host`."""
+        ...
+
+
+class Ram:
+    """Host memory for a guest: whole pages of zeros, paid for when touched.
+
+    `shared`: in a memory file (memfd), so that other processes and copy-on-write mappings can share it.
+    """
+
+    def __init__(self, size: int, *, shared: bool = False) -> None:
+        if size <= 0 or size % PAGE_SIZE:
+            raise AddressError(f"RAM of {size} bytes", 0, f"take a multiple of {PAGE_SIZE}")
+        self.size = size
+        self.file: int | None = None
+        try:
+            if shared:
+                self.file = os.memfd_create("guest-ram", os.MFD_CLOEXEC)
+                os.ftruncate(self.file, size)
+                self.memory = mmap.mmap(self.file, size)
+            else:
+                flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+                self.memory = mmap.mmap(-1, size, flags=flags)
+        except (OSError, ValueError, OverflowError) as error:
+            self.close()
+            raise IsagenError(
+                f"the host has no {size} bytes for guest memory", remedy="give the guest less memory"
+            ) from error
+        self._view = (ctypes.c_char * 1).from_buffer(self.memory)
+        self.host = ctypes.addressof(self._view)
+
+    def close(self) -> None:
+        """Give the memory file back; the mapping goes with the object."""
+        if self.file is not None:
+            os.close(self.file)
+            self.file = None
+
+    def __del__(self) -> None:
+        self.close()
+
+    def release(self, offset: int, size: int) -> None:
+        """Give the host its pages back; the guest would read zeros."""
+        if self.file is None and hasattr(mmap, "MADV_DONTNEED"):
+            self.memory.madvise(mmap.MADV_DONTNEED, offset, size)
+
+
+class _Flags:
+    """A flag byte for each page of a `Ram`. Kept as long as the space: native code may hold their addresses."""
+
+    def __init__(self, pages: int) -> None:
+        self.bytes = bytearray(pages)
+        self._view = (ctypes.c_char * pages).from_buffer(self.bytes)
+        self.host = ctypes.addressof(self._view)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Guest addresses `start` to ``start + size - 1``: part of a RAM from `offset` on, or a device (`ram` is None)."""
+
+    start: int
+    size: int
+    permissions: int
+    ram: Ram | None = None
+    offset: int = 0
+
+    @property
+    def end(self) -> int:
+        """The first address behind."""
+        return self.start + self.size
+
+
+class AddressSpace:
+    """Regions that don't overlap; a later mapping replaces what it covers."""
+
+    def __init__(self) -> None:
+        self._regions: list[Region] = []
+        self._starts: list[int] = []
+        self._flags: dict[int, _Flags] = {}
+        self._all_flags: list[_Flags] = []
+        self._listeners: WeakSet[CodeListener] = WeakSet()
+        self._head = bytearray(HEAD_SIZE)
+        self._head_view = (ctypes.c_char * HEAD_SIZE).from_buffer(self._head)
+        self.table = ctypes.addressof(self._head_view)
+        """Host address of the table (`runtime.memory.regions`)."""
+        self._entries: ctypes.Array[ctypes.c_char] | None = None
+        self._generation = 0
+        self._publish()
+
+    # --- mapping ----------------------------------------------------------------------------------------
+
+    def map(self, start: int, size: int, permissions: int = ALL) -> None:
+        """Map fresh pages of zeros. `start` and `size` are multiples of 4096. Raises AddressError."""
+        self._check(start, size)
+        self.map_ram(start, Ram(size), permissions=permissions)
+
+    def map_ram(
+        self, start: int, ram: Ram, *, offset: int = 0, size: int | None = None, permissions: int = ALL
+    ) -> None:
+        """Map `size` bytes (all that are left by default) of `ram` from `offset` on. Raises AddressError."""
+        size = ram.size - offset if size is None else size
+        self._check(start, size)
+        if offset % PAGE_SIZE or offset < 0 or offset + size > ram.size:
+            raise AddressError(f"the RAM has no {size} bytes at offset {offset:#x}", start)
+        if id(ram) not in self._flags:
+            flags = _Flags(ram.size // PAGE_SIZE)
+            self._flags[id(ram)] = flags
+            self._all_flags.append(flags)
+        self._replace(start, start + size, [Region(start, size, permissions & ALL, ram, offset)])
+
+    def map_device(self, start: int, size: int, permissions: int = READ | WRITE) -> None:
+        """Accesses from `start` on leave the engine with `Reason.MMIO`. Raises AddressError."""
+        if size <= 0 or start < 0 or start + size > ADDRESSES:
+            raise AddressError(f"a device of {size} bytes", start)
+        first, last = start // PAGE_SIZE, (start + size - 1) // PAGE_SIZE
+        whole = start % PAGE_SIZE == 0 and size % PAGE_SIZE == 0
+        for region in self._overlapping(first * PAGE_SIZE, (last + 1) * PAGE_SIZE):
+            if region.ram is not None and not whole:
+                raise AddressError("a device on part of a page of RAM", start, "place it on pages of its own")
+        self._replace(start, start + size, [Region(start, size, permissions & (READ | WRITE))])
+
+    def unmap(self, start: int, size: int) -> None:
+        """Remove what is mapped in the range."""
+        self._check(start, size)
+        self._replace(start, start + size, [])
+
+    def protect(self, start: int, size: int, permissions: int) -> None:
+        """Change the permissions of what is mapped in the range."""
+        self._check(start, size)
+        end = start + size
+        self._replace(
+            start, end, [replace(r, permissions=permissions & ALL) for r in self._cut(start, end)], release=False
+        )
+
+    def _check(self, start: int, size: int) -> None:
+        if size <= 0 or start < 0 or start % PAGE_SIZE or size % PAGE_SIZE or start + size > ADDRESSES:
+            raise AddressError(f"a range of {size} bytes isn't whole pages", start)
+
+    def _overlapping(self, start: int, end: int) -> list[Region]:
+        first = max(0, bisect_right(self._starts, start) - 1)
+        found = []
+        for region in self._regions[first:]:
+            if region.start >= end:
+                break
+            if region.end > start:
+                found.append(region)
+        return found
+
+    def _cut(self, start: int, end: int) -> list[Region]:
+        """The parts of regions that lie in the range."""
+        parts = []
+        for region in self._overlapping(start, end):
+            low, high = max(start, region.start), min(end, region.end)
+            parts.append(
+                replace(region, start=low, size=high - low, offset=region.offset + low - region.start)
+            )
+        return parts
+
+    def _replace(self, start: int, end: int, new: list[Region], *, release: bool = True) -> None:
+        """Put `new` in place of everything in the range."""
+        going = self._cut(start, end)
+        for part in going:
+            self._forget(part)
+        kept = []
+        for region in self._overlapping(start, end):
+            if region.start < start:
+                kept.append(replace(region, size=start - region.start))
+            if region.end > end:
+                distance = end - region.start
+                kept.append(
+                    replace(region, start=end, size=region.end - end, offset=region.offset + distance)
+                )
+        old = {id(region) for region in self._overlapping(start, end)}
+        self._regions = sorted(
+            [region for region in self._regions if id(region) not in old] + kept + new, key=lambda r: r.start
+        )
+        self._starts = [region.start for region in self._regions]
+        if release:
+            self._release(going)
+        self._publish()
+
+    def _release(self, gone: list[Region]) -> None:
+        """Forget RAM that isn't mapped any more, and give pages of private RAM back."""
+        used: dict[int, list[Region]] = {}
+        for region in self._regions:
+            if region.ram is not None:
+                used.setdefault(id(region.ram), []).append(region)
+        for part in gone:
+            if part.ram is None or part.ram.file is not None:
+                continue
+            others = used.get(id(part.ram))
+            if others is None:
+                self._flags.pop(id(part.ram), None)
+            elif all(o.offset + o.size <= part.offset or part.offset + part.size <= o.offset for o in others):
+                part.ram.release(part.offset, part.size)
+
+    # --- code -------------------------------------------------------------------------------------------
+
+    def attach(self, listener: CodeListener) -> None:
+        """`listener` (held weakly) is told of changed code from now on."""
+        self._listeners.add(listener)
+
+    def _forget(self, part: Region) -> None:
+        """Tell the CPUs that the code of a part changes, if there is any."""
+        if part.ram is None or id(part.ram) not in self._flags:
+            return
+        flags = self._flags[id(part.ram)].bytes
+        first = part.offset // PAGE_SIZE
+        last = (part.offset + part.size - 1) // PAGE_SIZE
+        if any(flag & PAGE_CODE for flag in flags[first : last + 1]):
+            for listener in self._listeners:
+                listener.forget_code(part.ram.host + part.offset, part.size)
+
+    # --- contents ---------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Region]:
+        return iter(self._regions)
+
+    def find(self, address: int) -> Region | None:
+        """The region that holds `address`."""
+        index = bisect_right(self._starts, address) - 1
+        if index >= 0 and address < self._regions[index].end:
+            return self._regions[index]
+        return None
+
+    def _pieces(self, address: int, size: int) -> Iterator[Region]:
+        """RAM that covers the range, in order. Raises AddressError where there is none."""
+        end = address + size
+        while address < end:
+            region = self.find(address)
+            if region is None or region.ram is None:
+                raise AddressError("no memory is mapped here", address)
+            distance = address - region.start
+            length = min(end, region.end) - address
+            yield replace(region, start=address, size=length, offset=region.offset + distance)
+            address += length
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes, whatever the permissions. Raises AddressError where no RAM is mapped."""
+        parts = []
+        for part in self._pieces(address, size):
+            assert part.ram is not None
+            parts.append(part.ram.memory[part.offset : part.offset + part.size])
+        return b"".join(parts)
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Write `data`, whatever the permissions; nothing is written where a part isn't RAM (AddressError)."""
+        view = memoryview(data).cast("B")
+        done = 0
+        for part in list(self._pieces(address, len(view))):
+            assert part.ram is not None
+            self._forget(part)
+            part.ram.memory[part.offset : part.offset + part.size] = view[done : done + part.size]
+            done += part.size
+
+    # --- the table --------------------------------------------------------------------------------------
+
+    def _publish(self) -> None:
+        """Write the table that native code reads. No CPU runs meanwhile."""
+        size = ENTRY_SIZE * max(1, len(self._regions))
+        entries = (ctypes.c_char * size)()
+        for number, region in enumerate(self._regions):
+            kind, host, flags = region.permissions | DEVICE, 0, 0
+            if region.ram is not None:
+                kind = region.permissions
+                host = region.ram.host + region.offset
+                flags = self._flags[id(region.ram)].host + region.offset // PAGE_SIZE
+            struct.pack_into(
+                "=QQQQQ", entries, number * ENTRY_SIZE, *(region.start, region.end - 1, host, kind, flags)
+            )
+        self._entries = entries
+        self._generation += 1
+        for offset, value in {
+            regions.GENERATION: self._generation,
+            regions.COUNT: len(self._regions),
+            regions.ENTRIES: ctypes.addressof(entries),
+        }.items():
+            struct.pack_into("=q", self._head, offset, value)
