@@ -1,5 +1,4 @@
-"""The generated modules `executors.py` and `functions.py`: a target's behaviour as readable Python for numba.
-"""
+"""The generated modules `executors.py` and `functions.py`: a target's behaviour as readable Python for numba."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from generator.emit.statement import Code, World, executor_code, function_code
 from generator.ir import nodes
 from generator.ir.effects import RETIRED, Analysis, Jump, statements
 from generator.ir.executor import Executor, Plan
-from generator.model.target import Target
+from generator.model.target import Function, Target
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 
@@ -82,11 +81,17 @@ def _title(users: Sequence[str]) -> str:
     return text + "."
 
 
-def _shape(executor: Executor, *, delayed: bool) -> str:
+def _names(plan: Plan, codes: Sequence[Code]) -> dict[int, str]:
+    """Names of the executors' functions: those that would hide what executors call get an underscore."""
+    taken = {name for code in codes for name in (*code.primitives, *code.functions, *code.builtins)}
+    return {e.number: f"{e.name}_" if e.name in taken else e.name for e in plan.executors}
+
+
+def _shape(executor: Executor, name: str, *, delayed: bool) -> str:
     """The call that builds the executor's `runtime.cpu.threading.Shape`."""
     effects = executor.effects
     body = tuple(statements(executor.body))
-    arguments = [f'"{executor.name}"', str(executor.size)]
+    arguments = [f'"{name}"', str(executor.size)]
     targets = [str(slot.offset) for slot in executor.slots if slot.kind == "target"]
     if targets:
         arguments.append(f"targets=({', '.join(targets)},)")
@@ -119,14 +124,17 @@ def emit_executors(target: Target, plan: Plan, layout: Layout) -> dict[str, str]
     delayed = plan.record_size is not None
     codes, units = [], []
     for executor in plan.executors:
-        where = f"{executor.span.file}:{executor.span.line}"
         try:
-            code = executor_code(world, executor, delayed=delayed)
+            codes.append(executor_code(world, executor, delayed=delayed))
         except NotYetError as error:
-            raise EmitError(f"{where}: {executor.users[0]}: executors cannot do {error} yet") from error
-        codes.append(code)
-        shape = _shape(executor, delayed=delayed)
-        units.append(_Unit(executor.name, _title(executor.users), where, code.lines, shape=shape))
+            raise EmitError(
+                f"{_where(executor)}: {executor.users[0]}: executors cannot do {error} yet"
+            ) from error
+    names = _names(plan, codes)
+    for executor, code in zip(plan.executors, codes, strict=True):
+        name = names[executor.number]
+        shape = _shape(executor, name, delayed=delayed)
+        units.append(_Unit(name, _title(executor.users), _where(executor), code.lines, shape=shape))
     calls = {name for code in codes for name in code.functions}
     externals = {name: count for code in codes for name, count in code.builtins.items()}
     extra = {
@@ -147,6 +155,10 @@ def emit_executors(target: Target, plan: Plan, layout: Layout) -> dict[str, str]
     return {"executors.py": _tidy(executors), "functions.py": _functions(target, world, environment)}
 
 
+def _where(item: Executor | Function) -> str:
+    return f"{item.span.file}:{item.span.line}"
+
+
 def _with_policy(
     imports: list[tuple[str, list[str]]], externals: Mapping[str, int], target: Target
 ) -> list[tuple[str, list[str]]]:
@@ -160,7 +172,7 @@ def _functions(target: Target, world: World, environment: jinja2.Environment) ->
     codes: list[Code] = []
     units: list[_Unit] = []
     for function in target.functions:
-        where = f"{function.span.file}:{function.span.line}"
+        where = _where(function)
         try:
             code = function_code(world, function)
         except NotYetError as error:

@@ -125,7 +125,8 @@ class Writer:
         text = self.loose(expr)
         if text.tight or expr.width >= 64:
             return text
-        return Text(f"{self._operand(text, _AND)} & {number(mask(expr.width))}", _AND)
+        # Parentheses that Python doesn't need, but readers do.
+        return Text(f"{self._operand(text, _UNARY)} & {number(mask(expr.width))}", _AND)
 
     def _operand(self, text: Text, precedence: int) -> str:
         """`text` as an operand of an operator that binds as tightly as `precedence`."""
@@ -133,7 +134,8 @@ class Writer:
         return text.text if text.precedence >= precedence else f"({text.text})"
 
     def _infix(self, left: Text, sign: str, right: Text, precedence: int, *, tight: bool) -> Text:
-        first, second = self._operand(left, precedence), self._operand(right, precedence + 1)
+        plain = _UNARY if precedence in (_OR, _XOR, _AND, _SHIFT) else precedence
+        first, second = self._operand(left, plain), self._operand(right, max(plain, precedence + 1))
         return Text(f"{first} {sign} {second}", precedence, tight)
 
     def _called(self, name: str, *arguments: Text | str, tight: bool = True) -> Text:
@@ -397,6 +399,8 @@ class Writer:
             case nodes.Unary(op="neg", operand=operand):
                 zero = self._wide_constant(0, size)
                 return self._cut(self.call(f"sub{size}", zero, self._part(operand)), width)
+            case nodes.Unary(op="clz" | "ctz" | "popcount"):
+                return self.call(f"widen{size}", self._short(self._wide_unary(expr)).text)
             case nodes.Slice(operand=operand, low=low):
                 whole, have = self._part(operand), size_of(operand.width)
                 if low:

@@ -16,6 +16,9 @@ from generator.model.target import Register, StateField, Target
 FIRST_EXECUTOR = 8
 """Records with smaller op numbers are the engine's own (`runtime.cpu.block`: stub, link, stale, ...)."""
 
+DELAY = "npc"
+"""The context that makes delay slots; it is in the block's header."""
+
 MAXIMUM_SIZE = 1 << 16
 """Records hold byte offsets as unsigned 16-bit numbers."""
 
@@ -52,7 +55,8 @@ def place(target: Target) -> Layout:
     """Lay out the registers of `target`, in the order of the spec.
 
     A file of n entries has n + 1: the last one always reads 0 and stands for "no register" in addresses; a file's zero
-    register is an ordinary entry that nothing writes. Files come first: their offsets go into records.
+    register is an ordinary entry that nothing writes. Files come first: their offsets go into records. Decode contexts
+    that instructions step have a place too: where execution stops, their values are written there.
     """
     fields: list[StateField] = []
     offset = 0
@@ -64,6 +68,11 @@ def place(target: Target) -> Layout:
         count = 1 if register.count is None else register.count
         fields.append(StateField(register_name=register.name, offset=offset, stride=stride, count=count))
         offset += stride * (count if register.count is None else count + 1)
+    named = {field.register_name for field in fields}
+    for context in target.contexts:
+        if context.next is not None and context.name not in named | {DELAY}:
+            fields.append(StateField(register_name=context.name, offset=offset, stride=8, count=1))
+            offset += 8
     sink = -(-offset // 16) * 16
     size = -(-(sink + 16) // 64) * 64
     if size > MAXIMUM_SIZE:

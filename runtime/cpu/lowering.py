@@ -171,6 +171,13 @@ define i64 @{symbol}({parameters}) nounwind {attributes} {{
 _ENVIRONMENT = re.compile(r'^@"?_ZN08NumbaEnv\S* = common global .*$\n?', re.MULTILINE)
 _HEADER = re.compile(r"^(?:; ModuleID|target |source_filename).*$\n?", re.MULTILINE)
 _DECLARE = re.compile(r"^declare .*$\n?", re.MULTILINE)
+METADATA: Final = """
+!0 = !{}
+!1 = !{!"branch_weights", i32 1000, i32 1}
+!2 = !{!"branch_weights", i32 1, i32 1000}
+"""
+"""What the numbers of metadata mean in all texts: 0 nothing (invariant loads), 1 likely, 2 unlikely."""
+
 _MANGLED = re.compile(r'^define (?:linkonce_odr )?i32 @(?="?_ZN)', re.MULTILINE)
 _DEFINED = re.compile(r'^define [^@\n]*@"?([\w.$]+)', re.MULTILINE)
 _NAME = re.compile(r'@"?([\w.$]+)')
@@ -195,4 +202,4 @@ def join(texts: Iterable[str]) -> str:
         found = _NAME.search(line)
         if found is not None and found.group(1) not in defined:
             declarations[found.group(1)] = line.strip()
-    return "\n".join([*declarations.values(), _DECLARE.sub("", whole)])
+    return "\n".join([*declarations.values(), _DECLARE.sub("", whole), METADATA])

@@ -305,7 +305,7 @@ class Threading:
             )
             for name, reason in reasons.items()
         ]
-        return "\n".join([*texts, METADATA])
+        return "\n".join(texts)
 
     def entry(self, steps: list[str]) -> str:
         """The dispatch table and `isagen_threaded`; `steps` are the executors' steps by number."""
@@ -343,12 +343,4 @@ class Threading:
 define i64 @isagen_threaded(i64 %s, i64 %record, i64 %next, i64 %budget) nounwind {{
 {body}
 }}
-{METADATA}
-"""
-
-
-METADATA: Final = """
-!0 = !{}
-!1 = !{!"branch_weights", i32 1000, i32 1}
-!2 = !{!"branch_weights", i32 1, i32 1000}
 """
