@@ -144,6 +144,9 @@ class TreeBuilder(Transformer[Token, Any]):
     def section(self, c: list[Any]) -> s.SectionItem:
         return s.SectionItem(self._at(c), c[0])
 
+    def only(self, c: list[Any]) -> s.OnlyItem:
+        return s.OnlyItem(self._at(c), c[0])
+
     def little(self, c: list[Any]) -> s.LittleItem:
         return s.LittleItem(self._at(c), c[0])
 

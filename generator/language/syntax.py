@@ -371,6 +371,11 @@ class SectionItem(Node):
 
 
 @dataclass(eq=False, slots=True)
+class OnlyItem(Node):
+    when: Expr
+
+
+@dataclass(eq=False, slots=True)
 class LittleItem(Node):
     when: Expr
 
@@ -608,6 +613,7 @@ Item: TypeAlias = (
     | ParamItem
     | FeatureItem
     | SectionItem
+    | OnlyItem
     | LittleItem
     | EnumItem
     | TrapItem

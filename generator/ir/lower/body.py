@@ -1,0 +1,136 @@
+"""The lowering of bodies, all parts together, with the operands that bodies name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from generator.ir import build
+from generator.ir.lower.linear import linear_value
+from generator.ir.lower.places import Place, ValuePlace
+from generator.ir.lower.report import Mistake, did_you_mean, plural
+from generator.ir.lower.scope import Bound, RawField, Scope
+from generator.ir.lower.statements import StatementPart
+from generator.ir.lower.widths import Widths
+from generator.ir.nodes import Expr
+from generator.language import syntax as s
+from generator.language.source import Pos
+
+if TYPE_CHECKING:
+    from generator.ir.lower.operands import CaseUse, OperandUse
+
+
+class Body(StatementPart):
+    """Lowers one body; see `base.Base` for its kinds."""
+
+    # --- operands ----------------------------------------------------------------------------
+
+    def operand_widths(self, operand: OperandUse, node: s.Name) -> Widths:  # type: ignore[override]
+        if not operand.has_value:
+            raise Mistake(node.at, f"the operand `{node.name}` has no value: it is text only",
+                          f"its fields are {', '.join(f'{node.name}.{f}' for f in operand.fields)}")
+        if operand.declared is not None:
+            return operand.declared
+        case = operand.cases[0]
+        if case.item.value is None or isinstance(case.item.value, s.BlockStmt):
+            raise Mistake(operand.item.at, f"the operand class `{operand.item.name}` does not say its type",
+                          f"operand {operand.item.name} (...) : bits(32)")
+        widths = self.widths(case.item.value, case.scope)
+        if None in widths:
+            raise Mistake(operand.item.at, f"how wide is the value of `{operand.item.name}`?",
+                          f"say its type: operand {operand.item.name} (...) : bits(32)")
+        return widths
+
+    def operand_field(self, node: s.Member, bound: Bound) -> RawField:
+        operand = bound.operand
+        found = operand.fields.get(node.name)
+        if found is None:
+            known = [*operand.fields, "mem"]
+            raise Mistake(node.at, f"the operand class `{operand.item.name}` has no field `{node.name}`",
+                          did_you_mean(node.name, known, f"its fields: {', '.join(operand.fields) or 'none'}"))
+        return found
+
+    def read_operand(self, node: s.Name, bound: Bound, wants: tuple[int | None, ...] | None) -> tuple[Expr, ...]:
+        operand = bound.operand
+        widths = self.operand_widths(operand, node)
+        number = self.choices.get(operand.path)
+        if number is None and operand.kind == "linear":
+            return self._linear_values(operand)
+        if number is None and operand.kind == "decode":
+            return self._decode_values(operand, widths)
+        return self.case_values(operand, operand.cases[number or 0], widths)
+
+    def _linear_values(self, operand: OperandUse) -> tuple[Expr, ...]:
+        """The address, and the further values (decode-time) as a chain of choices."""
+        *earlier, (_, last) = operand.flat_values
+        results = [linear_value(operand, last[0].width)]
+        for position in range(1, len(last)):
+            value = last[position]
+            for condition, values in reversed(earlier):
+                value = build.select(condition, values[position], value)
+            results.append(value)
+        return tuple(results)
+
+    def _decode_values(self, operand: OperandUse, widths: Widths) -> tuple[Expr, ...]:
+        """Decode-time values: a choice by the cases' conditions, which the decoder resolves."""
+        results = self.case_values(operand, operand.cases[-1], widths)
+        for case in reversed(operand.cases[:-1]):
+            values = self.case_values(operand, case, widths)
+            results = tuple(build.select(case.condition, v, r) for v, r in zip(values, results, strict=True))
+        return results
+
+    def case_values(self, operand: OperandUse, case: CaseUse, widths: Widths | None) -> tuple[Expr, ...]:
+        """The values of one case."""
+        value = case.item.value
+        if value is None:
+            raise Mistake(case.item.at, f"this case of `{operand.item.name}` has no value", "add `=> ...`")
+        if not isinstance(value, s.BlockStmt):
+            return self.values(value, case.scope, widths)
+        if operand.declared is None:
+            raise Mistake(operand.item.at, f"the operand class `{operand.item.name}` does not say its type",
+                          f"operand {operand.item.name} (...) : bits(32)")
+        outer = self.result_widths
+        self.result_widths = operand.declared
+        try:
+            result, is_open = self.run(list(value.body), case.scope.inner())
+        finally:
+            self.result_widths = outer
+        if result is None or is_open:
+            raise Mistake(case.item.at, "this case does not return a value on every path", "end it with `return`")
+        return result
+
+    def operand_place(self, operand: OperandUse, node: s.Name) -> Place:  # type: ignore[override]
+        number = self.choices.get(operand.path)
+        if number is None and operand.kind in ("linear", "decode"):
+            values = self.read_operand(node, Bound(operand), None)
+            if len(values) != 1:
+                raise Mistake(node.at, f"{plural(len(values), 'value')} where one has to stand")
+            return ValuePlace(values[0], f"`{node.name}`")
+        self.operand_widths(operand, node)
+        return self.case_place(operand, operand.cases[number or 0])
+
+    def case_place(self, operand: OperandUse, case: CaseUse) -> Place:
+        """The place that a case's value is."""
+        value = case.item.value
+        want = operand.declared[0] if operand.declared is not None and len(operand.declared) == 1 else None
+        if value is None or isinstance(value, s.BlockStmt) or isinstance(value, s.TupleOf):
+            values = self.case_values(operand, case, operand.declared)
+            return ValuePlace(values[0], f"an operand of class `{operand.item.name}`")
+        place = self.place(value, case.scope, want)
+        if want is not None and place.width != want:
+            raise Mistake(value.at, f"this has {plural(place.width, 'bit')}, and `{operand.item.name}` has {want}")
+        return place
+
+    # --- helpers for the surroundings --------------------------------------------------------
+
+    def const_condition(self, node: s.Expr, scope: Scope) -> bool | None:
+        """A condition over constants; None if it is none."""
+        value = self.const(node, scope)
+        return None if value is None else bool(value)
+
+    def lone(self, node: s.Expr, scope: Scope, width: int, at: Pos) -> Expr:
+        """An expression that stands for itself. It must not emit statements."""
+        before = len(self.out)
+        value = self.expr(node, scope, width)
+        if len(self.out) != before:
+            raise Mistake(at, "only a value may stand here: no memory access, call or loop")
+        return value

@@ -1,0 +1,50 @@
+"""The language's operators and built-in functions by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ARITHMETIC = {
+    "+": "add", "-": "sub", "*": "mul", "&": "and", "|": "or", "^": "xor",
+    "/u": "udiv", "/s": "sdiv", "%u": "urem", "%s": "srem",
+}  # fmt: skip
+SHIFTS = {"<<": "shl", ">>u": "lshr", ">>s": "ashr", "<<<": "rotl", ">>>": "rotr"}
+# operator -> (IR operator, whether the sides change places)
+COMPARISONS = {
+    "==": ("eq", False), "!=": ("ne", False),
+    "<u": ("ult", False), "<=u": ("ule", False), "<s": ("slt", False), "<=s": ("sle", False),
+    ">u": ("ult", True), ">=u": ("ule", True), ">s": ("slt", True), ">=s": ("sle", True),
+}  # fmt: skip
+
+EXTENSIONS = frozenset(("zext", "sext", "low"))
+UNARY = frozenset(("clz", "ctz", "popcount", "bitreverse", "byteswap", "parity"))
+OTHERS = frozenset(("ones", "pick", "has"))
+
+
+@dataclass(frozen=True)
+class FloatFunction:
+    """A floating-point built-in. `widths`: how many leading arguments are constant widths; each further argument's width
+    and each result's is a number, or "0"/"1": the value of that leading argument."""
+
+    widths: int
+    arguments: tuple[int | str, ...]
+    results: tuple[int | str, ...]
+
+
+_BINARY = FloatFunction(1, ("0", "0", 3), ("0", 5))
+_COMPARE = FloatFunction(1, ("0", "0"), (1, 5))
+_TO_INTEGER = FloatFunction(2, ("1", 3), ("0", 5))
+
+FLOAT: dict[str, FloatFunction] = {
+    "fadd": _BINARY, "fsub": _BINARY, "fmul": _BINARY, "fdiv": _BINARY,
+    "fsqrt": FloatFunction(1, ("0", 3), ("0", 5)),
+    "fma": FloatFunction(1, ("0", "0", "0", 3), ("0", 5)),
+    "feq": _COMPARE, "flt": _COMPARE, "fle": _COMPARE, "feq_q": _COMPARE, "flt_q": _COMPARE, "fle_q": _COMPARE,
+    "fmin": FloatFunction(1, ("0", "0"), ("0", 5)), "fmax": FloatFunction(1, ("0", "0"), ("0", 5)),
+    "fclass": FloatFunction(1, ("0",), (10,)),
+    "fcvt": _TO_INTEGER, "f2s": _TO_INTEGER, "f2u": _TO_INTEGER, "s2f": _TO_INTEGER, "u2f": _TO_INTEGER,
+    "froundint": FloatFunction(1, ("0", 3), ("0", 5)),
+}  # fmt: skip
+
+FLOAT_WIDTHS = (16, 32, 64)
+NAMES = EXTENSIONS | UNARY | OTHERS | FLOAT.keys()

@@ -1,0 +1,105 @@
+"""Addresses of the shape `reg[base] + (reg[index] << scale) + offset`: finding it, and its value in behaviours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from generator.ir import build
+from generator.ir.nodes import DECODE, Binary, Const, Expr, Field, ReadReg, Select, kind_of
+
+if TYPE_CHECKING:
+    from generator.ir.lower.operands import OperandUse
+
+MAX_TERMS = 64
+
+
+@dataclass(frozen=True)
+class Linear:
+    """One alternative: at most one plain register, at most one shifted (or second) register, a decode-time offset."""
+
+    when: Expr
+    base: Expr | None
+    index: Expr | None
+    scale: Expr
+    offset: Expr
+    files: tuple[str, ...]
+
+
+NO_SCALE = Const(2, 0)
+
+
+def linear_alternatives(value: Expr) -> list[Linear] | None:
+    """`value` as alternatives of that shape; None: it has another."""
+    width = value.width
+    zero = Const(width, 0)
+    if kind_of(value) <= DECODE:
+        return [Linear(build.TRUE, None, None, NO_SCALE, value, ())]
+    match value:
+        case ReadReg(register=register, index=index) if index is not None and kind_of(index) <= DECODE:
+            return [Linear(build.TRUE, index, None, NO_SCALE, zero, (register,))]
+        case Binary(op="shl", left=ReadReg(register=register, index=index), right=right) if (
+            index is not None and kind_of(index) <= DECODE and kind_of(right) <= DECODE
+        ):
+            return [Linear(build.TRUE, None, index, right, zero, (register,))]
+        case Select(condition=condition, then=then, otherwise=otherwise, strict=False) if kind_of(condition) <= DECODE:
+            left, right_ = linear_alternatives(then), linear_alternatives(otherwise)
+            if left is None or right_ is None:
+                return None
+            return [
+                Linear(build.and_(when, a.when), a.base, a.index, a.scale, a.offset, a.files)
+                for when, side in ((condition, left), (build.not_(condition), right_))
+                for a in side
+            ]
+        case Binary(op="add", left=left_side, right=right_side):
+            first, second = linear_alternatives(left_side), linear_alternatives(right_side)
+            if first is None or second is None or len(first) * len(second) > MAX_TERMS:
+                return None
+            sums = [_sum(a, b) for a in first for b in second]
+            return None if None in sums else [s for s in sums if s is not None]
+        case _:
+            return None
+
+
+def _sum(a: Linear, b: Linear) -> Linear | None:
+    offset = build.binary("add", a.offset, b.offset)
+    when = build.and_(a.when, b.when)
+    files = a.files + b.files
+    if a.index is not None and b.index is not None:
+        return None
+    index, scale = (a.index, a.scale) if a.index is not None else (b.index, b.scale)
+    if a.base is not None and b.base is not None:
+        if index is not None:
+            return None
+        return Linear(when, a.base, b.base, NO_SCALE, offset, files)
+    return Linear(when, a.base if a.base is not None else b.base, index, scale, offset, files)
+
+
+def linear_value(use: OperandUse, width: int) -> Expr:
+    """The value of a linear operand over its decode-time fields `.base`, `.index`, `.scale` and `.offset`."""
+    assert use.linear is not None
+    file = use.linear[0]
+    entries = entry_width(use)
+    base = ReadReg(width, file, Field(entries, f"{use.path}.base"))
+    index = ReadReg(width, file, Field(entries, f"{use.path}.index"))
+    scaled = Binary(width, "shl", index, Field(scale_width(use), f"{use.path}.scale"))
+    return Binary(width, "add", Binary(width, "add", base, scaled), Field(width, f"{use.path}.offset"))
+
+
+def entry_count(use: OperandUse) -> int:
+    """Entries of the operand's register file; this number itself stands for no register."""
+    from generator.ir.lower.entities import StateElement
+
+    assert use.linear is not None
+    element = use.spec.entities[use.linear[0]]
+    assert isinstance(element, StateElement) and element.model.count is not None
+    return element.model.count
+
+
+def entry_width(use: OperandUse) -> int:
+    return entry_count(use).bit_length()
+
+
+def scale_width(use: OperandUse) -> int:
+    assert use.linear is not None
+    return max(a.scale.width for a in use.linear[1])
