@@ -20,8 +20,10 @@ from generator.ir.nodes import (
     Block,
     CallStmt,
     Expr,
+    Goto,
     Load,
     Raise,
+    Skip,
     Stmt,
     Store,
     Unary,
@@ -83,6 +85,8 @@ def what(statement: Stmt) -> str:
             return f"the load of `mem({local.width})[{show(address)}]`"
         case Raise(trap=trap):
             return f"`raise {trap}`"
+        case Goto():
+            return "a `goto`"
         case CallStmt(function=function):
             return f"the call of `{function}`"
     return type(statement).__name__.lower()
@@ -94,6 +98,7 @@ State = frozenset[Stmt]
 def check(target: Target, encodings: Encodings, solver: Solver, report: Reporter) -> Iterator[Diagnostic]:
     """A diagnostic for each instruction or shared function that may trap when it has already written."""
     known = summaries(target)
+    yield from _behind_goto(target, known, encodings, solver, report)
     seen: set[object] = set()
     for function in target.functions:
         for written, event, _ in _violations(function.body, known)[:1]:
@@ -138,6 +143,38 @@ def _violations(body: Block, known: dict[str, Summary]) -> list[Violation]:
         return path.state
 
     Walk(step, lambda a, b: a | b, condition).run(body, frozenset())
+    return found
+
+
+def _behind_goto(
+    target: Target, known: dict[str, Summary], encodings: Encodings, solver: Solver, report: Reporter
+) -> Iterator[Diagnostic]:
+    """Effects behind a `goto`, which ends the instruction as `raise` does."""
+    seen: set[object] = set()
+    for form in target.forms:
+        for variant in form.variants:
+            for late, assumed in _late(variant.body, known):
+                if form.span in seen or not _possible(assumed, form, variant, encodings, solver):
+                    continue
+                seen.add(form.span)
+                yield report.make(
+                    form.span,
+                    f"`{form.name}` has {what(late)} behind a `goto`, where nothing runs",
+                    remedy="write state before the `goto`, or put the rest into an `else`",
+                )
+
+
+def _late(body: Block, known: dict[str, Summary]) -> list[tuple[Stmt, frozenset[tuple[Expr, bool]]]]:
+    """Effects on paths that have passed a `goto`."""
+    found: list[tuple[Stmt, frozenset[tuple[Expr, bool]]]] = []
+
+    def step(statement: Plain, path: Path[bool]) -> bool:
+        effect = writes(statement, known) or may_trap(statement, known) or isinstance(statement, Goto | Skip)
+        if path.state and effect:
+            found.append((statement, path.assumed))
+        return path.state or isinstance(statement, Goto)
+
+    Walk(step, lambda a, b: a or b, lambda _, path: path.state).run(body, False)
     return found
 
 

@@ -11,6 +11,7 @@ runtime.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -87,6 +88,10 @@ class _Trap(Exception):
     def __init__(self, trapped: Trapped) -> None:
         super().__init__(trapped.trap)
         self.trapped = trapped
+
+
+class _Jumped(Exception):
+    """A `goto` ended the body."""
 
 
 class _Return(Exception):
@@ -238,7 +243,8 @@ class Evaluator:
         try:
             variant = decoded.variant
             if variant.guard is None or evaluate(variant.guard, frame):
-                self._run(variant.body, frame)
+                with suppress(_Jumped):
+                    self._run(variant.body, frame)
         except _Trap as trap:
             state.pc = pc
             return trap.trapped
@@ -362,6 +368,7 @@ class Evaluator:
                 frame.goto = statement
                 frame.goto_target = evaluate(to, frame)
                 frame.goto_annul = annul is not None and evaluate(annul, frame) == 1
+                raise _Jumped
             case Skip(condition=condition):
                 frame.skip = evaluate(condition, frame) == 1
             case Raise(trap=trap, code=code, arguments=arguments):
