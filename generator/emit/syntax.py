@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from generator.ir.nodes import Binary, Const, Context, Expr, Field, NextPc, Pc, Select, Slice, Unary
-from generator.model.target import Form, Operand, OperandCase, Piece, Target, Text
+from generator.ir.nodes import Binary, Const, Context, Expr, Field, NextPc, Pc, ReadReg, Select, Slice, Unary
+from generator.model.target import ContextVariable, Form, Operand, OperandCase, Piece, Target, Text
 
 Gather = tuple[tuple[int, int, int], ...]
 
@@ -31,6 +31,7 @@ class SyntaxTables:
     sets: list[str] = field(default_factory=list)
     contexts: list[str] = field(default_factory=list)
     symbols: list[tuple[str, dict[int, str]]] = field(default_factory=list)
+    defaults: list[tuple[str, int]] = field(default_factory=list)
 
 
 def syntax_tables(target: Target) -> SyntaxTables:
@@ -62,6 +63,9 @@ class _Builder:
             tables.sets.append(f"InstructionSet({item.name!r}, {item.unit}, {item.stream}, {_tree(item.when)})")
         for context in target.contexts:
             tables.contexts.append(f"({context.name!r}, {context.width}, {self._context(context.value)})")
+            usual = self._usual(context)
+            if usual is not None:
+                tables.defaults.append((context.name, usual))
         tables.symbols = list(self._symbols())
         return tables
 
@@ -71,6 +75,14 @@ class _Builder:
             return _tree(value)
         except NotDecodeTime:
             return "None"  # derived from state: the caller says what it is
+
+    def _usual(self, context: ContextVariable) -> int | None:
+        """What a mode is when nobody says otherwise: its `rest`, or what it is after a reset."""
+        if isinstance(context.rest, Const):
+            return context.rest.value
+        if context.domain and isinstance(context.value, ReadReg):
+            return next(r.reset for r in self.target.registers if r.name == context.value.register)
+        return None
 
     def _symbols(self) -> Iterator[tuple[str, dict[int, str]]]:
         for register in self.target.registers:

@@ -46,8 +46,23 @@ class LazyFlag(Model):
     definition: Expr
 
 
+class RegisterWindow(Model):
+    """A windowed file: entry i of window k is entry ``(k * stride + i) mod count`` of the file, i < `visible`.
+
+    Behaviours index the file itself (lowering has put that formula into them); this says how people see it.
+    """
+
+    pointer: str  # the register that holds k
+    stride: int
+    visible: int
+
+
 class Register(Model):
-    """A state element: one register, or a file of `count` registers of `width` bits."""
+    """A state element: one register, or a file of `count` registers of `width` bits.
+
+    `width` is that of what is stored: for a lazy flag its argument's, while behaviours and people see the 1-bit
+    definition over it. A windowed file's `names` are those of the visible entries.
+    """
 
     name: str
     width: int
@@ -56,6 +71,7 @@ class Register(Model):
     names: tuple[str, ...] = ()  # entries' names for people, assemblers and debuggers; empty: name + number
     fields: tuple[BitField, ...] = ()
     lazy: LazyFlag | None = None
+    window: RegisterWindow | None = None
     reset: int = 0
     hidden: bool = False
     span: Span
@@ -187,7 +203,7 @@ class Hole(Model):
     """A place for an operand or field in a text.
 
     `name`: what goes there ("@": the operand's own value). `format`: "" (the operand's own text, else signed or unsigned
-    decimal as its use implies), "x" hexadecimal, "d" signed, "u" unsigned decimal, or an enum's, bank's or register file's name.
+    decimal as its use implies), "hex" hexadecimal, "d" signed, "u" unsigned decimal, or an enum's, bank's or register file's name.
     `default`: text and `prefix` are left out where the value equals it; the assembler then takes it.
     """
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from runtime.assembly.aliases import AliasBook, first_word
 from runtime.assembly.encoder import Encoder, Unencodable
+from runtime.assembly.expressions import may_hold
 from runtime.assembly.matcher import Matcher, Written
 from runtime.assembly.tables import Form, Hole, Syntax, Text
 from runtime.assembly.values import AssemblyError
@@ -41,7 +42,7 @@ class Assembler:
         self._aliases = AliasBook(syntax, dialect)
         self._exact: dict[str, list[tuple[Form, Text]]] = {}
         self._prefixed: list[tuple[str, Form, Text]] = []
-        active = {s.name for s in syntax.sets if self._applies(s.when)}
+        active = {s.name for s in syntax.sets if may_hold(s.when, self.encoder.contexts)}
         for form in syntax.forms:
             if form.set_name not in active or (features is not None and not features.issuperset(form.needs)):
                 continue
@@ -53,11 +54,6 @@ class Assembler:
                 self._exact.setdefault(first_word(text), []).append((form, text))
             else:
                 self._prefixed.append((first_word(text), form, text))
-
-    def _applies(self, when: object) -> bool:
-        from runtime.assembly.expressions import evaluate
-
-        return when is None or bool(evaluate(when, self.encoder.contexts))  # type: ignore[arg-type]
 
     def read(self, line: str, depth: int = 0) -> list[list[Candidate]]:
         """What `line` may be: each reading a list of instructions, each with its candidates merged by position.

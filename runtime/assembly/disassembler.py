@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from runtime.assembly.aliases import AliasBook
 from runtime.assembly.binding import Bound, Decoded, gather
-from runtime.assembly.expressions import evaluate
+from runtime.assembly.expressions import evaluate, may_hold
 from runtime.assembly.tables import Appended, Form, Hole, InstructionSet, Operand, Syntax, Text
 
 MAX_PREFIXES = 14
@@ -78,9 +79,10 @@ class Disassembler:
         prefixes = self._prefixes(stream, environment)
         for name, width, tree in self.syntax.contexts:
             if tree is not None and name not in (contexts or {}):
-                environment[name] = evaluate(tree, environment) & ((1 << width) - 1)
+                with suppress(KeyError):  # it follows from one that only a running CPU has
+                    environment[name] = evaluate(tree, environment) & ((1 << width) - 1)
         for instruction_set in self.syntax.sets:
-            if instruction_set.when is None or evaluate(instruction_set.when, environment):
+            if may_hold(instruction_set.when, environment):
                 decoded = self._decode_in(instruction_set, stream, environment, prefixes)
                 if decoded is not None:
                     return decoded
@@ -99,7 +101,7 @@ class Disassembler:
                 (
                     p
                     for p in self.syntax.prefixes
-                    if byte & p.mask == p.pattern and (p.when is None or evaluate(p.when, environment))
+                    if byte & p.mask == p.pattern and may_hold(p.when, environment)
                 ),
                 None,
             )
@@ -178,7 +180,7 @@ class Disassembler:
         environment["next_pc"] = environment["pc"] + length & ((1 << self.syntax.pc_width) - 1)
         for name, item_bound in bound.items():
             environment.update({f"{name}.{field}": value for field, value in item_bound.fields.items()})
-        if form.when is not None and not evaluate(form.when, environment):
+        if not may_hold(form.when, environment):
             return None
         return Decoded(form, length, environment, bound)
 
@@ -197,7 +199,8 @@ class Disassembler:
                 nested[name] = found
                 fields.update({f"{name}.{field}": value for field, value in found.fields.items()})
             else:
-                if case.when is None or _holds(case.when, {**environment, **fields}):
+                # a condition on units that are still to come holds for now: the form's own `when` decides
+                if may_hold(case.when, {**environment, **fields}):
                     return Bound(operand, case, fields, nested)
         return None
 
@@ -315,7 +318,7 @@ class Disassembler:
         symbols = self.syntax.symbols.get(form)
         if symbols is not None:
             return symbols.get(value, f"{value:#x}" if value > 9 else str(value))
-        if form == "x" or (not form and kind == "address"):
+        if form == "hex" or (not form and kind == "address"):
             return f"{value:#x}"
         if form == "+":
             number = value - (1 << width) if value >> (width - 1) & 1 else value
@@ -331,14 +334,6 @@ def _width(pieces: tuple[tuple[int, int, int], ...]) -> int:
 
 def _read_later(appended: tuple[Appended, ...], name: str) -> bool:
     return any(field == name for item in appended for field, _ in item.fields)
-
-
-def _holds(tree: tuple[object, ...], environment: Mapping[str, int]) -> bool:
-    try:
-        return bool(evaluate(tree, environment))
-    except KeyError:
-        # the condition looks at units that are still to come; the form's own `when` decides then
-        return True
 
 
 def _for_dialect(texts: tuple[Text, ...], dialect: str) -> Text | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 
 from runtime.assembly.binding import scatter
-from runtime.assembly.expressions import Tree, evaluate, invert, names
+from runtime.assembly.expressions import Tree, evaluate, invert, may_hold, names
 from runtime.assembly.matcher import Chosen, Written
 from runtime.assembly.tables import Appended, Case, Form, Operand, Syntax
 from runtime.assembly.values import Undefined, Value
@@ -54,7 +55,8 @@ class Encoder:
             known = {**self.contexts, **prefix_values, "pc": pc & mask, "next_pc": (pc + length) & mask}
             for name, width, tree in self.syntax.contexts:
                 if tree is not None:
-                    known[name] = evaluate(tree, known) & ((1 << width) - 1)
+                    with suppress(KeyError):
+                        known[name] = evaluate(tree, known) & ((1 << width) - 1)
             try:
                 return prefix_bytes + self._body(form, written, symbols, known)
             except Unencodable as error:
@@ -68,7 +70,7 @@ class Encoder:
         if not self.syntax.prefixes:
             yield b"", {}
             return
-        last = [p for p in self.syntax.prefixes if p.last and (p.when is None or evaluate(p.when, self.contexts))]
+        last = [p for p in self.syntax.prefixes if p.last and may_hold(p.when, self.contexts)]
         selectable = [p for p in plain if p.pattern not in mandatory and not p.fields and p.variable in self._used(form)]
         for chosen in ([], *([p] for p in selectable)):
             values = {p.variable: p.value for p in (*chosen, *(q for q in plain if q.pattern in mandatory))}
@@ -182,7 +184,7 @@ class Encoder:
                 self._solve(case.value, calculate(chosen.value, symbols, known["pc"]), operand, case, fields, known)
         for name in widths:
             fields.setdefault(name, 0)
-        if case.when is not None and not evaluate(case.when, {**known, **fields}):
+        if not may_hold(case.when, {**known, **fields}):
             raise Unencodable(f"{operand.name} can't be encoded so")
         raw = case.pattern
         for name, pieces in case.fields:

@@ -38,6 +38,16 @@ def evaluate(tree: Tree, environment: Environment) -> int:
     return _binary(operator, width, left, right, tree[2][1], tree[3][1]) & ((1 << width) - 1)
 
 
+def may_hold(condition: Tree | None, environment: Environment) -> bool:
+    """Whether `condition` holds, or depends on a name that `environment` lacks (state that only a running CPU has)."""
+    if condition is None:
+        return True
+    try:
+        return bool(evaluate(condition, environment))
+    except KeyError:
+        return True
+
+
 def _unary(operator: str, width: int, value: int, operand_width: int) -> int:
     match operator:
         case "not":

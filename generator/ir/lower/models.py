@@ -78,7 +78,7 @@ class OperandModels:
         if hole.name.split(".")[0] not in known:
             raise Mistake(node.at, f"there is no `{hole.name}` that this text could print",
                           did_you_mean(hole.name, known, f"there are: {', '.join(known)}"))
-        formats = ("", "x", "d", "u", "+")
+        formats = ("", "hex", "d", "u", "+")
         if hole.format in formats or hole.format in self.spec.enums or hole.format in self.spec.family.banks:
             return
         element = self.spec.entities.get(hole.format)
