@@ -1,4 +1,4 @@
-"""The generated modules `executors.py` and `functions.py`: a target's behaviour as readable Python for numba."""
+"""The generated modules `executors.py` and `functions.py`: behaviour as readable Python for numba."""
 
 from __future__ import annotations
 
@@ -147,6 +147,7 @@ def emit_executors(target: Target, plan: Plan, layout: Layout) -> dict[str, str]
         count=len(plan.executors),
         forms=len(target.forms),
         first=FIRST_EXECUTOR,
+        record_size=plan.record_size,
         imports=_with_policy(_imports(codes, extra), externals, target),
         constants=_constants(world, codes),
         externals=sorted(externals.items()),

@@ -1,8 +1,8 @@
 """Where a target's registers lie in the CPU block.
 
-Offsets count from the end of the block's fixed header (budget, exit reason, caches: `runtime.cpu.block`), so they need no
-constant of the runtime. Every register, or entry of a file, has 8 bytes (16 for widths of 65 to 128 bits) in the host's
-byte order, zero-extended. The program counter is in the header.
+Offsets count from the end of the block's fixed header (budget, exit reason, caches: `runtime.cpu.block`), so
+they need no constant of the runtime. Every register, or entry of a file, has 8 bytes (16 for widths of 65 to
+128 bits) in the host's byte order, zero-extended. The program counter is in the header.
 """
 
 from __future__ import annotations
@@ -54,9 +54,10 @@ def stored_width(register: Register) -> int:
 def place(target: Target) -> Layout:
     """Lay out the registers of `target`, in the order of the spec.
 
-    A file of n entries has n + 1: the last one always reads 0 and stands for "no register" in addresses; a file's zero
-    register is an ordinary entry that nothing writes. Files come first: their offsets go into records. Decode contexts
-    that instructions step have a place too: where execution stops, their values are written there.
+    A file of n entries has n + 1: the last one always reads 0 and stands for "no register" in addresses; a
+    file's zero register is an ordinary entry that nothing writes. Files come first: their offsets go into
+    records. Decode contexts that instructions step have a place too: where execution stops, their values are
+    written there.
     """
     fields: list[StateField] = []
     offset = 0

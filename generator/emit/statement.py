@@ -272,7 +272,8 @@ class _Body:
     def _destination(self, name: str, index: Expr | None) -> str:
         """Where a write goes: the sink, if a dynamic index is the zero register's."""
         w = self.writer
-        zero = self._world.registers[name].zero
+        register = self._world.registers.get(name)  # None: a stepped context
+        zero = None if register is None else register.zero
         place = w.place(name, index)
         if zero is None or index is None or isinstance(index, Const):
             return place
@@ -287,7 +288,8 @@ class _Body:
         decoding, translation = sensitive.decoding.get(name, 0), sensitive.translation.get(name, 0)
         if name in ("waiting", "translations"):
             w.line(w.call("set_state", "cpu", place, text))
-            w.line(w.call("notice", "cpu", "1", "1", "3" if translation else "2"))
+            w.primitives.add(bits := "FORGET_TRANSLATIONS" if translation else "DECODING_CHANGED")
+            w.line(w.call("notice", "cpu", "1", "1", bits))
             if self._executor is not None:
                 w.line("changed = 1")
             return
@@ -297,9 +299,11 @@ class _Body:
         if self._executor is None or translation:
             w.line(f"before ^= {after}")
             if translation:
-                w.line(w.call("notice", "cpu", "before", number(translation), "3"))
+                w.primitives.add("TRANSLATION_CHANGED")
+                w.line(w.call("notice", "cpu", "before", number(translation), "TRANSLATION_CHANGED"))
             if decoding and self._executor is None:
-                w.line(w.call("notice", "cpu", "before", number(decoding), "2"))
+                w.primitives.add("DECODING_CHANGED")
+                w.line(w.call("notice", "cpu", "before", number(decoding), "DECODING_CHANGED"))
             if self._executor is not None:
                 w.line(f"changed |= before & {number(decoding | translation)}")
         else:
@@ -400,7 +404,8 @@ class _Body:
             return self._end(self._choice(annul, self._taken_text("TAKEN", position), position))
         target = w.argument(stmt.target)
         if self._changes:
-            return self._end(w.call("dispatch", "cpu", target))
+            at_once = not self.delayed or annul == Const(1, 1)
+            return self._end(w.call("dispatch" if at_once else "dispatch_next", "cpu", target))
         if isinstance(annul, Const):
             return self._end(w.call("jump_annulled" if annul.value else "jump", "cpu", target))
         w.line(w.call("jump", "cpu", target))

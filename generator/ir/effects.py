@@ -231,6 +231,11 @@ def sensitive(target: Target) -> Sensitive:
     for register, mask in inputs("pending_interrupt").items():
         decoding[register] = decoding.get(register, 0) | mask
     translation = inputs("translate")
+    for context in target.contexts:
+        if (
+            context.next is not None and context.name not in widths
+        ):  # written at run time: it is its own input
+            decoding[context.name] = (1 << context.width) - 1
     if WAITING in widths:
         decoding[WAITING] = 1
     if TRANSLATIONS in widths:

@@ -19,7 +19,8 @@ It returns what happens next:
 * `NEXT`: the next record;
 * ``TAKEN + i``: the record in the executor's i-th target slot (i < 4); delay slots: after the next record;
 * ``jump(cpu, pc)``: the instruction at `pc`, through the jump cache; delay slots: after the next record;
-* ``dispatch(cpu, pc)``: the instruction at `pc`, through the run loop, since decoding may have changed;
+* ``dispatch(cpu, pc)``: the instruction at `pc`, through the run loop, since decoding may have changed
+  (``dispatch_next``: behind the delay slot);
 * `LEAVE`: not executed: a trap or a failed access, which has been written into the header;
 * `SKIP`: the record behind the next one (delay slots: the next instruction is annulled; guards: not
   executed);
@@ -54,10 +55,17 @@ JUMP: Final = 2
 DISPATCH: Final = 3
 SKIP: Final = 4
 JUMP_ANNULLED: Final = 5
+DISPATCH_NEXT: Final = 6
 TAKEN: Final = 8
 DONE: Final = symbols.STATUS_DONE
 """What shared functions return; `LEAVE` means that they raised."""
 TAKEN_ANNULLED: Final = 12
+
+FORGET_TRANSLATIONS: Final = 1
+DECODING_CHANGED: Final = 2
+TRANSLATION_CHANGED: Final = 4
+"""Bits of `block.ATTENTION`: all cached translations must go; an input of decoding or of `translate` changed.
+"""
 
 INT: Final = types.int64
 BOOL: Final = types.boolean
@@ -238,6 +246,15 @@ def dispatch(b: Any, cpu: Value, target: Value) -> Value:
     return const(DISPATCH)
 
 
+@primitive(INT, INT, INT)
+def dispatch_next(b: Any, cpu: Value, target: Value) -> Value:
+    """End with a jump to `target` behind the delay slot, by way of the run loop."""
+    _set_header(b, cpu, block.PC, target)
+    field = _at(b, cpu, header(block.ATTENTION))
+    b.store(b.or_(b.load(field), const(DECODING_CHANGED)), field)
+    return const(DISPATCH_NEXT)
+
+
 @primitive(INT, INT)
 def program_counter(b: Any, cpu: Value) -> Value:
     """The program counter in the header: what shared functions see."""
@@ -293,7 +310,7 @@ def float_flags(b: Any, cpu: Value) -> Value:
 
 @primitive(NONE, INT, INT, INT, INT)
 def notice(b: Any, cpu: Value, difference: Value, mask: Value, bits: Value) -> None:
-    """Where a masked difference is not 0, or `bits` into `block.ATTENTION`: 1 translation, 2 decoding."""
+    """Where a masked difference is not 0, or `bits` into `block.ATTENTION`."""
     field = _at(b, cpu, header(block.ATTENTION))
     changed = b.icmp_unsigned("!=", b.and_(difference, mask), const(0))
     old = b.load(field)

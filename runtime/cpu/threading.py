@@ -18,6 +18,7 @@ from typing import Final
 from runtime.cpu import block, exits
 from runtime.cpu.primitives import (
     DISPATCH,
+    DISPATCH_NEXT,
     JUMP,
     JUMP_ANNULLED,
     LEAVE,
@@ -153,7 +154,12 @@ class Threading:
         elif annulled:
             text.tail("@leave_lookup_annulled", "%record", budget, "%next")
         else:
-            text.tail("@leave_lookup_next", "%next", budget, text.add("%next", self.record_size))
+            self._leave_next(text, budget)
+
+    def _leave_next(self, text: _Text, budget: str) -> None:
+        """The delay slot is next, and what comes behind it, at `block.PC`, has no record yet."""
+        assert self.record_size is not None
+        text.tail("@leave_lookup_next", "%next", budget, text.add("%next", self.record_size))
 
     # --- steps ----------------------------------------------------------------------------------------------
 
@@ -181,6 +187,8 @@ class Threading:
                 cases.append((JUMP_ANNULLED, "jumps_now"))
         if shape.dispatches:
             cases.append((DISPATCH, "dispatches"))
+            if self.delayed:
+                cases.append((DISPATCH_NEXT, "dispatches_next"))
         if shape.skips:
             cases.append((SKIP, "skips"))
         for position in range(len(shape.targets)):
@@ -208,6 +216,8 @@ class Threading:
                 text.tail("@leave_dispatch", "%record", budget, "%next")
             else:
                 text.tail("@leave_dispatch", "%next", budget, text.add("%next", self.record_size))
+        elif status == DISPATCH_NEXT:
+            self._leave_next(text, budget)
         elif status == SKIP:
             self._skip(text, shape, budget)
         else:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from harness import HERE, Compiled, forms, leaf_of, values_of
 
 from generator.ir import build
 from generator.ir.expressions import evaluate
 from generator.ir.nodes import Binary, Const, Expr, Field, ReadReg, Select, Slice, Unary, WriteReg
 from generator.model.target import Register, Target
 from runtime.cpu.exits import Reason
+from tests.generator.executors.harness import HERE, Compiled, forms, leaf_of, values_of
 
 WIDTHS = (1, 5, 8, 16, 31, 32, 33, 48, 63, 64, 65, 80, 127, 128)
 ARITHMETIC = ("add", "sub", "mul", "and", "or", "xor", "udiv", "sdiv", "urem", "srem")
