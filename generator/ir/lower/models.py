@@ -86,7 +86,7 @@ class OperandModels:
             return
         names = [*formats[1:], *self.spec.enums, *self.spec.family.banks]
         raise Mistake(node.at, f"`:{hole.format}` is no format", did_you_mean(
-            hole.format, names, "x, d, u, or the name of an enum, bank or register file"))
+            hole.format, names, "hex, d, u, +, or the name of an enum, bank or register file"))
 
     @staticmethod
     def _linear(use: OperandUse) -> LinearForm:

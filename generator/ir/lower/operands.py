@@ -277,7 +277,11 @@ class OperandClasses(WidthsOfFields):
                           f"{item.name}<{', '.join(item.generics)}>" if item.generics else item.name)
         scope = Scope(names={n: Number(v) for n, v in zip(item.generics, generics, strict=True)})
         body = Body(self.spec, pure=True)
-        return scope, [(name.name, body.require_width(width, scope)) for name, width in item.fields]
+        widths = [(name.name, body.require_const(width, scope, "a field's width")) for name, width in item.fields]
+        for (_, width), (_, node) in zip(widths, item.fields, strict=True):
+            if width < 0:
+                raise Mistake(node.at, f"a field of {width} bits")
+        return scope, [(name, width) for name, width in widths if width]
 
     def use(self, reference: s.OperandRef, scope: Scope, path: str, raw: Expr | None) -> OperandUse:
         """The class at `path`. `raw`: its bits as an expression; None: they are fields of the path's own."""

@@ -98,6 +98,8 @@ def lay_out(
 
 def _constant(element: s.PicField, scope: Scope, body: Body) -> tuple[int, int | None] | None:
     """A name that stands for a number in this row: (value, width of its digits)."""
+    if isinstance(element.reference, s.OperandRef):
+        return None
     found = scope.find(element.name)
     if isinstance(found, Number):
         return found.value, found.digits
@@ -108,6 +110,15 @@ def _constant(element: s.PicField, scope: Scope, body: Body) -> tuple[int, int |
                           related=((found.expression.at, "its value"),))
         return value, body.digits(found.expression, scope)
     return None
+
+
+def _named_by_column(reference: s.OperandRef, scope: Scope) -> s.OperandRef:
+    """The class that a column of this row names, where `reference` is a column."""
+    found = scope.find(reference.name)
+    if isinstance(found, Column) and isinstance(found.expression, s.Name):
+        generics = found.expression.generics or reference.generics
+        return s.OperandRef(found.expression.at, found.expression.name, generics)
+    return reference
 
 
 def _fields(
@@ -126,6 +137,7 @@ def _fields(
         if reference is None and classes.known(name):
             reference = s.OperandRef(parts[0].at, name, ())
         if isinstance(reference, s.OperandRef):
+            reference = _named_by_column(reference, scope)
             width = classes.reference_width(reference, scope)
         elif reference is not None:
             width = body.require_const(reference, scope, "a field's width")
@@ -161,8 +173,7 @@ def _fixed_field(
 ) -> None:
     """A number of the row, as fixed bits."""
     value, digits = constant
-    if isinstance(element.reference, s.OperandRef):
-        raise Mistake(element.at, f"`{element.name}` is a number in this row, not an operand")
+    assert not isinstance(element.reference, s.OperandRef)
     width = body.require_const(element.reference, scope, "a field's width") if element.reference is not None else None
     if element.slices:
         whole = width or max(digits or 0, max(max(pair) for pair in element.slices) + 1)

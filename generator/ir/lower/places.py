@@ -461,6 +461,10 @@ class PlacePart(ExpressionPart):
                 return self._shared_byte_order(node.at)
             return self.spec.little
         order = node.args[1]
+        if isinstance(order, s.Name):
+            found = scope.find(order.name)
+            if isinstance(found, Column):
+                order = found.expression
         if isinstance(order, s.Name) and order.name in ("le", "be"):
             return Const(1, int(order.name == "le"))
         lowered = self.condition(order, scope)

@@ -30,12 +30,13 @@ from generator.model.target import (
     LazyFlag,
     PrefixRow,
     Register,
+    RegisterWindow,
     Span,
     Trap,
 )
 
 MAX_COUNT = 4096
-_NAME_RANGE = re.compile(r"([A-Za-z_]\w*?)(\d+)-([A-Za-z_]\w*?)(\d+)")
+_NAME_RANGE = re.compile(r"(\S*[^\s\d-])(\d+)-(\S*[^\s\d-])(\d+)")
 
 
 def span_of(at: Pos) -> Span:
@@ -166,7 +167,7 @@ def _register(spec: Elaboration, item: s.RegItem) -> StateElement:
             raise Mistake(item.at, f"{windows} windows with a stride of {stride} are {stored} registers, and one window "
                           f"has {count}")
         window = Window(pointer, stride, stored, count)
-    names = _entry_names(item, stored or 0) if item.names is not None else ()
+    names = _entry_names(item, count or 0) if item.names is not None else ()
     lazy = None
     visible = width
     if item.lazy is not None:
@@ -177,6 +178,7 @@ def _register(spec: Elaboration, item: s.RegItem) -> StateElement:
     model = Register(
         name=item.name, width=width, count=stored, zero=item.zero, names=names,
         fields=tuple(_bit_field(body, f, width) for f in item.fields), lazy=lazy, hidden=item.hidden,
+        window=RegisterWindow(pointer=window.pointer, stride=window.stride, visible=window.visible) if window else None,
         span=span_of(item.at),
     )
     return StateElement(model, visible, item, window)

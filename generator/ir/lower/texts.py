@@ -1,4 +1,4 @@
-"""Assembler texts: `{name}`, `{@:x}`, `{, @rm=dyn}` to literals and holes."""
+"""Assembler texts: `{name}`, `{@:hex}`, `{, @rm=dyn}` to literals and holes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class TextParser:
         if self.arithmetic and _ARITHMETIC.fullmatch(inner):
             parts.append(Hole(name=inner))
             return
-        raise Mistake(at, f"`{{{inner}}}` is no place for an operand", "{name}, {name:x}, {@}, or {, @name=default}")
+        raise Mistake(at, f"`{{{inner}}}` is no place for an operand", "{name}, {name:hex}, {@}, or {, @name=default}")
 
     def _default(self, value: str, at: Pos) -> int:
         if value in self.defaults:
