@@ -23,6 +23,9 @@ SAMPLES = 3
 MOST_PATTERNS = 64
 """Patterns that one text is flattened to at most (operands with many cases multiply)."""
 
+NUMBER_FORMATS = frozenset("xdu+")
+"""A hole's formats for numbers; any other names a register file, bank or enum (a file may be called x: RISC-V's is)."""
+
 
 @dataclass(frozen=True)
 class Names:
@@ -156,7 +159,7 @@ class Patterns:
         full = path if hole.name == "@" else hole.name if not path else f"{path}.{hole.name}"
         operand = operands.get(full) or operands.get(hole.name)
         choices: list[tuple[Element, ...]]
-        if hole.format in self._names:
+        if hole.format in self._names and hole.format not in NUMBER_FORMATS:
             choices = [(Names(self._names[hole.format]),)]
         elif operand is not None and hole.name != "@" and not hole.format:
             choices = self._operand(operand, dialect)

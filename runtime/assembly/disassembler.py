@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from runtime.assembly.aliases import AliasBook
 from runtime.assembly.binding import Bound, Decoded, gather
 from runtime.assembly.expressions import evaluate, may_hold
-from runtime.assembly.tables import Appended, Form, Hole, InstructionSet, Operand, Syntax, Text
+from runtime.assembly.tables import NUMBER_FORMATS, Appended, Form, Hole, InstructionSet, Operand, Syntax, Text
 
 MAX_PREFIXES = 14
 Symbolizer = Callable[[int], str | None]
@@ -315,7 +315,7 @@ class Disassembler:
         return f"?{bound.operand.name}"
 
     def _number(self, value: int, width: int, form: str, kind: str) -> str:
-        symbols = self.syntax.symbols.get(form)
+        symbols = None if form in NUMBER_FORMATS else self.syntax.symbols.get(form)
         if symbols is not None:
             return symbols.get(value, f"{value:#x}" if value > 9 else str(value))
         if form == "hex" or (not form and kind == "address"):

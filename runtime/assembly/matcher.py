@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from runtime.assembly.tables import Case, Hole, Operand, Syntax, Text
+from runtime.assembly.tables import NUMBER_FORMATS, Case, Hole, Operand, Syntax, Text
 from runtime.assembly.values import Number, Symbol, Value, parse
 
 MAX_NESTING = 12
@@ -115,7 +115,7 @@ class Matcher:
             yield Written({hole.name: value}), end
 
     def _number(self, form: str, line: str, position: int) -> Iterator[tuple[Value, int]]:
-        table = self.symbols.get(form)
+        table = None if form in NUMBER_FORMATS else self.symbols.get(form)
         word, end = _word(line, position)
         if table is not None and word.lower() in table:
             yield Number(table[word.lower()]), end

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 
+import isa
 from generator.ir.evaluate import Completed, Evaluator, Faulted, NotAnInstruction, Trapped
 from generator.ir.state import ACCESS_CODES, SparseMemory, reset_state
 from generator.load import load_target
@@ -15,7 +17,7 @@ CODE = 0x8000_0000
 
 @cache
 def target(name: str) -> Target:
-    return load_target(name)
+    return load_target(Path(isa.__file__).parent, "riscv", name)
 
 
 class Hart:
