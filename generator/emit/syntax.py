@@ -46,6 +46,15 @@ class _Builder:
         self._names: dict[str, str] = {}
         self._taken: set[str] = set()
         self._sets = {item.name: item for item in target.sets}
+        self._shaping = {
+            name
+            for expr in (
+                *(item.when for item in target.sets),
+                *(row.when for row in target.prefixes),
+                *(context.value for context in target.contexts),
+            )
+            for name in _context_names(expr)
+        }
 
     def build(self) -> SyntaxTables:
         target, tables = self.target, self.tables
@@ -80,7 +89,8 @@ class _Builder:
         """What a mode is when nobody says otherwise: its `rest`, or what it is after a reset."""
         if isinstance(context.rest, Const):
             return context.rest.value
-        if context.domain and isinstance(context.value, ReadReg):
+        # modes that shape encodings have their reset value; others (is the FPU on?) must not hide an instruction
+        if isinstance(context.value, ReadReg) and context.name in self._shaping:
             return next(r.reset for r in self.target.registers if r.name == context.value.register)
         return None
 
@@ -326,6 +336,19 @@ def tree(expr: Expr, prefix: str = "") -> tuple[object, ...]:
         case Select(width=width, condition=condition, then=then, otherwise=otherwise):
             return ("select", width, tree(condition, prefix), tree(then, prefix), tree(otherwise, prefix))
     raise NotDecodeTime(type(expr).__name__)
+
+
+def _context_names(expr: Expr | None) -> set[str]:
+    match expr:
+        case Context(name=name):
+            return {name}
+        case Unary(operand=operand) | Slice(operand=operand):
+            return _context_names(operand)
+        case Binary(left=left, right=right):
+            return _context_names(left) | _context_names(right)
+        case Select(condition=condition, then=then, otherwise=otherwise):
+            return _context_names(condition) | _context_names(then) | _context_names(otherwise)
+    return set()
 
 
 def _number_kind(expr: Expr) -> str:
