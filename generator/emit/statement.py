@@ -111,7 +111,7 @@ class _Body:
         self.functions: set[str] = set()
         self.builtins: dict[str, int] = {}
         self._target_slots = [n for n, slot in enumerate(slots) if slot.kind == "target"]
-        self._outcome = False  # whether jumps are noted in a variable and the end returns it
+        self._outcome = False  # whether a skip is noted in a variable and the end returns it
         self._changes = False  # whether writes to registers that decoding depends on are noted
         self.delayed = False  # the target has delay slots
 
@@ -128,8 +128,8 @@ class _Body:
         assert executor is not None
         w = self.writer
         self._changes = executor.effects.ends_block
-        self._outcome = self._changes or not _ends_in_jumps(executor.body)
-        if self._outcome and _jumps(executor.body):
+        self._outcome = _skips(executor.body) and (self._changes or not _ends_in_skips(executor.body))
+        if self._outcome:
             w.primitives.add("NEXT")
             w.line("outcome = NEXT")
         if self._changes:
@@ -148,17 +148,16 @@ class _Body:
     def _finish(self, executor: Executor) -> None:
         w = self.writer
         w.primitives.add("NEXT")
-        jumps = _jumps(executor.body)
         if self._changes:
             if executor.effects.calls:
                 w.line(f"changed |= {w.call('attention', 'cpu')}")
             assert executor.next_pc is not None
             slot = nodes.Field(self._slot_width(executor.next_pc), str(executor.next_pc))
-            w.line("if changed != 0 and outcome == NEXT:" if jumps else "if changed != 0:")
+            w.line("if changed != 0 and outcome == NEXT:" if self._outcome else "if changed != 0:")
             w.indent += 1
             w.line(f"return {w.call('dispatch', 'cpu', w.value(slot))}")
             w.indent -= 1
-        w.line("return outcome" if self._outcome and jumps else "return NEXT")
+        w.line("return outcome" if self._outcome else "return NEXT")
 
     def function(self, function: Function) -> None:
         """The body of a shared function."""
@@ -215,7 +214,8 @@ class _Body:
             case nodes.Atomic(body=body):
                 return self._block(body, last=last)
             case nodes.Goto():
-                return self._goto(stmt)
+                self._goto(stmt)
+                return True
             case nodes.Skip(condition=condition):
                 return self._skip(condition)
             case nodes.Raise():
@@ -383,16 +383,7 @@ class _Body:
 
     # --- ends -----------------------------------------------------------------------------------------------
 
-    def _end(self, text: str) -> bool:
-        """An outcome: returned at once, or noted."""
-        w = self.writer
-        if self._outcome:
-            w.line(f"outcome = {text}")
-            return False
-        w.line(f"return {text}")
-        return True
-
-    def _goto(self, stmt: nodes.Goto) -> bool:
+    def _goto(self, stmt: nodes.Goto) -> None:
         w = self.writer
         assert self._executor is not None
         # Without delay in a target with delay slots: at once, like an annulled slot.
@@ -401,16 +392,19 @@ class _Body:
             annul = Const(1, 1) if not stmt.delay else stmt.annul if stmt.annul is not None else annul
         if isinstance(stmt.target, nodes.Field) and int(stmt.target.name) in self._target_slots:
             position = self._target_slots.index(int(stmt.target.name))
-            return self._end(self._choice(annul, self._taken_text("TAKEN", position), position))
+            w.line(f"return {self._choice(annul, self._taken_text('TAKEN', position), position)}")
+            return
         target = w.argument(stmt.target)
         if self._changes:
             at_once = not self.delayed or annul == Const(1, 1)
-            return self._end(w.call("dispatch" if at_once else "dispatch_next", "cpu", target))
+            w.line(f"return {w.call('dispatch' if at_once else 'dispatch_next', 'cpu', target)}")
+            return
         if isinstance(annul, Const):
-            return self._end(w.call("jump_annulled" if annul.value else "jump", "cpu", target))
+            w.line(f"return {w.call('jump_annulled' if annul.value else 'jump', 'cpu', target)}")
+            return
         w.line(w.call("jump", "cpu", target))
         w.primitives |= {"JUMP", "JUMP_ANNULLED"}
-        return self._end(w.call("pick", w.condition(annul), "JUMP_ANNULLED", "JUMP"))
+        w.line(f"return {w.call('pick', w.condition(annul), 'JUMP_ANNULLED', 'JUMP')}")
 
     def _taken_text(self, base: str, position: int) -> str:
         self.writer.primitives.add(base)
@@ -425,11 +419,14 @@ class _Body:
     def _skip(self, condition: Expr) -> bool:
         w = self.writer
         w.primitives.add("SKIP")
+        text = "outcome = SKIP" if self._outcome else "return SKIP"
         if isinstance(condition, Const):
-            return self._end("SKIP") if condition.value else False
+            if condition.value:
+                w.line(text)
+            return bool(condition.value) and not self._outcome
         w.line(f"if {w.condition(condition)}:")
         w.indent += 1
-        self._end("SKIP")
+        w.line(text)
         w.indent -= 1
         return False
 
@@ -481,21 +478,21 @@ class _Body:
             w.line(f"{self._local(flags.name)} = {w.call('float_flags', 'cpu')}")
 
 
-def _jumps(block: Block) -> bool:
-    return any(isinstance(stmt, nodes.Goto | nodes.Skip) for stmt in statements(block))
+def _skips(block: Block) -> bool:
+    return any(isinstance(stmt, nodes.Skip) for stmt in statements(block))
 
 
-def _ends_in_jumps(block: Block) -> bool:
-    """Whether jumps stand only where nothing else follows."""
-    if any(_jumps((stmt,)) and not isinstance(stmt, nodes.Skip) for stmt in block[:-1]):
+def _ends_in_skips(block: Block) -> bool:
+    """Whether skips stand only where nothing else follows."""
+    if any(_skips((stmt,)) for stmt in block[:-1]):
         return False
     match block[-1:]:
         case (nodes.If(then=then, otherwise=otherwise),):
-            return _ends_in_jumps(then) and _ends_in_jumps(otherwise)
+            return _ends_in_skips(then) and _ends_in_skips(otherwise)
         case (nodes.Atomic(body=body),):
-            return _ends_in_jumps(body)
+            return _ends_in_skips(body)
         case (nodes.ForRange(body=body) | nodes.ForSet(body=body),):
-            return not _jumps(body)
+            return not _skips(body)
     return True
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import product
+from typing import Any
 
 from generator.ir import arithmetic, build, nodes
 from generator.ir.effects import subexpressions
@@ -18,7 +19,8 @@ LIMIT = 1 << 11
 """Most combinations of values that are tried."""
 
 Leaf = nodes.Field | nodes.Context
-Values = Mapping[Leaf, int]
+Values = Mapping[Any, int]
+"""By field or context."""
 
 
 @cache

@@ -74,7 +74,7 @@ class Reducer:
         out: list[Stmt] = []
         for stmt in block:
             out += self._statement(stmt)
-            if out and isinstance(out[-1], nodes.Raise | nodes.Return):
+            if out and isinstance(out[-1], nodes.Raise | nodes.Return | nodes.Goto):
                 break
         return tuple(out)
 

@@ -249,7 +249,7 @@ def storage_for(expr: Expr) -> Storage:
 
 
 def _bounds(expr: Expr) -> tuple[int, int]:
-    """Bounds of an integer that equals `expr` modulo ``2**expr.width`` (negative for sign-extended fields)."""
+    """Bounds of an integer equal to `expr` modulo ``2**expr.width`` (negative for sign-extended fields)."""
     half = 1 << (expr.width - 1)
     whole = (0, 2 * half - 1)
     match expr:
@@ -360,7 +360,7 @@ class _Explorer:
 
 
 def tree(paths: Sequence[tuple[list[tuple[Expr, bool]], Leaf]]) -> Tree:
-    """The decision tree of all paths of one body. Decisions whose outcome makes no difference are left out."""
+    """The decision tree of all paths of a body. Decisions whose outcome makes no difference are left out."""
     if len(paths) == 1 and not paths[0][0]:
         return paths[0][1]
     condition = paths[0][0][0][0]
@@ -455,7 +455,7 @@ class Specialiser:
         for key, group in groups.items():
             assert isinstance(key, tuple)
             general = group.shared()
-            first_path, first_form = group.members[0]
+            first_form = group.members[0][1]
             chosen = [path.general if general else path.specific for path, _ in group.members]
             residues = [residue for residue in chosen if residue is not None]
             storages = [
@@ -518,8 +518,8 @@ class Specialiser:
         worst = sorted(count.items(), key=lambda item: -item[1])[:5]
         named = ", ".join(f"{owner}: {number}" for owner, number in worst)
         raise TooManyExecutorsError(
-            f"{self._target.name} needs {len(executors)} executors, more than {budget}; most are for {named}. "
-            f"Make decisions on fewer decode-time values: pick(c, a, b) instead of c ? a : b chooses at run time"
+            f"{self._target.name} needs {len(executors)} executors, more than {budget}; most are for "
+            f"{named}. Decide on fewer decode-time values: pick(c, a, b) chooses at run time, c ? a : b doesn't"
         )
 
 

@@ -12,7 +12,7 @@ import llvmlite.binding as llvm
 
 from generator.emit.executors import emit_executors
 from generator.emit.layout import Layout, place
-from generator.ir.decisions import compiled
+from generator.ir.decisions import Values, compiled
 from generator.ir.executor import (
     Executor,
     Leaf,
@@ -24,7 +24,7 @@ from generator.ir.executor import (
     TargetValue,
     Tree,
 )
-from generator.ir.nodes import Block, Context, Expr, Field
+from generator.ir.nodes import Block, Expr
 from generator.ir.specialise import specialise
 from generator.model.target import Form, Span, Target, Variant
 from runtime.cpu import block, compile, symbols
@@ -62,7 +62,7 @@ def form(name: str, body: Block, guard: Expr | None = None, when: Expr | None = 
     )
 
 
-def leaf_of(tree: Tree, values: Mapping[Field | Context, int]) -> Leaf:
+def leaf_of(tree: Tree, values: Values) -> Leaf:
     """The leaf that decoding with these fields and contexts reaches."""
     while isinstance(tree, Node):
         tree = tree.then if compiled(tree.condition)(values) else tree.otherwise
@@ -80,7 +80,7 @@ class Compiled:
         for name, text in self.files.items():
             (directory / name).write_text(text)
         self.slow: list[tuple[Any, ...]] = []
-        self.memory = ctypes.create_string_buffer(2 * PAGE)
+        self.memory: Any = ctypes.create_string_buffer(2 * PAGE)
         self.mapped: int | None = None
         self._callbacks = self._cold()
         machine = compile.target_machine()
@@ -92,7 +92,7 @@ class Compiled:
         self._engine.finalize_object()
         address = self._engine.get_function_address(symbols.THREADED)
         self._threaded = ctypes.CFUNCTYPE(_I64, _I64, _I64, _I64, _I64)(address)
-        self.block = ctypes.create_string_buffer(block.HEADER_SIZE + self.layout.size)
+        self.block: Any = ctypes.create_string_buffer(block.HEADER_SIZE + self.layout.size)
         self._tlb = (ctypes.c_int64 * (block.TLB_SET_SIZE // 8))(
             *([block.TLB_EMPTY, 0] * (2 * block.TLB_ENTRIES))
         )
@@ -171,7 +171,7 @@ class Compiled:
         offset, size = self._place(register, index)
         return int.from_bytes(self.block[offset : offset + size], "little")
 
-    # --- records ---------------------------------------------------------------------------------------------------
+    # --- records ----------
 
     def executor(self, leaf: Leaf) -> Executor:
         """The executor of a leaf."""
@@ -229,7 +229,7 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def values_of(values: Mapping[Field | Context, int]) -> Callable[[Expr], int]:
+def values_of(values: Values) -> Callable[[Expr], int]:
     """Evaluates decode-time expressions over fields and contexts."""
     return lambda expr: compiled(expr)(values)
 

@@ -102,7 +102,8 @@ BODIES: dict[str, Block] = {
     "physical": (Load(A, ADDRESS, "phys", LITTLE), Store(add(ADDRESS, c(8)), A, "phys", LITTLE)),
     "beq": (If(EQUAL, (Goto(TARGET, False, None),), ()),),
     "either": (If(EQUAL, (Goto(TARGET, False, None),), (Goto(add(TARGET, c(64)), False, None),)),),
-    "jal": (Goto(TARGET, False, None), wx(RD, NextPc(64))),
+    "jal": (wx(RD, NextPc(64)), Goto(TARGET, False, None)),
+    "first": (If(EQUAL, (Goto(TARGET, False, None),), ()), Goto(add(TARGET, c(64)), False, None)),
     "jalr": (
         Let(A, Binary(64, "and", ADDRESS, c((1 << 64) - 2))),
         wx(RD, NextPc(64)),
@@ -381,11 +382,13 @@ def test_static_jumps(machine: Machine) -> None:
     assert machine.run(10) == (9, Reason.BREAKPOINT, 1024)
     machine.set("x", 6, 2)
     assert machine.run(10) == (9, Reason.BREAKPOINT, behind)
-    leaf, values = machine.decoded("either", rs1=1, rs2=2, to=0x400)
-    machine.record(0, leaf, values, targets)
-    assert machine.run(10) == (9, Reason.BREAKPOINT, 1088)
-    machine.set("x", 5, 2)
-    assert machine.run(10) == (9, Reason.BREAKPOINT, 1024)
+    for name in ("either", "first"):
+        leaf, values = machine.decoded(name, rs1=1, rs2=2, to=0x400)
+        machine.record(0, leaf, values, targets)
+        machine.set("x", 6, 2)
+        assert machine.run(10) == (9, Reason.BREAKPOINT, 1088)
+        machine.set("x", 5, 2)
+        assert machine.run(10) == (9, Reason.BREAKPOINT, 1024)
     leaf, values = machine.decoded("jal", rd=9, to=0x400)
     machine.record(0, leaf, values, targets)
     assert machine.run(10) == (9, Reason.BREAKPOINT, 1024)
