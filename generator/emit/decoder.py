@@ -26,7 +26,6 @@ MAGIC: Final = 0x31544E4547415349
 HEADER_WORDS: Final = 32
 PREFIX_ROW_WORDS: Final = 11
 PREFIX_FIELDS: Final = 4
-SET_ROW_WORDS: Final = 5
 KEY_WORDS: Final = 56
 CONTEXT_WORDS: Final = 32
 STEP_WORDS: Final = 4
@@ -176,8 +175,9 @@ class _Compiler:
             r.name: (r.lazy.argument, r.lazy.definition) for r in self.target.registers if r.lazy is not None
         }
         computed = {c.name: c.value for c in self.computed if c.value is not None}
-        self.environment = Environment(contexts, computed)
-        self.state_environment = Environment(contexts, computed, self._register_offset, lazy)
+        features = {feature.name: number for number, feature in enumerate(self.target.features)}
+        self.environment = Environment(contexts, computed, features)
+        self.state_environment = Environment(contexts, computed, features, self._register_offset, lazy)
 
     def _register_offset(self, name: str, index: Expr | None) -> int:
         field = self.layout.field(name)
@@ -215,7 +215,8 @@ class _Compiler:
             prefixed = int(group.stream and group.unit == 8 and bool(self.target.prefixes))
             if prefixed:
                 longest = max(longest, STREAM_LENGTH)
-            sets.append((when, group.unit // 8, int(group.stream), prefixed, self._tree(tree, {})))
+            lengths = (0, 0) if group.stream else self._lengths(candidates, group.unit)
+            sets.append((when, group.unit // 8, int(group.stream), prefixed, self._tree(tree, {}), *lengths))
         longest = min(longest, STREAM_LENGTH) if any(row[3] for row in sets) else longest
         if longest > MAXIMUM_LENGTH:
             raise DecoderError(
@@ -228,7 +229,7 @@ class _Compiler:
         unit = min(group.unit for group in self.target.sets) // 8
         number, code, kind = self._illegal()
         waiting = next((r for r in self.target.registers if r.name == WAITING), None)
-        delay = record_size(self.target)
+        delay = delay_distance(self.target)
         header = [
             MAGIC, 8 * words.here, unit, int(self.target.big_endian),
             (self.plan.record_size or 0) if delay else 0, delay,
@@ -354,6 +355,27 @@ class _Compiler:
         ]
         placed[id(tree)] = position
         return position
+
+    def _lengths(self, candidates: list[decoder_tree.Candidate], unit: int) -> tuple[int, int]:
+        """Which bits of the first unit, fixed in all encodings, tell the length, and the table of lengths in bytes."""
+        common = (1 << unit) - 1
+        for candidate in candidates:
+            common &= candidate.units[0][0]
+        shift = (common & -common).bit_length() - 1 if common else 0
+        bits = 0
+        while bits < 8 and common >> shift + bits & 1:
+            bits += 1
+        lengths = bytearray(max(8, 1 << bits))
+        longest = max((len(c.units) for c in candidates), default=1) * unit // 8
+        for candidate in candidates:
+            value = candidate.units[0][1] >> shift & (1 << bits) - 1
+            length = len(candidate.units) * unit // 8
+            lengths[value] = min(lengths[value] or length, length)
+        for value in range(1 << bits):
+            lengths[value] = lengths[value] or longest
+        position = self.words.here
+        self.words.words += struct.unpack(f"<{len(lengths) // 8}Q", lengths)
+        return shift | bits << 8, position
 
     def _illegal(self) -> tuple[int, int, int]:
         """The trap for illegal instructions: number, code, and how the instruction's bits take part."""

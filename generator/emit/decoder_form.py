@@ -275,6 +275,7 @@ class _FormProgram:
         self.units = [
             [mask >> low & (1 << unit) - 1, value >> low & (1 << unit) - 1] for low in range(0, total, unit)
         ]
+        self._field("opcode_bits", InRegister(word))
         for name, pieces in slices.items():
             self._field(name, Slices(tuple(pieces)))
         for operand in self.form.operands:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
+from generator.ir.decode import FEATURE_PREFIX
 from generator.ir.nodes import (
     Binary,
     Const,
@@ -29,7 +30,7 @@ REGISTERS: Final = 4096
 R_PC: Final = 0
 R_NEXT_PC: Final = 1
 R_CONDITION: Final = 8
-R_FIRST: Final = 17
+R_FIRST: Final = 18
 
 
 class Op(IntEnum):
@@ -90,6 +91,7 @@ class Op(IntEnum):
     TARGET = 52
     SKIP = 53
     LOOKUP = 54
+    HAS = 55
 
 
 class DecoderError(Exception):
@@ -165,6 +167,8 @@ class Environment:
     """Registers of contexts and prefix variables that have one."""
     computed: dict[str, Expr]
     """Contexts that depend on prefix variables: computed where they are used."""
+    features: Mapping[str, int] = field(default_factory=dict)
+    """Features' numbers."""
     register_offset: Callable[[str, Expr | None], int] | None = None
     """Byte offset of a state register, for the key program; None where state can't be read."""
     lazy: Mapping[str, tuple[Local, Expr]] = field(default_factory=dict)
@@ -239,6 +243,11 @@ class Program:
                     return self.environment.contexts[name]
                 if name in self.environment.computed:
                     return self.value(self.environment.computed[name])
+                if name.removeprefix(FEATURE_PREFIX) in self.environment.features:
+                    register = self.register()
+                    number = self.environment.features[name.removeprefix(FEATURE_PREFIX)]
+                    self.words.emit(Op.HAS, d=register, b=number)
+                    return register
                 raise DecoderError(f"{self.what}: context `{name}` has no value when decoding")
             case Local(name=name) if name in self.locals:
                 return self.locals[name]

@@ -87,7 +87,11 @@ SET_UNIT: Final = 8
 SET_STREAM: Final = 16
 SET_PREFIXES: Final = 24
 SET_ROOT: Final = 32
-SET_ROW_SIZE: Final = 40
+SET_LENGTH_BITS: Final = 40
+"""shift | bits << 8: the bits of the first unit that tell an encoding's length, legal or not: for what an illegal
+instruction's bits are; and the position of the bytes with the lengths (0: unknown)."""
+SET_LENGTHS: Final = 48
+SET_ROW_SIZE: Final = 56
 
 # --- tree nodes: a word, then 32-bit children ---------------------------------------------------------------
 # word: kind (0 leaf, 1 node): 8 bits | unit: 8 | shift: 8 | bits: 8 | count: 32. A node's children are the positions of
@@ -126,7 +130,9 @@ R_START: Final = 15
 """Bytes of prefixes."""
 R_TABLES: Final = 16
 """Host address of the tables."""
-R_FIRST: Final = 17
+R_LENGTH: Final = 17
+"""Bytes of the instruction going by its first unit, legal or not; 0: unknown."""
+R_FIRST: Final = 18
 
 
 class Op(IntEnum):
@@ -215,4 +221,6 @@ class Op(IntEnum):
     SKIP = 53
     """Byte offset b of the record: 16 bits for the size of the next record."""
     LOOKUP = 54
-    """d = entry a of the table of 16-bit numbers at position b; w is not used."""
+    """d = entry a of the table of 16-bit numbers at position b."""
+    HAS = 55
+    """d = whether feature b is on."""

@@ -52,8 +52,8 @@ REGISTER, WORD, MATCH, UNITS, UNLESS, SEEK, TELL = (
     int(Op.REGISTER), int(Op.WORD), int(Op.MATCH), int(Op.UNITS), int(Op.UNLESS), int(Op.SEEK), int(Op.TELL),
 )  # fmt: skip
 FEATURE, NEXT_PC, EMIT = int(Op.FEATURE), int(Op.NEXT_PC), int(Op.EMIT)
-SLOT16, SLOT32, SLOT64, TARGET, SKIP, LOOKUP = (
-    int(Op.SLOT16), int(Op.SLOT32), int(Op.SLOT64), int(Op.TARGET), int(Op.SKIP), int(Op.LOOKUP),
+SLOT16, SLOT32, SLOT64, TARGET, SKIP, LOOKUP, HAS = (
+    int(Op.SLOT16), int(Op.SLOT32), int(Op.SLOT64), int(Op.TARGET), int(Op.SKIP), int(Op.LOOKUP), int(Op.HAS),
 )  # fmt: skip
 
 CURSOR, LIMIT, BUFFER = 8 * tables.R_CURSOR, 8 * tables.R_LIMIT, 8 * tables.R_BUFFER
@@ -322,6 +322,8 @@ def execute(s, c, t, r, position):  # type: ignore[no-untyped-def]
             store64(d, load64(r + a))
         elif op == REGISTER:
             store64(d, cut(shr(load64(s + block.HEADER_SIZE + b), a >> 3), w))
+        elif op == HAS:
+            store64(d, shr(load64(s + block.FEATURES + 8 * (b >> 6)), b & 63) & 1)
         elif op == SEEK:
             store64(r + CURSOR, load64(r + a))
         elif op == TELL:
@@ -405,6 +407,12 @@ def decode_in_set(s, c, t, r, row):  # type: ignore[no-untyped-def]
     if load64(row + tables.SET_PREFIXES) != 0 and read_prefixes(s, c, t, r) == 0:
         return NO_MATCH
     start = load64(r + START)
+    lengths = load64(row + tables.SET_LENGTHS)
+    if lengths != 0 and unit <= load64(r + LIMIT):
+        where = load64(row + tables.SET_LENGTH_BITS)
+        first = load_unit(t, load64(r + BUFFER), unit)
+        index = shr(first, where & 0xFF) & (shl(1, where >> 8) - 1)
+        store64(r + 8 * tables.R_LENGTH, load8(t + 8 * lengths + index))
     node = t + 8 * load64(row + tables.SET_ROOT)
     word = load64(node)
     while word & 0xFF != 0:
@@ -436,6 +444,7 @@ def decode_instruction(s, c, t, r):  # type: ignore[no-untyped-def]
     store64(r + WANT, 0)
     store64(r + SEEN, 0)
     store64(r + SKIPS, 0)
+    store64(r + 8 * tables.R_LENGTH, 0)
     sets = t + 8 * load64(t + tables.H_SETS)
     chosen = 0
     conditional = 0

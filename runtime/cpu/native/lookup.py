@@ -101,31 +101,40 @@ def patchable(s, r, pc):  # type: ignore[no-untyped-def]
 
 
 @cold
-def fetch_across(s, c, t, r, available, longest):  # type: ignore[no-untyped-def]
-    """Decode an instruction that may run on into the next page. As `decode_instruction`; NONE: nothing can be fetched there."""
-    page = load64(r + 8 * tables.R_PAGE)
-    guest = load64(page + cache.PAGE_GUEST)
-    behind = (guest + PAGE) & load64(s + block.ADDRESS_MASK)
+def copy_across(s, r):  # type: ignore[no-untyped-def]
+    """Put the bytes at the page's end and those behind it together; the second page's host address, or 0."""
+    t = load64(r + 8 * tables.R_TABLES)
+    longest = load64(t + tables.H_MAX_LENGTH)
+    available = PAGE - (load64(r + 8 * tables.R_PC) & (PAGE - 1))
+    behind = (load64(load64(r + 8 * tables.R_PAGE) + cache.PAGE_GUEST) + PAGE) & load64(s + block.ADDRESS_MASK)
     second = resolve(s, behind, 2)
     if second == 0:
-        return NONE
-    second_flags = load64(s + PAGE_FLAGS)
+        return 0
     copy = load64(s + block.SCRATCH) + cache.SCRATCH_BYTES
     first = load64(r + 8 * tables.R_BUFFER)
     i = 0
-    while i < available:
-        store8(copy + i, load8(first + i))
-        i += 1
-    i = 0
-    while i < longest - available:
-        store8(copy + available + i, load8(second + i))
+    while i < longest:
+        store8(copy + i, load8(first + i) if i < available else load8(second + i - available))
         i += 1
     store64(r + 8 * tables.R_BUFFER, copy)
     store64(r + 8 * tables.R_LIMIT, longest)
+    return second
+
+
+@cold
+def fetch_across(s, c, t, r):  # type: ignore[no-untyped-def]
+    """Decode an instruction that may run on into the next page. As `decode_instruction`; NONE: nothing can be fetched there."""
+    page = load64(r + 8 * tables.R_PAGE)
+    available = PAGE - (load64(r + 8 * tables.R_PC) & (PAGE - 1))
+    second = copy_across(s, r)
+    if second == 0:
+        return NONE
+    second_flags = load64(s + PAGE_FLAGS)
     status = decode_instruction(s, c, t, r)
     if status > 0 and load64(r + 8 * tables.R_PRIVATE) == 0:
         length = (load64(r + 8 * tables.R_NEXT_PC) - load64(r + 8 * tables.R_PC)) & (PAGE - 1)
         if length > available:
+            behind = (load64(page + cache.PAGE_GUEST) + PAGE) & load64(s + block.ADDRESS_MASK)
             other = page_entry(s, c, second, behind, second_flags)
             number = page_number(c, page)
             tail = load64(other + cache.PAGE_TAIL)
@@ -145,8 +154,12 @@ def raise_illegal(s, t, r):  # type: ignore[no-untyped-def]
     kind = load64(t + tables.H_ILLEGAL_ARGUMENT)
     unit = load64(r + 8 * tables.R_UNIT)
     size = load64(r + 8 * tables.R_SEEN)
+    if load64(r + 8 * tables.R_LENGTH) > size:
+        size = load64(r + 8 * tables.R_LENGTH)
     if size > 8:
         size = 8
+    if size > load64(r + 8 * tables.R_LIMIT) and copy_across(s, r) == 0:
+        size = load64(r + 8 * tables.R_LIMIT)
     bits = 0
     i = 0
     while (i + 1) * unit <= size:
@@ -339,7 +352,7 @@ def decode_run(s, c, entry, pc, private):  # type: ignore[no-untyped-def]
             if count > 0:
                 break
             if status == -1:
-                status = fetch_across(s, c, t, r, PAGE - (pc & (PAGE - 1)), load64(t + tables.H_MAX_LENGTH))
+                status = fetch_across(s, c, t, r)
                 if status == NONE:
                     return NONE
             if status <= 0:

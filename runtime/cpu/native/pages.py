@@ -145,6 +145,7 @@ def page_entry(s, c, host, guest, flags):  # type: ignore[no-untyped-def]
             and load64(entry + cache.PAGE_GUEST) == guest
             and load64(entry + cache.PAGE_CONTEXT) == context
         ):
+            store64(entry + cache.PAGE_FLAGS, flags)  # host memory may be another mapping's by now
             return entry
         number = load64(entry + cache.PAGE_NEXT)
     number = load64(c + cache.PAGE_COUNT)
