@@ -43,4 +43,4 @@ def _run(target: Target, report: Reporter, assemble: Assemble | None) -> Iterato
     yield from syntax.check(target, report)
     yield from aliasing.check(target, encodings, solver, report)
     yield from cost.check(target, encodings, report)
-    yield from examples.check(target, solver, report, assemble)
+    yield from examples.check(target, encodings, solver, report, assemble)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from random import Random
 
 from generator.checks.encodings import Encodings
-from generator.checks.solve import GaveUpError, Solver
+from generator.checks.solve import GaveUpError, Solution, Solver
 from generator.ir.arithmetic import mask
 from generator.ir.decode import AmbiguousEncodingError, Decoded, Decoder, Illegal, picture_width
-from generator.ir.state import GuestFault, SparseMemory, State, reset_state
+from generator.ir.state import FEATURES, GuestFault, SparseMemory, State, reset_state
 from generator.model.target import Form, Operand, Piece, PrefixRow, Target
 
 BASE = 0x1000
@@ -62,11 +62,16 @@ class Sampler:
         group = self.encodings.sets[form.set_name]
         width = max(picture_width(form.picture), solution.known.bit_length())
         count = -(-width // group.unit)
-        registers = {n: v for n, v in solution.variables.items() if n in self._registers}
-        contexts = {n: v for n, v in solution.variables.items() if n in self._contexts}
         prefixes = {n: v for n, v in solution.variables.items() if n in self._prefix_names}
         data = self._prefix_bytes(prefixes) + self._bytes(solution.word, count, group.unit)
-        return Sample(data, registers, contexts), solution.known
+        return self.placed(data, solution), solution.known
+
+    def placed(self, data: bytes, solution: Solution) -> Sample:
+        """`data` with the registers and contexts that the solution names."""
+        registers = {n: v for n, v in solution.variables.items() if n in self._registers}
+        contexts = {n: v for n, v in solution.variables.items() if n in self._contexts}
+        registers[FEATURES] = mask(len(self.target.features))
+        return Sample(data, registers, contexts)
 
     def samples(self, form: Form, count: int, rng: Random) -> Iterator[Sample]:
         """`count` encodings that decode to `form`; fewer only if there are none at all."""
@@ -92,6 +97,7 @@ class Sampler:
         memory.map(BASE, 64)
         memory.poke(BASE, sample.data)
         state = reset_state(self.target, memory)
+        state.registers[FEATURES] = mask(len(self.target.features))
         state.registers.update(sample.registers)
         state.contexts.update(sample.contexts)
         state.pc = BASE
@@ -110,6 +116,10 @@ class Sampler:
         except (GuestFault, AmbiguousEncodingError):
             return None
         return None if isinstance(decoded, Illegal) else decoded
+
+    def prefixes(self, data: bytes, contexts: Mapping[str, int]) -> tuple[int, dict[str, int]]:
+        """How many bytes of `data` are prefixes, and the variables that they set."""
+        return self.decoder.prefixes(data, contexts)
 
     def _trimmed(self, form: Form, sample: Sample) -> Sample:
         decoded = self.decode(sample)

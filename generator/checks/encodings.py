@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from generator.checks.solve import FALSE, TRUE, All, Any, Atom, Cube, Formula, Segments
 from generator.ir.arithmetic import mask
-from generator.ir.decode import field_widths, picture_width
+from generator.ir.decode import FEATURE_PREFIX, field_widths, picture_width
 from generator.ir.nodes import Binary, Const, Context, Expr
 from generator.model.target import Form, InstructionSet, Operand, OperandCase, Piece, Target, Variant
 
@@ -93,7 +93,10 @@ class Encodings:
         self._appends: dict[int, bool] = {}
         self._choices: Mapping[str, int] | None = None  # operands' cases, while a variant is looked at
         self._mandatory = tuple(dict.fromkeys(row.variable for row in target.prefixes if row.mandatory))
-        self._widths = {row.variable: row.width for row in target.prefixes}
+        self._widths = {context.name: context.width for context in target.contexts}
+        for row in target.prefixes:
+            self._widths[row.variable] = row.width
+            self._widths |= {name: width for name, width, _ in row.fields}
 
     # --- words ----------------------------------------------------------------------------------------------
 
@@ -172,19 +175,17 @@ class Encodings:
         if not demanded and not form.no_prefix:
             return TRUE
         first = 0 if form.no_prefix else min(self._mandatory.index(name) for name in demanded)
+        return All(tuple(self.equals(name, demanded.get(name, 0)) for name in self._mandatory[first:]))
+
+    def equals(self, name: str, value: int) -> Formula:
+        """That a context or prefix variable has this value."""
+        width = self._widths[name]
+        return Atom(Binary(1, "eq", Context(width, name), Const(width, value)), {})
+
+    def present(self, features: Iterable[str]) -> Formula:
+        """That the machine has these features, as far as specs ask for them with `has(...)`."""
         return All(
-            tuple(
-                Atom(
-                    Binary(
-                        1,
-                        "eq",
-                        Context(self._widths[name], name),
-                        Const(self._widths[name], demanded.get(name, 0)),
-                    ),
-                    {},
-                )
-                for name in self._mandatory[first:]
-            )
+            tuple(self.equals(name, 1) for f in features if (name := FEATURE_PREFIX + f) in self._widths)
         )
 
     # --- pictures -------------------------------------------------------------------------------------------

@@ -7,27 +7,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
+from generator.checks.corners import Sample, Sampler
+from generator.checks.encodings import Encodings, conjunction
 from generator.checks.report import Reporter
-from generator.checks.solve import Atom, GaveUpError, Solver
+from generator.checks.solve import Atom, Cube, GaveUpError, Solver
 from generator.checks.syntax import Pattern, Patterns, squeeze
 from generator.errors import Diagnostic
-from generator.ir.decode import AmbiguousEncodingError, Decoded, Decoder, Illegal
-from generator.ir.state import GuestFault, SparseMemory, reset_state
-from generator.model.target import Alias, Example, Hole, Target
+from generator.ir.decode import Decoded
+from generator.model.target import Alias, Example, Form, Hole, Target
 
 Assemble: TypeAlias = Callable[[str, str], bytes]
 """Dialect and line to bytes. Raises ValueError with the reason for a line that isn't an instruction."""
 
-BASE = 0x1000
-
 
 def check(
-    target: Target, solver: Solver, report: Reporter, assemble: Assemble | None = None
+    target: Target,
+    encodings: Encodings,
+    solver: Solver,
+    report: Reporter,
+    assemble: Assemble | None = None,
 ) -> Iterator[Diagnostic]:
     """A diagnostic for each example that is wrong."""
     patterns = Patterns(target)
-    decoder = Decoder(target)
-    contexts = _contexts(target, solver)
+    finder = _Finder(target, encodings, solver)
     for example in target.examples:
         shown = example.bytes_.hex(" ")
         if assemble is not None:
@@ -45,7 +47,7 @@ def check(
                     remedy="correct the example or the instruction's picture",
                 )
                 continue
-        found = _decode(target, decoder, example.bytes_, contexts)
+        found = finder.decode(example.bytes_)
         if found is None:
             yield report.make(
                 example.span,
@@ -63,53 +65,65 @@ def check(
             )
 
 
-def _contexts(target: Target, solver: Solver) -> list[Mapping[str, int]]:
-    """Contexts to decode in: as after reset, and with each set active."""
-    result: list[Mapping[str, int]] = [{}]
-    for group in target.sets:
-        if group.when is None:
-            continue
-        try:
-            solution = solver.solve(Atom(group.when, {}))
-        except GaveUpError:
-            continue
-        if solution is not None:
-            result.append(solution.variables)
-    for context in target.contexts:
-        result += [{context.name: value} for value in context.domain]
-    return result
+class _Finder:
+    """Decodes bytes in whatever contexts they are instructions in."""
 
+    def __init__(self, target: Target, encodings: Encodings, solver: Solver) -> None:
+        self.target = target
+        self.encodings = encodings
+        self.solver = solver
+        self.sampler = Sampler(target, encodings, solver)
+        self.contexts: list[Mapping[str, int]] = [{}]
+        self.contexts += [{c.name: value} for c in target.contexts for value in c.domain]
 
-def _decode(
-    target: Target, decoder: Decoder, data: bytes, contexts: list[Mapping[str, int]]
-) -> list[Decoded] | None:
-    """The instructions that `data` is, in the first context in which it is some."""
-    memory = SparseMemory(target.pc_width)
-    memory.map(BASE, len(data))
-    memory.poke(BASE, data)
-    state = reset_state(target, memory)
-    features = frozenset(feature.name for feature in target.features)
-
-    def read(name: str, index: int | None, width: int) -> int:
-        value = state.registers.get(name, 0) if index is None else state.files[name][index]
-        return value & (1 << width) - 1
-
-    for given in contexts:
+    def decode(self, data: bytes) -> list[Decoded] | None:
+        """The instructions that `data` is, one after the other; None if it isn't some."""
         found: list[Decoded] = []
-        pc = BASE
-        while pc < BASE + len(data):
-            try:
-                decoded = decoder.decode(memory, pc, given, features, read)
-            except (GuestFault, AmbiguousEncodingError):
-                break
-            if isinstance(decoded, Illegal):
-                break
+        position = 0
+        while position < len(data):
+            decoded = self._one(data[position:])
+            if decoded is None:
+                return None
             found.append(decoded)
-            pc = decoded.next_pc
-        else:
-            if found:
-                return found
-    return None
+            position += decoded.length
+        return found or None
+
+    def _one(self, data: bytes) -> Decoded | None:
+        for given in self.contexts:
+            decoded = self.sampler.decode(Sample(data, {}, given))
+            if decoded is not None:
+                return decoded
+        for given in self.contexts:
+            for form in self.target.forms:
+                sample = self._place(form, data, given)
+                decoded = self.sampler.decode(sample) if sample is not None else None
+                if decoded is not None:
+                    return decoded
+        return None
+
+    def _place(self, form: Form, data: bytes, given: Mapping[str, int]) -> Sample | None:
+        """`data` with registers and contexts for which `form` matches it."""
+        group = self.encodings.sets[form.set_name]
+        start, prefixes = self.sampler.prefixes(data, given) if group.stream and group.unit == 8 else (0, {})
+        size = group.unit // 8
+        count = (len(data) - start) // size
+        units = [data[start + i * size : start + (i + 1) * size] for i in range(count)]
+        word = 0
+        for i, unit in enumerate(units):
+            word |= int.from_bytes(unit, "big" if self.target.big_endian else "little") << (i * group.unit)
+        bits = (1 << (count * group.unit)) - 1
+        fixed = self.encodings.fixed_prefix(form)
+        if not count or (word ^ fixed.value) & fixed.mask & bits:
+            return None
+        known = [self.encodings.equals(name, value) for name, value in {**given, **prefixes}.items()]
+        if group.when is not None:
+            known.append(Atom(group.when, {}))
+        try:
+            formula = conjunction([Cube(bits, word), self.encodings.matches(form), *known])
+            solution = self.solver.solve(formula)
+        except GaveUpError:
+            return None
+        return None if solution is None else self.sampler.placed(data, solution)
 
 
 def _named(example: Example, found: list[Decoded], patterns: Patterns, aliases: tuple[Alias, ...]) -> bool:

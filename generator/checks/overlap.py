@@ -14,7 +14,7 @@ from generator.checks.report import Reporter
 from generator.checks.solve import GaveUpError, Solution, Solver
 from generator.errors import Diagnostic
 from generator.ir.decode import before_relation, picture_width
-from generator.ir.state import closed_features
+from generator.ir.state import FEATURES, closed_features
 from generator.model.target import Form, Span, Target
 
 SMALL = 6
@@ -33,7 +33,8 @@ def check(target: Target, encodings: Encodings, solver: Solver, report: Reporter
             continue
         names = _names(first, second)
         try:
-            formula = conjunction([encodings.matches(first), encodings.matches(second)])
+            present = encodings.present(closed_features(target, (*first.needs, *second.needs)))
+            formula = conjunction([encodings.matches(first), encodings.matches(second), present])
             solution = solver.solve(formula)
         except GaveUpError:
             seen.add(key)
@@ -148,5 +149,5 @@ def describe(target: Target, encodings: Encodings, solution: Solution, *forms: F
         text = " ".join(f"{unit:0{2 * size}x}" for unit in units)
     else:
         text = f"{solution.word:#0{2 + -(-width // 4)}x}"
-    values = [f"{name} = {value}" for name, value in sorted(solution.variables.items())]
+    values = [f"{name} = {value}" for name, value in sorted(solution.variables.items()) if name != FEATURES]
     return text + (f" with {', '.join(values)}" if values else "")

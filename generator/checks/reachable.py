@@ -47,7 +47,8 @@ def _forms(target: Target, encodings: Encodings, solver: Solver, report: Reporte
             )
             continue
         try:
-            if solver.solve(encodings.matches(form)) is not None:
+            present = encodings.present(closed_features(target, form.needs))
+            if solver.solve(conjunction([encodings.matches(form), present])) is not None:
                 continue
         except GaveUpError:
             continue

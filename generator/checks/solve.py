@@ -200,23 +200,23 @@ class Solver:
         if isinstance(blame, Cube):
             return self._split_word(blame.mask & ~state.word_known, state)
         assert isinstance(blame, Atom)
-        for leaf in self._support(blame.condition, {}):
+        for leaf, bits in self._support(blame.condition, 1, {}).items():
             if isinstance(leaf, Field) and leaf.name in blame.fields:
                 missing = 0
-                for _, word_low, width in blame.fields[leaf.name]:
-                    missing |= mask(width) << word_low & ~state.word_known
+                for low, word_low, width in blame.fields[leaf.name]:
+                    missing |= (bits >> low & mask(width)) << word_low & ~state.word_known
                 if missing:
                     return self._split_word(missing, state)
                 continue
             known = state.variables.get(leaf, unknown(leaf.width))
-            if known.certain:
+            if not bits & ~known.known:
                 continue
             domain = self.domains.get(leaf.name) if isinstance(leaf, Context) else None
             choices: list[Known]
             if domain is not None:
                 choices = [exactly(leaf.width, value) for value in reversed(domain)]
             else:
-                top = 1 << ((mask(leaf.width) & ~known.known).bit_length() - 1)
+                top = 1 << ((bits & ~known.known).bit_length() - 1)
                 choices = [
                     Known(leaf.width, known.known | top, known.value | top),
                     Known(leaf.width, known.known | top, known.value),
@@ -237,23 +237,34 @@ class Solver:
         zero.word_known |= bit
         return [one, zero]
 
-    def _support(self, expr: Expr, seen: dict[Expr, None]) -> dict[Expr, None]:
-        """The leaves that `expr` depends on, contexts' definitions followed, in order."""
+    def _support(self, expr: Expr, bits: int, seen: dict[Expr, int]) -> dict[Expr, int]:
+        """The leaves that `bits` of `expr` depend on, contexts' definitions followed, in order, with their bits."""
         match expr:
             case Const():
                 pass
-            case Unary(operand=operand) | Slice(operand=operand):
-                self._support(operand, seen)
+            case Slice(operand=operand, low=low):
+                self._support(operand, bits << low, seen)
+            case Unary(op="not", operand=operand):
+                self._support(operand, bits, seen)
+            case Unary(operand=operand):
+                self._support(operand, mask(operand.width), seen)
+            case Binary(op="concat", left=left, right=right):
+                self._support(left, bits >> right.width, seen)
+                self._support(right, bits & mask(right.width), seen)
+            case Binary(op="and" | "or" | "xor", left=left, right=right):
+                self._support(left, bits, seen)
+                self._support(right, bits, seen)
             case Binary(left=left, right=right):
-                self._support(left, seen)
-                self._support(right, seen)
+                self._support(left, mask(left.width), seen)
+                self._support(right, mask(right.width), seen)
             case Select(condition=condition, then=then, otherwise=otherwise):
-                for part in (condition, then, otherwise):
-                    self._support(part, seen)
+                self._support(condition, 1, seen)
+                self._support(then, bits, seen)
+                self._support(otherwise, bits, seen)
             case Context(name=name) if name in self.definitions:
-                self._support(self.definitions[name], seen)
+                self._support(self.definitions[name], bits, seen)
             case _:
-                seen[expr] = None
+                seen[expr] = seen.get(expr, 0) | bits
         return seen
 
 

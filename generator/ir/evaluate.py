@@ -37,16 +37,22 @@ from generator.ir.nodes import (
     Store,
     WriteReg,
 )
-from generator.ir.state import ACCESS_CODES, Access, GuestFault, Memory, State, closed_features, stored_width
+from generator.ir.state import (
+    ACCESS_CODES,
+    Access,
+    GuestFault,
+    Memory,
+    State,
+    closed_features,
+    reset_state,
+    stored_width,
+)
 from generator.model.target import Function, Register, Target
 
 Builtin: TypeAlias = Callable[[str, tuple[int, ...]], tuple[int, ...]]
 """A built-in: the target's floating-point policy by name and the arguments, to the results (value, flags)."""
 
 Builtins: TypeAlias = Mapping[str, Builtin]
-
-FEATURES = "features"
-"""What shared functions read to see which features there are: bit i is the target's feature number i."""
 
 PAGE = 4096
 """Bytes that `translate` translates as a whole, at least: accesses are split at multiples of it."""
@@ -149,7 +155,10 @@ class Evaluator:
         self.registers: dict[str, Register] = {r.name: r for r in target.registers}
         self.functions: dict[str, Function] = {f.name: f for f in target.functions}
         self.stepped = {c.name: c for c in target.contexts if c.next is not None}
-        self.feature_bits = sum(1 << i for i, f in enumerate(target.features) if f.name in self.features)
+
+    def reset(self, memory: Memory) -> State:
+        """The state after reset, with this machine's features."""
+        return reset_state(self.target, memory, self.features)
 
     # --- state ----------------------------------------------------------------------------------------------
 
@@ -160,8 +169,6 @@ class Evaluator:
         if index is None:
             if name in self.stepped and name not in self.registers:
                 return self.context(state, name)
-            if name == FEATURES and name not in state.registers:
-                return self.feature_bits & mask(width)
             value = state.registers[name]
             register = self.registers.get(name)
             lazy = register.lazy if register else None

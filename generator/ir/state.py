@@ -16,6 +16,10 @@ ACCESS_CODES: dict[Access, int] = {"read": 0, "write": 1, "fetch": 2}
 """What the spec's `translate` calls the kinds of access."""
 
 
+FEATURES = "features"
+"""The register that behaviours look at for ``has(...)``: bit i is the target's feature number i."""
+
+
 class GuestFault(Exception):
     """The guest touched memory that it may not: the first byte that failed and the kind of access. Not a host
     error.
@@ -153,8 +157,11 @@ def _hex(value: int | None) -> str:
     return "none" if value is None else hex(value)
 
 
-def reset_state(target: Target, memory: Memory) -> State:
-    """All registers at their reset values (a file's entries alike), zero registers 0, contexts at rest."""
+def reset_state(target: Target, memory: Memory, features: Iterable[str] | None = None) -> State:
+    """All registers at their reset values (a file's entries alike), zero registers 0, contexts at rest.
+
+    `features` (None: the target's own) go into the register that shared functions look at.
+    """
     registers: dict[str, int] = {"pc": 0}
     files: dict[str, list[int]] = {}
     for register in target.registers:
@@ -164,6 +171,9 @@ def reset_state(target: Target, memory: Memory) -> State:
             files[register.name] = [register.reset] * register.count
             if register.zero is not None:
                 files[register.name][register.zero] = 0
+    present = closed_features(target, target.default_features if features is None else features)
+    if FEATURES in registers:
+        registers[FEATURES] = sum(1 << i for i, f in enumerate(target.features) if f.name in present)
     return State(registers, files, memory)
 
 
