@@ -1,0 +1,196 @@
+"""Building targets: decides what must be built, runs the steps, and publishes a finished target all at once.
+
+A target's folder holds what `isagen.steps` writes and ``build.json``: the fingerprint of what it was built
+from, and the hash of each file. It is written beside its place and renamed into it, so that there is a whole
+target or none; a spec with mistakes leaves no file behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from isagen import paths
+from isagen.fingerprint import Fingerprints
+from isagen.targets import TargetSource
+
+MANIFEST = "build.json"
+
+Report = Callable[[str, str, int, int], None]
+"""Called as work goes on: target, what is being done, steps done, steps in all (0: unknown)."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a target. status: "built", "unchanged" or "checked"."""
+
+    target: str
+    family: str
+    status: str
+    executors: int
+    forms: int
+    seconds: float
+    folder: Path | None
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "target": self.target,
+            "family": self.family,
+            "status": self.status,
+            "executors": self.executors,
+            "forms": self.forms,
+            "seconds": round(self.seconds, 3),
+            "folder": str(self.folder) if self.folder else None,
+            "notes": list(self.notes),
+        }
+
+
+def silent(target: str, what: str, done: int, total: int) -> None:
+    """A `Report` that shows nothing."""
+
+
+def build(
+    targets: Sequence[TargetSource],
+    *,
+    check_only: bool = False,
+    force: bool = False,
+    jobs: int | None = None,
+    report: Report = silent,
+) -> Iterator[Result]:
+    """Build the targets that changed, one after the other, each on `jobs` cores (all by default).
+
+    Raises `IsagenError` of the generator for mistakes in specs; targets before that are built.
+    """
+    jobs = jobs or len(os.sched_getaffinity(0))
+    fingerprints = Fingerprints()
+    for target in targets:
+        fingerprint = fingerprints.of(target)
+        start = time.perf_counter()
+        folder = paths.generated_root() / target.name
+        known = None if force or check_only else read_manifest(folder)
+        if known is not None and known["fingerprint"] == fingerprint and is_intact(folder, known):
+            yield Result(
+                target.name, target.family, "unchanged", known["executors"], known["forms"], 0.0, folder
+            )
+            continue
+        from isagen import steps
+
+        if check_only:
+            checked = steps.check(target, report)
+            elapsed = time.perf_counter() - start
+            yield Result(
+                target.name,
+                target.family,
+                "checked",
+                checked.executors,
+                checked.forms,
+                elapsed,
+                None,
+                checked.notes,
+            )
+            continue
+        with locked(paths.generated_root()), workplace(paths.generated_root()) as temporary:
+            made = steps.build(target, temporary, jobs, report)
+            write_manifest(temporary, fingerprint, made.executors, made.forms)
+            publish(temporary, folder)
+        elapsed = time.perf_counter() - start
+        yield Result(
+            target.name, target.family, "built", made.executors, made.forms, elapsed, folder, made.notes
+        )
+
+
+# --- the manifest
+# ----------------------------------------------------------------------------------------------------
+
+
+def files_in(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file of a built target, by its path in the folder."""
+    found = {}
+    for file in sorted(folder.rglob("*")):
+        name = file.relative_to(folder).as_posix()
+        if file.is_file() and name != MANIFEST and "__pycache__" not in name:
+            found[name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return found
+
+
+def write_manifest(folder: Path, fingerprint: str, executors: int, forms: int) -> None:
+    manifest = {
+        "fingerprint": fingerprint,
+        "executors": executors,
+        "forms": forms,
+        "files": files_in(folder),
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """A built target's manifest; None where there is none that can be used."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return None
+    wanted = {"fingerprint": str, "executors": int, "forms": int, "files": dict}
+    if not isinstance(manifest, dict):
+        return None
+    return manifest if all(isinstance(manifest.get(k), kind) for k, kind in wanted.items()) else None
+
+
+def is_intact(folder: Path, manifest: dict[str, Any]) -> bool:
+    """Whether the target's files are those that were built."""
+    try:
+        return bool(files_in(folder) == manifest["files"])
+    except OSError:
+        return False
+
+
+# --- publishing
+# ------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """One build at a time writes into `root`."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def workplace(root: Path) -> Iterator[Path]:
+    """A new folder inside `root`, removed afterwards if it is still there. Those that killed builds left
+    go too.
+    """
+    for old in root.glob(".building-*"):
+        shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=".building-", dir=root))
+    try:
+        inner = folder / "package"
+        inner.mkdir()
+        yield inner
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(new: Path, place: Path) -> None:
+    """Put the folder `new` at `place`; what was there goes."""
+    old = new.parent / "old"
+    with contextlib.suppress(FileNotFoundError):
+        place.rename(old)
+    try:
+        new.rename(place)
+    except OSError:
+        if old.exists():
+            old.rename(place)
+        raise

@@ -1,0 +1,78 @@
+"""Disassemble an executable's code, or raw bytes.
+
+Takes an ELF file (its target is detected), a raw file (--raw TARGET) or bytes in hexadecimal (--hex TARGET).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from isagen.commands.asm import number
+from isagen.generated import folder_of, is_built, load_syntax
+from isagen.listing import lines
+from runtime.errors import IsagenError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", nargs="+", help="a file; with --hex: bytes, in memory order")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--raw", metavar="TARGET", help="the file is raw code of this target")
+    kind.add_argument("--hex", metavar="TARGET", help="the arguments are code of this target in hexadecimal")
+    parser.add_argument("--base", type=number, metavar="ADDRESS", default=0, help="address of raw code")
+    parser.add_argument("--syntax", default="", metavar="DIALECT", help="the dialect to print (x86: att)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.hex:
+        text = "".join(arguments.input).replace(",", "")
+        try:
+            data = bytes.fromhex(text)
+        except ValueError:
+            raise IsagenError(f"{text!r} isn't a sequence of bytes in hexadecimal") from None
+        show(arguments.hex, data, arguments.base, {}, arguments.syntax)
+        return 0
+    for name in arguments.input:
+        if arguments.raw:
+            show(arguments.raw, Path(name).read_bytes(), arguments.base, {}, arguments.syntax)
+        else:
+            show_elf(name, arguments.syntax)
+    return 0
+
+
+def show(target: str, data: bytes, address: int, labels: dict[int, str], dialect: str) -> None:
+    for line in lines(load_syntax(target), data, address, labels, dialect):
+        sys.stdout.write(line + "\n")
+
+
+def show_elf(name: str, dialect: str) -> None:
+    """The executable sections, or segments where there are no sections."""
+    from runtime.elf import constants as c
+    from runtime.elf import open_elf
+    from runtime.linux.abi import for_elf
+
+    elf = open_elf(name)
+    wanted = for_elf(elf).targets
+    target = next((t for t in wanted if is_built(t)), wanted[0])
+    folder_of(target)
+    labels = {
+        symbol.value: symbol.name
+        for symbol in elf.symbols()
+        if symbol.section != c.SHN_UNDEF
+        and symbol.type <= c.STT_FUNC
+        and symbol.name
+        and symbol.name[0] != "$"
+    }
+    parts = [
+        (section.name, section.address, section.offset, section.size)
+        for section in elf.sections
+        if section.flags & c.SHF_EXECINSTR and section.type != c.SHT_NOBITS
+    ] or [
+        ("segment", segment.address, segment.offset, segment.file_size)
+        for segment in elf.segments
+        if segment.type == c.PT_LOAD and segment.flags & c.PF_X
+    ]
+    for title, address, offset, size in parts:
+        print(f"{title}:")
+        show(target, elf.read(offset, size, title), address, labels, dialect)

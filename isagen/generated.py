@@ -1,0 +1,61 @@
+"""Built targets: where they are, and loading their generated modules."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from isagen import paths
+from runtime.errors import IsagenError
+
+if TYPE_CHECKING:
+    from runtime.assembly.tables import Syntax
+
+
+class NotBuiltError(IsagenError):
+    """A target that isn't built yet."""
+
+
+def is_built(target: str) -> bool:
+    return (paths.generated_root() / target / "build.json").is_file()
+
+
+def built_targets() -> list[str]:
+    """Names of the built targets."""
+    root = paths.generated_root()
+    return sorted(file.parent.name for file in root.glob("*/build.json")) if root.is_dir() else []
+
+
+def folder_of(target: str) -> Path:
+    """The folder of a built target. Raises `NotBuiltError`."""
+    folder = paths.generated_root() / target
+    if not is_built(target):
+        from isagen.targets import all_targets
+
+        if target in all_targets():
+            raise NotBuiltError(f"target {target} isn't built", remedy=f"run: isagen build {target}")
+        known = ", ".join(dict.fromkeys([*all_targets(), *built_targets()]))
+        raise NotBuiltError(f"there is no target named {target!r}", remedy=f"targets: {known}")
+    return folder
+
+
+def load_module(target: str, name: str) -> ModuleType:
+    """The module `name` of a built target. Raises `NotBuiltError`."""
+    folder = folder_of(target)
+    package = f"isagen_generated_{target}"
+    if package not in sys.modules:
+        spec = ModuleSpec(package, None, is_package=True)
+        spec.submodule_search_locations = [str(folder)]
+        sys.modules[package] = module_from_spec(spec)
+    return importlib.import_module(f"{package}.{name}")
+
+
+def load_syntax(target: str) -> Syntax:
+    """The assembler's and disassembler's tables of a built target."""
+    syntax: Syntax = load_module(target, "syntax").SYNTAX
+    return syntax

@@ -1,0 +1,92 @@
+"""Which targets there are: their names by family, read from the specs' header lines without parsing them.
+
+This lies on the path of a build with nothing to do, so it imports nothing of the generator.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from isagen import paths
+from runtime.errors import IsagenError
+
+_TARGET = re.compile(rb"^[ \t]*target[ \t]+([A-Za-z_][A-Za-z0-9_]*)", re.MULTILINE)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class TargetSource:
+    """A target and what it is made from.
+
+    `extra` are files given beside the family's own (``--with``); `name` is then the target's name, ``_``,
+    and the files' names, so that the plain target stays as it is.
+    """
+
+    base: str
+    family: str
+    extra: tuple[Path, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return "_".join([self.base, *(file.stem.replace("-", "_") for file in self.extra)])
+
+    @property
+    def specs(self) -> tuple[Path, ...]:
+        """The spec files, the family's in alphabetical order."""
+        return (*spec_files(self.family), *self.extra)
+
+
+def spec_files(family: str) -> tuple[Path, ...]:
+    return tuple(sorted((paths.spec_root() / family).glob("*.isa")))
+
+
+def targets_of(family: str) -> tuple[str, ...]:
+    """The names of a family's targets, in the order of its specs."""
+    names: dict[str, None] = {}
+    for file in spec_files(family):
+        for match in _TARGET.finditer(file.read_bytes()):
+            names[match[1].decode()] = None
+    return tuple(names)
+
+
+def all_targets() -> dict[str, str]:
+    """All targets: name to family."""
+    return {name: family for family in paths.families() for name in targets_of(family)}
+
+
+def select(words: Sequence[str], extra: Sequence[Path] = ()) -> list[TargetSource]:
+    """The targets that `words` (families, targets, "all") name, without repetition.
+
+    Raises `IsagenError` for unknown names, and for extra files that don't exist or whose names make no
+    target's name.
+    """
+    known = all_targets()
+    if not known:
+        raise IsagenError("there are no specs", where=str(paths.spec_root()))
+    chosen: dict[str, None] = {}
+    for word in words:
+        if word == "all":
+            chosen.update(dict.fromkeys(known))
+        elif word in known:
+            chosen[word] = None
+        elif word in known.values():
+            chosen.update(dict.fromkeys(name for name, family in known.items() if family == word))
+        else:
+            families = ", ".join(sorted(set(known.values())))
+            raise IsagenError(
+                f"there is no family or target named {word!r}",
+                remedy=f"families: {families}; targets: {', '.join(known)}; or all",
+            )
+    for file in extra:
+        if not file.is_file():
+            raise IsagenError("there is no such file", where=str(file))
+        if not _NAME.fullmatch(file.stem.replace("-", "_")):
+            raise IsagenError(
+                f"{file.stem!r} can't be part of a target's name",
+                where=str(file),
+                remedy="name it with letters, digits and underscores",
+            )
+    return [TargetSource(name, known[name], tuple(file.resolve() for file in extra)) for name in chosen]
