@@ -238,7 +238,7 @@ class Solver:
         return [one, zero]
 
     def _support(self, expr: Expr, bits: int, seen: dict[Expr, int]) -> dict[Expr, int]:
-        """The leaves that `bits` of `expr` depend on, contexts' definitions followed, in order, with their bits."""
+        """The leaves that `bits` of `expr` depend on, in order, with their bits; contexts are followed."""
         match expr:
             case Const():
                 pass
