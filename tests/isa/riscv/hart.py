@@ -6,18 +6,18 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-import isa
 from generator.ir.evaluate import Completed, Evaluator, Faulted, NotAnInstruction, Trapped
-from generator.ir.state import ACCESS_CODES, SparseMemory, reset_state
+from generator.ir.state import ACCESS_CODES, SparseMemory
 from generator.load import load_target
 from generator.model.target import Target
 
+SPECS = Path(__file__).resolve().parents[3] / "isa"
 CODE = 0x8000_0000
 
 
 @cache
 def target(name: str) -> Target:
-    return load_target(Path(isa.__file__).parent, "riscv", name)
+    return load_target(SPECS, "riscv", name)
 
 
 class Hart:
@@ -28,7 +28,7 @@ class Hart:
         self.evaluator = Evaluator(target(f"riscv{xlen}"), features=features, system=True)
         self.memory = SparseMemory()
         self.memory.map(CODE, 16 << 20)
-        self.state = reset_state(self.evaluator.target, self.memory)
+        self.state = self.evaluator.reset(self.memory)
         self.state.pc = CODE
         # All of memory is open to all modes, as firmware would leave it.
         self.state.files["pmpaddr"][15] = (1 << (54 if xlen == 64 else 32)) - 1
@@ -71,8 +71,9 @@ class Hart:
         if isinstance(outcome, Completed):
             return None
         if isinstance(outcome, NotAnInstruction):
-            number = int.from_bytes(outcome.data[:4], "little")
-            outcome = Trapped("illegal", 2, (number if number & 3 == 3 else number & 0xFFFF,))
+            size = 4 if outcome.data[0] & 3 == 3 else 2  # what an instruction of its kind would have
+            pc = self.state.pc
+            outcome = Trapped("illegal", 2, (int.from_bytes(self.memory.read(pc, size), "little"),))
         if isinstance(outcome, Faulted):
             raised = self.evaluator.call(
                 self.state, "access_fault", (outcome.address, ACCESS_CODES[outcome.access])
