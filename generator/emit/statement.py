@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from generator.emit.expression import NotYetError, Writer, number
@@ -55,7 +55,7 @@ class World:
 
 def identifier(name: str, taken: set[str]) -> str:
     """A Python name like `name` that is not `taken`; it then is."""
-    base = re.sub(r"\W+", "_", name).strip("_") or "value"
+    base = re.sub(r"\W+", "_", name).strip("_").lower() or "value"
     if base[0].isdigit() or re.fullmatch(r"t\d+", base):
         base = f"v_{base}"
     candidate, count = base, 1
@@ -101,12 +101,14 @@ TWO_WIDTHS = frozenset(("fcvt", "f2s", "f2u", "s2f", "u2f"))
 class _Body:
     """Writes one function's body."""
 
-    def __init__(self, world: World, executor: Executor | None, names: dict[str, str]) -> None:
+    def __init__(
+        self, world: World, executor: Executor | None, names: dict[str, str], taken: set[str]
+    ) -> None:
         self._world = world
         self._executor = executor
         slots = () if executor is None else executor.slots
         self._names = names
-        self._taken = set(RESERVED) | set(names.values())
+        self._taken = taken
         self.writer = Writer(world.layout, slots, world.constants, self._local, world.widths)
         self.functions: set[str] = set()
         self.builtins: dict[str, int] = {}
@@ -498,21 +500,36 @@ def _ends_in_skips(block: Block) -> bool:
 
 def executor_code(world: World, executor: Executor, *, delayed: bool) -> Code:
     """The Python body of an executor; `delayed`: its target has delay slots."""
-    taken = set(RESERVED) | set(world.functions)
-    names = {f"v{n}": identifier(name, taken) for n, name in enumerate(executor.locals)}
-    body = _Body(world, executor, names)
-    body.delayed = delayed
-    body.executor()
-    return _code(body, names)
+
+    def write(taken: set[str]) -> Code:
+        names = {f"v{n}": identifier(name, taken) for n, name in enumerate(executor.locals)}
+        body = _Body(world, executor, names, taken)
+        body.delayed = delayed
+        body.executor()
+        return _code(body, names)
+
+    return _without_clashes(world, write)
 
 
 def function_code(world: World, function: Function) -> Code:
     """The Python body of a shared function."""
+
+    def write(taken: set[str]) -> Code:
+        names = {parameter.name: identifier(parameter.name, taken) for parameter in function.parameters}
+        body = _Body(world, None, names, taken)
+        body.function(function)
+        return _code(body, names)
+
+    return _without_clashes(world, write)
+
+
+def _without_clashes(world: World, write: Callable[[set[str]], Code]) -> Code:
+    """Write a body; again, with other names, if locals hide primitives that it uses."""
     taken = set(RESERVED) | set(world.functions)
-    names = {parameter.name: identifier(parameter.name, taken) for parameter in function.parameters}
-    body = _Body(world, None, names)
-    body.function(function)
-    return _code(body, names)
+    code = write(set(taken))
+    if code.primitives & set(code.names.values()):
+        code = write(taken | code.primitives)
+    return code
 
 
 def _code(body: _Body, names: Mapping[str, str]) -> Code:

@@ -518,8 +518,8 @@ class Specialiser:
         worst = sorted(count.items(), key=lambda item: -item[1])[:5]
         named = ", ".join(f"{owner}: {number}" for owner, number in worst)
         raise TooManyExecutorsError(
-            f"{self._target.name} needs {len(executors)} executors, more than {budget}; most are for "
-            f"{named}. Decide on fewer decode-time values: pick(c, a, b) chooses at run time, c ? a : b doesn't"
+            f"{self._target.name} needs {len(executors)} executors, more than {budget}; most for "
+            f"{named}. Decide on fewer decode-time values: pick(c, a, b) chooses at run time"
         )
 
 
