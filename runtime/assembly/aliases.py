@@ -172,7 +172,9 @@ class AliasBook:
         for pattern, alias in _under(self._by_expansion, line):
             values = _captures(pattern, line)
             if values is None or not all(
-                part.name in values for part in alias.text.parts if isinstance(part, Hole)
+                part.name in values or not part.name.isidentifier()
+                for part in alias.text.parts
+                if isinstance(part, Hole)
             ):
                 continue
             filled = _fill(alias.text, values)

@@ -239,7 +239,8 @@ class Disassembler:
         text = _for_dialect(decoded.form.texts, self.dialect)
         if text is None:
             return decoded.form.mnemonic
-        plain = self._render(text, decoded.environment, decoded.operands, None, None)
+        widths = {f"#{name}": width for name, width in decoded.form.widths}
+        plain = self._render(text, {**decoded.environment, **widths}, decoded.operands, None, None)
         alias = self.aliases.shorten(plain)
         if symbolize is None:
             return alias

@@ -119,6 +119,12 @@ class Matcher:
         word, end = _word(line, position)
         if table is not None and word.lower() in table:
             yield Number(table[word.lower()]), end
+        elif table is not None:  # names that are no words, such as 4*cr1+eq
+            at = _blanks(line, position)
+            for name in sorted(table, key=len, reverse=True):
+                if not name.isalnum() and line[at : at + len(name)].lower() == name:
+                    yield Number(table[name]), at + len(name)
+                    return
         if form == "+" and line[_blanks(line, position) :][:1] not in ("+", "-"):
             return
         parsed = parse(line, position)

@@ -9,7 +9,7 @@ from generator.ir.lower.operands import CaseUse, OperandClasses, OperandUse
 from generator.ir.lower.report import Mistake, did_you_mean
 from generator.ir.lower.state import span_of
 from generator.ir.lower.texts import TextParser, holes
-from generator.ir.nodes import DECODE, Const, Expr, ReadReg, kind_of
+from generator.ir.nodes import DECODE, Binary, Const, Expr, ReadReg, kind_of
 from generator.language import syntax as s
 from generator.model.target import Hole, LinearCase, LinearForm, Operand, OperandCase, Text
 
@@ -54,13 +54,23 @@ class OperandModels:
             if first is not None and not probe.statements:
                 if kind_of(first) <= DECODE:
                     value = first
-                elif isinstance(first, ReadReg) and first.index is not None and kind_of(first.index) <= DECODE:
-                    file, index = first.register, first.index
+                elif isinstance(first, ReadReg) and first.index is not None:
+                    entry = self._seen(first)
+                    if kind_of(entry) <= DECODE:
+                        file, index = first.register, entry
         return OperandCase(
             picture=tuple(case.layout.pieces), appended=tuple(case.layout.appended), operands=tuple(nested),
             when=case.when, texts=self._texts(use, case), value=value, register_file=file, register_index=index,
             span=span_of(case.item.at),
         )
+
+    def _seen(self, read: ReadReg) -> Expr:
+        """The number by which a program names the entry: of a windowed file, within the window that it sees."""
+        element = self.spec.entities.get(read.register)
+        assert read.index is not None
+        if isinstance(element, StateElement) and element.window is not None and isinstance(read.index, Binary):
+            return next((side for side in (read.index.left, read.index.right) if kind_of(side) <= DECODE), read.index)
+        return read.index
 
     def _texts(self, use: OperandUse, case: CaseUse) -> tuple[Text, ...]:
         parser = TextParser({}, self.defaults)
