@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -338,11 +339,12 @@ def random_instruction(choose: random.Random) -> bytes:
 POINTERS = (BASE, BASE + 0x40, BASE + 0x800, BASE + 0xFFE, BASE + 0x1FFD, 0, 1, 0xFFFFFFFF)
 
 
-def compare(package: TargetPackage, seed: int, steps: int) -> None:
-    """A random program: engine and evaluator, and the engine in random slices, end in the same state."""
-    choose = random.Random(seed)
-    code = b"".join(random_instruction(choose) for _ in range(40))
-    registers = [choose.choice([choose.choice(POINTERS), choose.getrandbits(32)]) for _ in range(8)]
+Event = tuple[int, str, int]
+"""Instructions executed before it, what stopped the CPU, and the trap's code or the fault's address."""
+
+
+def evaluate(code: bytes, registers: list[int], steps: int) -> tuple[list[int], bytes, list[Event]]:
+    """What the evaluator makes of a program; whatever stops it, it goes on two bytes further."""
     target = toy_target()
     memory = SparseMemory(32)
     memory.map(BASE, 0x2000, "rwx")
@@ -351,45 +353,56 @@ def compare(package: TargetPackage, seed: int, steps: int) -> None:
     state.pc = BASE
     state.files["x"] = [0, *registers[1:]]
     evaluator = Evaluator(target)
-    executed = 0
-    outcome: object = Completed()
-    while executed < steps:
-        outcome = evaluator.step(state)
-        if not isinstance(outcome, Completed):
-            break
-        executed += 1
-    expected = (
-        [state.pc, executed, state.registers["mode"], *state.files["x"]],
-        memory.read(BASE, 0x2000),
-    )
-    for sliced in (False, True):
+    executed, events = 0, []
+    while executed < steps and len(events) < steps:
+        match evaluator.step(state):
+            case Completed():
+                executed += 1
+                continue
+            case Trapped(trap=trap, code=trap_code):
+                events.append((executed, trap, trap_code))
+            case Faulted(address=address):
+                events.append((executed, "fault", address))
+            case NotAnInstruction():
+                events.append((executed, "illegal", 2))
+        state.pc = state.pc + 2 & 0xFFFFFFFF
+    return [state.pc, state.registers["mode"], *state.files["x"]], memory.read(BASE, 0x2000), events
+
+
+def emulate(cpu: Cpu, steps: int, part: Callable[[], int]) -> tuple[list[int], bytes, list[Event]]:
+    """The same by the engine, with a budget of `part()` at a time."""
+    events: list[Event] = []
+    while cpu.executed < steps and len(events) < steps:
+        before = cpu.executed
+        budget = min(part(), steps - before)
+        stop = cpu.run(budget)
+        match stop.reason:
+            case Reason.BUDGET:
+                assert cpu.executed == before + budget
+                continue
+            case Reason.TRAP:
+                events.append((cpu.executed, cpu.package.traps[stop.trap], stop.code))
+            case Reason.FAULT:
+                events.append((cpu.executed, "fault", stop.address))
+        cpu.pc = cpu.pc + 2
+    state = [cpu.pc, cpu.get("mode"), *(cpu.get(f"x{n}") for n in range(8))]
+    return state, cpu.memory.read(BASE, 0x2000), events
+
+
+def compare(package: TargetPackage, seed: int, steps: int) -> None:
+    """A random program: evaluator and engine, at one go and in random slices, come to the same end."""
+    choose = random.Random(seed)
+    code = b"".join(random_instruction(choose) for _ in range(choose.choice([5, 40, 1000])))
+    registers = [choose.choice([*POINTERS, choose.getrandbits(32)]) for _ in range(8)]
+    expected = evaluate(code, registers, steps)
+    for part in (lambda: steps, lambda: choose.randint(1, 9)):
         cpu = machine(package, code)
         for number, value in enumerate(registers):
             cpu.set(f"x{number}", value)
-        left = steps
-        while True:
-            part = min(left, choose.randint(1, 9)) if sliced else left
-            stop = cpu.run(part)
-            left -= part
-            if stop.reason is not Reason.BUDGET or not left:
-                break
-        found = (
-            [cpu.pc, cpu.executed, cpu.get("mode"), *(cpu.get(f"x{n}") for n in range(8))],
-            cpu.memory.read(BASE, 0x2000),
-        )
-        assert found == expected, f"seed {seed}, sliced {sliced}: {outcome}, {stop}"
-        match outcome:
-            case Trapped():
-                assert (package.traps[stop.trap], stop.code) == (outcome.trap, outcome.code)
-            case Faulted():
-                assert (stop.reason, stop.address) == (Reason.FAULT, outcome.address)
-            case NotAnInstruction():
-                assert package.traps[stop.trap] == "illegal"
-            case _:
-                assert stop.reason is Reason.BUDGET
+        assert emulate(cpu, steps, part) == expected, f"seed {seed}"
 
 
-@given(seed=st.integers(0, 2**32), steps=st.integers(1, 400))
-@settings(max_examples=300, deadline=None)
+@given(seed=st.integers(0, 2**32), steps=st.integers(1, 1000))
+@settings(max_examples=100, deadline=None)
 def test_random_programs(toy: TargetPackage, seed: int, steps: int) -> None:
     compare(toy, seed, steps)
