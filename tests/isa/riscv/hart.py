@@ -10,6 +10,7 @@ from generator.ir.evaluate import Completed, Evaluator, Faulted, NotAnInstructio
 from generator.ir.state import ACCESS_CODES, SparseMemory
 from generator.load import load_target
 from generator.model.target import Target
+from tests.isa.riscv.floating import BUILTINS
 
 SPECS = Path(__file__).resolve().parents[3] / "isa"
 CODE = 0x8000_0000
@@ -25,7 +26,7 @@ class Hart:
 
     def __init__(self, xlen: int, features: Iterable[str] | None = None) -> None:
         self.xlen = xlen
-        self.evaluator = Evaluator(target(f"riscv{xlen}"), features=features, system=True)
+        self.evaluator = Evaluator(target(f"riscv{xlen}"), BUILTINS, features, system=True)
         self.memory = SparseMemory()
         self.memory.map(CODE, 16 << 20)
         self.state = self.evaluator.reset(self.memory)
