@@ -11,7 +11,7 @@ from generator.ir.lower.report import Mistake, did_you_mean, plural
 from generator.ir.lower.scope import Bound, RawField, Scope
 from generator.ir.lower.statements import StatementPart
 from generator.ir.lower.widths import Widths
-from generator.ir.nodes import Expr
+from generator.ir.nodes import Expr, Local
 from generator.language import syntax as s
 from generator.language.source import Pos
 
@@ -52,6 +52,20 @@ class Body(StatementPart):
     def read_operand(self, node: s.Name, bound: Bound, wants: tuple[int | None, ...] | None) -> tuple[Expr, ...]:
         operand = bound.operand
         widths = self.operand_widths(operand, node)
+        prefix = operand.path + "."
+        key = (self.choices.get(operand.path), *(c for c in self.choices.items() if c[0].startswith(prefix)))
+        known = operand.known_values.get(key)
+        if known is not None:
+            return known
+        before = len(self.out)
+        values = self._operand_values(operand, widths)
+        if len(self.out) == before and operand.declared is not None and all(
+            not isinstance(v, Local) for v in values
+        ):
+            operand.known_values[key] = values
+        return values
+
+    def _operand_values(self, operand: OperandUse, widths: Widths) -> tuple[Expr, ...]:
         number = self.choices.get(operand.path)
         if number is None and operand.kind == "linear":
             return self._linear_values(operand)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from generator.ir import build
-from generator.ir.nodes import DECODE, Binary, Const, Expr, Field, ReadReg, Select, kind_of
+from generator.ir.lower.entities import StateElement
+from generator.ir.nodes import DECODE, Binary, Const, Expr, Field, ReadReg, Select, Unary, kind_of
+from generator.model.target import Register
 
 if TYPE_CHECKING:
     from generator.ir.lower.operands import OperandUse
@@ -36,12 +38,12 @@ def linear_alternatives(value: Expr) -> list[Linear] | None:
     if kind_of(value) <= DECODE:
         return [Linear(build.TRUE, None, None, NO_SCALE, value, ())]
     match value:
-        case ReadReg(register=register, index=index) if index is not None and kind_of(index) <= DECODE:
-            return [Linear(build.TRUE, index, None, NO_SCALE, zero, (register,))]
-        case Binary(op="shl", left=ReadReg(register=register, index=index), right=right) if (
-            index is not None and kind_of(index) <= DECODE and kind_of(right) <= DECODE
-        ):
-            return [Linear(build.TRUE, None, index, right, zero, (register,))]
+        case ReadReg() | Unary(op="zext"):
+            entry = _entry(value)
+            return None if entry is None else [Linear(build.TRUE, entry[1], None, NO_SCALE, zero, (entry[0],))]
+        case Binary(op="shl", left=shifted, right=scale) if kind_of(scale) <= DECODE:
+            entry = _entry(shifted)
+            return None if entry is None else [Linear(build.TRUE, None, entry[1], scale, zero, (entry[0],))]
         case Select(condition=condition, then=then, otherwise=otherwise, strict=False) if kind_of(condition) <= DECODE:
             left, right_ = linear_alternatives(then), linear_alternatives(otherwise)
             if left is None or right_ is None:
@@ -61,6 +63,15 @@ def linear_alternatives(value: Expr) -> list[Linear] | None:
             return None
 
 
+def _entry(value: Expr) -> tuple[str, Expr] | None:
+    """A whole entry of a register file, perhaps zero-extended: the file and the entry's decode-time number."""
+    if isinstance(value, Unary) and value.op == "zext":
+        value = value.operand
+    if isinstance(value, ReadReg) and value.index is not None and kind_of(value.index) <= DECODE:
+        return value.register, value.index
+    return None
+
+
 def _sum(a: Linear, b: Linear) -> Linear | None:
     offset = build.binary("add", a.offset, b.offset)
     when = build.and_(a.when, b.when)
@@ -78,22 +89,24 @@ def _sum(a: Linear, b: Linear) -> Linear | None:
 def linear_value(use: OperandUse, width: int) -> Expr:
     """The value of a linear operand over its decode-time fields `.base`, `.index`, `.scale` and `.offset`."""
     assert use.linear is not None
-    file = use.linear[0]
+    file = _file(use)
     entries = entry_width(use)
-    base = ReadReg(width, file, Field(entries, f"{use.path}.base"))
-    index = ReadReg(width, file, Field(entries, f"{use.path}.index"))
+    base = build.zext(ReadReg(file.width, file.name, Field(entries, f"{use.path}.base")), width)
+    index = build.zext(ReadReg(file.width, file.name, Field(entries, f"{use.path}.index")), width)
     scaled = Binary(width, "shl", index, Field(scale_width(use), f"{use.path}.scale"))
     return Binary(width, "add", Binary(width, "add", base, scaled), Field(width, f"{use.path}.offset"))
 
 
-def entry_count(use: OperandUse) -> int:
-    """Entries of the operand's register file; this number itself stands for no register."""
-    from generator.ir.lower.entities import StateElement
-
+def _file(use: OperandUse) -> Register:
     assert use.linear is not None
     element = use.spec.entities[use.linear[0]]
-    assert isinstance(element, StateElement) and element.model.count is not None
-    return element.model.count
+    assert isinstance(element, StateElement)
+    return element.model
+
+
+def entry_count(use: OperandUse) -> int:
+    """Entries of the operand's register file; this number itself stands for no register."""
+    return _file(use).count or 0
 
 
 def entry_width(use: OperandUse) -> int:

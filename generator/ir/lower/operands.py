@@ -80,6 +80,7 @@ class OperandUse:
     field_layout: tuple[tuple[str, int, int], ...]
     declared: tuple[int, ...] | None
     cases: list[CaseUse]
+    known_values: dict[tuple[object, ...], tuple[Expr, ...]] = field(default_factory=dict)  # of pure cases, by choices
 
     # --- kinds -------------------------------------------------------------------------------
 
@@ -92,7 +93,7 @@ class OperandUse:
         return [self._probe(c) for c in self.cases]
 
     def _probe(self, case: CaseUse) -> Probe:
-        body = Body(self.spec, opcode_width=64)
+        body = Body(self.spec)
         if case.item.value is None:
             raise Mistake(case.item.at, f"this case of `{self.item.name}` has no value, and others have", "add `=> ...`")
         values = body.case_values(self, case, self.declared)
@@ -162,7 +163,7 @@ class OperandUse:
         result: list[tuple[Expr, tuple[Expr, ...]]] = []
         for number, case in enumerate(self.cases):
             for choices, conditions in combine([n.ways() for n in case.nested]):
-                body = Body(self.spec, choices=dict(choices), opcode_width=64)
+                body = Body(self.spec, choices=dict(choices))
                 values = body.case_values(self, case, self.declared)
                 condition = build.conjunction([self.exclusive_condition(number), *conditions]) or build.TRUE
                 result.append((condition, values))
