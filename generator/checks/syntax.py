@@ -23,8 +23,8 @@ SAMPLES = 3
 MOST_PATTERNS = 64
 """Patterns that one text is flattened to at most (operands with many cases multiply)."""
 
-NUMBER_FORMATS = frozenset("xdu+")
-"""A hole's formats for numbers; any other names a register file, bank or enum (a file may be called x: RISC-V's is)."""
+NUMBER_FORMATS = frozenset(("hex", "d", "u", "+"))
+"""A hole's formats for numbers; any other names a register file, bank or enum."""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from runtime.assembly.expressions import Tree
 Gather = tuple[tuple[int, int, int], ...]
 """Where a field's bits lie in a word: (lowest bit in the word, width, lowest bit in the field), any number of times."""
 
-NUMBER_FORMATS = frozenset("xdu+")
-"""A hole's formats for numbers; any other names a register file, bank or enum (a file may be called x: RISC-V's is)."""
+NUMBER_FORMATS = frozenset(("hex", "d", "u", "+"))
+"""A hole's formats for numbers; any other names a register file, bank or enum."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Instructions with known results (printed by RISC-V hardware or QEMU for valgrind's tests), where the data is."""
+"""Instructions with known results (what valgrind's RISC-V tests printed on a machine), where the data is."""
 
 from __future__ import annotations
 
