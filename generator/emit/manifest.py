@@ -51,4 +51,12 @@ def describe(target: Target, layout: Layout, objects: list[str]) -> dict[str, An
         "traps": [trap.name for trap in sorted(target.traps, key=lambda trap: trap.number)],
         "features": [feature.name for feature in target.features],
         "default_features": list(target.default_features),
+        "feature_rules": {
+            feature.name: {
+                "implies": list(feature.implies),
+                "requires": list(feature.requires),
+                "excludes": list(feature.excludes),
+            }
+            for feature in target.features
+        },
     }

@@ -79,7 +79,7 @@ class Cpu:
             block.MMIO_ANSWERS: ctypes.addressof(self._answers),
         }.items():
             self._set_header(offset, value)
-        self.features = package.default_features if features is None else tuple(features)
+        self.features = package.closed(package.default_features if features is None else features)
         self._set_features()
         self._set_exit_traps(exit_traps)
         memory.attach(self)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -54,6 +54,10 @@ class TargetPackage:
         self.traps: tuple[str, ...] = tuple(description["traps"])
         self.features: tuple[str, ...] = tuple(description["features"])
         self.default_features: tuple[str, ...] = tuple(description["default_features"])
+        self.implied: dict[str, tuple[str, ...]] = {
+            name: (*rules["implies"], *rules["requires"]) for name, rules in description["feature_rules"].items()
+        }
+        """What each feature brings with it."""
         layout = description["layout"]
         self.layout_digest: str = layout["digest"]
         self.state_size: int = layout["size"]
@@ -67,6 +71,17 @@ class TargetPackage:
         """Bytes that instructions are aligned to."""
         self._engine: Any = None
         self._functions: dict[str, Callable[..., int]] = {}
+
+    def closed(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Features and all that they imply or require, in the target's order; unknown names at the end."""
+        found: dict[str, None] = {}
+        todo = list(names)
+        while todo:
+            name = todo.pop()
+            if name not in found:
+                found[name] = None
+                todo += self.implied.get(name, ())
+        return (*(n for n in self.features if n in found), *(n for n in found if n not in self.features))
 
     def table_field(self, offset: int) -> int:
         """A field of the tables' header."""

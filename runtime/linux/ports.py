@@ -55,7 +55,7 @@ class Stop:
 
     budget: all instructions allowed were executed; trap: an exception `name` with the architecture's `code`,
     which `pc` raised; fault: a memory access to `address` wasn't allowed (`access`: `READ`, `WRITE` or
-    `EXECUTE`). `instructions` were completed.
+    `EXECUTE`). `instructions` were completed since the last time, with those that `retire` reported.
     """
 
     kind: Literal["budget", "trap", "fault"]
@@ -79,6 +79,10 @@ class Cpu(Protocol):
 
     def run(self, budget: int) -> Stop:
         """Execute at most `budget` instructions."""
+        ...
+
+    def retire(self, pc: int) -> None:
+        """Go on at `pc`; the instruction that `run` stopped at was done by the caller and counts as executed."""
         ...
 
     def changed_code(self, start: int, size: int) -> None:

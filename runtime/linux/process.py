@@ -82,11 +82,17 @@ class Process:
                 if stop.kind == "budget":
                     continue
                 if abi.is_system_call(stop):
-                    self.system_call(stop)
+                    try:
+                        self.system_call(stop)
+                    except GuestExit:
+                        self.instructions += 1  # the call itself, which nobody retires any more
+                        raise
                 else:
                     signals.fault(self, stop)
         except GuestExit as ended:
             return ended.status
+        finally:
+            sys.stdout.flush()
 
     def system_call(self, stop: Stop) -> None:
         """Answer the system call at `stop`."""

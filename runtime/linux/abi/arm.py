@@ -15,7 +15,7 @@ _OPEN_FLAGS = {"O_DIRECTORY": 0o40000, "O_NOFOLLOW": 0o100000, "O_DIRECT": 0o200
 
 class Aarch64(Abi):
     name = "aarch64"
-    targets: ClassVar[tuple[str, ...]] = ("aarch64", "arm64")
+    targets: ClassVar[tuple[str, ...]] = ("aarch64",)
     machine = "aarch64"
     bits = 64
     stack_top = 0x80_0000_0000  # 39-bit user addresses
@@ -74,4 +74,4 @@ class Arm(Abi):
 
     def skip_call(self, cpu: Cpu, stop: Stop) -> None:
         thumb = cpu.get("cpsr") & 0x20
-        cpu.pc = (stop.pc + (2 if thumb else 4)) | (1 if thumb else 0)
+        cpu.retire((stop.pc + (2 if thumb else 4)) | (1 if thumb else 0))

@@ -153,7 +153,7 @@ class Abi:
         self.skip_call(cpu, stop)
 
     def skip_call(self, cpu: Cpu, stop: Stop) -> None:
-        cpu.pc = (stop.pc + self.system_call_size) & self.mask
+        cpu.retire((stop.pc + self.system_call_size) & self.mask)
 
     def second_result(self, cpu: Cpu, value: int) -> None:
         """The second result of calls that return two (``pipe`` on some architectures)."""

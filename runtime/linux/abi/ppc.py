@@ -13,7 +13,7 @@ _AT_DCACHEBSIZE, _AT_ICACHEBSIZE, _AT_UCACHEBSIZE, _AT_IGNOREPPC = 19, 20, 21, 2
 
 class Ppc(Abi):
     name = "ppc"
-    targets: ClassVar[tuple[str, ...]] = ("ppc32", "ppc")
+    targets: ClassVar[tuple[str, ...]] = ("ppc",)
     machine = "ppc"
     bits = 32
     order = ">"
@@ -84,7 +84,7 @@ class Ppc64(Ppc):
 
 
 class Ppc64le(Ppc64):
-    targets: ClassVar[tuple[str, ...]] = ("ppc64le", "ppc64")
+    targets: ClassVar[tuple[str, ...]] = ("ppc64le",)
     machine = "ppc64le"
     order = "<"
 

@@ -12,7 +12,7 @@ from runtime.linux.ports import Cpu, Memory, Stop
 
 class Sparc(Abi):
     name = "sparc"
-    targets: ClassVar[tuple[str, ...]] = ("sparc32", "sparc")
+    targets: ClassVar[tuple[str, ...]] = ("sparc",)
     machine = "sparc"
     bits = 32
     order = ">"
@@ -83,7 +83,7 @@ class Sparc(Abi):
 
     def skip_call(self, cpu: Cpu, stop: Stop) -> None:
         following = cpu.get("npc")
-        cpu.pc = following
+        cpu.retire(following)
         cpu.set("npc", (following + 4) & self.mask)
 
     def finish_call(self, cpu: Cpu, stop: Stop, result: int, error: int) -> None:

@@ -28,7 +28,7 @@ _SIGNALS = {
 
 class X86_64(Abi):
     name = "x86_64"
-    targets: ClassVar[tuple[str, ...]] = ("x86_64", "amd64")
+    targets: ClassVar[tuple[str, ...]] = ("x86_64",)
     machine = "x86_64"
     bits = 64
     stack_top = 0x7FFF_FFFF_F000
@@ -51,7 +51,7 @@ class X86_64(Abi):
 
 class I386(Abi):
     name = "i386"
-    targets: ClassVar[tuple[str, ...]] = ("i386", "x86_32")
+    targets: ClassVar[tuple[str, ...]] = ("i386",)
     machine = "i686"
     bits = 32
     stack_top = 0xFFFF_D000

@@ -85,5 +85,8 @@ class FakeCpu:
     def run(self, budget: int) -> Stop:
         return Stop("trap", self.pc, 1, code=8)
 
+    def retire(self, pc: int) -> None:
+        self.pc = pc
+
     def changed_code(self, start: int, size: int) -> None:
         pass

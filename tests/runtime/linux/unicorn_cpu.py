@@ -169,5 +169,8 @@ class UnicornCpu:
             pc -= 2 if thumb else self.abi.system_call_size
         return dataclasses.replace(stop, pc=pc)
 
+    def retire(self, pc: int) -> None:
+        self.pc = pc
+
     def changed_code(self, start: int, size: int) -> None:
         self.uc.ctl_remove_cache(start, start + size)

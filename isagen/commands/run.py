@@ -1,0 +1,158 @@
+"""Run a program of another architecture: a static Linux program, or with --bare an image without a system.
+
+The target is detected from the ELF file. The exit status is the program's; 128 + signal if a signal killed it;
+124 if --limit ended it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from isagen.commands.asm import number
+from isagen.generated import folder_of, is_built
+from runtime.errors import IsagenError
+
+if TYPE_CHECKING:
+    from runtime.cpu.engine import TargetPackage
+    from runtime.elf import ElfFile
+
+LIMIT_REACHED = 124
+"""The exit status when --limit ended the run (as timeout(1) has it)."""
+
+
+def size(text: str) -> int:
+    """A size in bytes, with K, M or G."""
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    unit = units.get(text[-1:].upper(), 1)
+    try:
+        value = int(text[:-1] if unit > 1 else text, 0) * unit
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size") from None
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a size")
+    return value
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "isagen run [options] PROGRAM [ARGUMENT ...]"
+    parser.add_argument("--target", help="the built target to run it on (default: by the ELF file)")
+    parser.add_argument("--isa", metavar="STRING", help="which extensions are there, such as rv64gc_zba_zbb")
+    parser.add_argument("--limit", type=number, metavar="N", help="stop after N instructions, with status 124")
+    parser.add_argument("--count", action="store_true", help="print the number of instructions at the end")
+    parser.add_argument(
+        "--trace", action="store_true", help="print each instruction and the registers that it changes"
+    )
+    parser.add_argument("--memory", type=size, metavar="SIZE", help="most memory for the program (K, M, G)")
+    linux = parser.add_argument_group("Linux programs")
+    linux.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="set a variable")
+    linux.add_argument("--strace", action="store_true", help="print the system calls")
+    bare = parser.add_argument_group("images without a system")
+    bare.add_argument("--bare", action="store_true", help="run in machine mode at the link address")
+    bare.add_argument("--base", type=number, metavar="ADDRESS", help="PROGRAM is raw bytes for this address")
+    bare.add_argument("--ram", type=number, metavar="ADDRESS", help="where RAM begins (default: 0x80000000)")
+    bare.add_argument("--signature", metavar="FILE", help="write begin_signature..end_signature at the end")
+    bare.add_argument(
+        "--signature-granularity", type=int, choices=(4, 8, 16), default=4, metavar="N", help="bytes a line: 4, 8, 16"
+    )
+    parser.add_argument("program", metavar="PROGRAM", help="the program's file")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENT", help="its arguments")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.bare:
+        return run_bare(arguments)
+    for option in ("base", "ram", "signature"):
+        if getattr(arguments, option) is not None:
+            raise IsagenError(f"--{option} is for images without a system", remedy="add --bare")
+    return run_linux(arguments)
+
+
+def choose_target(arguments: argparse.Namespace, elf: ElfFile, wanted: tuple[str, ...]) -> Path:
+    """The folder of the target to use. Raises `NotBuiltError`, and `IsagenError` where it doesn't fit the program."""
+    name = arguments.target or next((t for t in wanted if is_built(t)), wanted[0])
+    return folder_of(name)
+
+
+def check_fit(package: TargetPackage, elf: ElfFile) -> None:
+    import json
+
+    description = json.loads((package.directory / "engine.json").read_bytes())
+    if (description["elf_machine"], description["elf_class"]) != (elf.machine, elf.bits):
+        raise IsagenError(
+            f"a program for {elf.machine_name} ({elf.bits} bits) can't run on target {package.name}",
+            where=elf.name,
+        )
+
+
+def find_program(name: str) -> str:
+    """The path of a program: as given, or from PATH where it has no slash and no such file is here."""
+    if "/" in name or Path(name).exists():
+        return name
+    import shutil
+
+    return shutil.which(name) or name
+
+
+def run_linux(arguments: argparse.Namespace) -> int:
+    from runtime.cpu.engine import load_target
+    from runtime.elf import open_elf
+    from runtime.linux.abi import for_elf
+    from runtime.linux.engine import EngineCpu, EngineMemory
+    from runtime.linux.process import Process
+
+    path = find_program(arguments.program)
+    elf = open_elf(path)
+    abi = for_elf(elf)
+    package = load_target(choose_target(arguments, elf, abi.targets))
+    check_fit(package, elf)
+    environment = dict(os.environb)
+    for setting in arguments.env:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise IsagenError(f"--env {setting}: it should be NAME=VALUE")
+        environment[os.fsencode(name)] = os.fsencode(value)
+    memory = EngineMemory()
+    cpu = EngineCpu(package, memory, features_of(arguments.isa, package))
+    process = Process(
+        elf,
+        abi,
+        cpu,
+        memory,
+        arguments=[os.fsencode(word) for word in (arguments.program, *arguments.arguments)],
+        environment=[name + b"=" + value for name, value in environment.items()],
+        memory_limit=arguments.memory or 16 << 30,
+    )
+    if arguments.strace:
+        from runtime.linux.strace import Strace
+
+        Strace(process)
+    if arguments.trace:
+        from isagen.trace import Tracer
+
+        process.cpu = Tracer(cpu, package)
+    status = process.run(arguments.limit)
+    if arguments.count:
+        sys.stderr.write(f"isagen: {process.instructions} instructions\n")
+    if status is None:
+        sys.stderr.write(f"isagen: stopped after {process.instructions} instructions, as --limit asks\n")
+        return LIMIT_REACHED
+    return status
+
+
+def features_of(text: str | None, package: TargetPackage) -> list[str] | None:
+    """The features that --isa names."""
+    if text is None:
+        return None
+    from isagen.isa_string import features
+
+    return features(text, package.name, package.features, package.default_features)
+
+
+def run_bare(arguments: argparse.Namespace) -> int:
+    from runtime.errors import NotYetError
+
+    raise NotYetError("--bare isn't there yet")
