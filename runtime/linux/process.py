@@ -57,6 +57,8 @@ class Process:
             arguments=arguments,
             environment=environment,
         )
+        for register, value in abi.initial_state.items():
+            cpu.set(register, value)
         abi.start(cpu, pages, image.entry, stack)
         handlers = load_handlers()
         self._calls: dict[int, tuple[Callable[..., int], int]] = {

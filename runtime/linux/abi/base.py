@@ -5,8 +5,10 @@ starts.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from importlib import resources
+from types import MappingProxyType
 from typing import ClassVar
 
 from runtime.elf import ElfFile
@@ -78,6 +80,8 @@ class Abi:
     hwcap: ClassVar[int] = 0
     hwcap2: ClassVar[int] = 0
     platform: ClassVar[str] = ""
+    initial_state: ClassVar[Mapping[str, int]] = MappingProxyType({})
+    """Registers of the system that the kernel has set before a program runs, by the specs' names."""
     shown_registers: ClassVar[tuple[str, ...]] = ()
     """Registers to print with a fault."""
 

@@ -36,6 +36,8 @@ class Riscv64(Abi):
     }
     has_restorer = False
     hwcap = _HWCAP_IMAFDC
+    # User mode, floating-point unit on ("Initial"), counters readable.
+    initial_state: ClassVar = {"priv": 0, "fs_on": 1, "fs_state": 1, "mcounteren": 7, "scounteren": 7}
     shown_registers = (
         *("ra", "sp", "gp", "tp", "t0", "t1", "t2", "s0", "s1"),
         *("a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7"),

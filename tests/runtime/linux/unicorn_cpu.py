@@ -118,6 +118,8 @@ class UnicornCpu:
         return int(self.uc.reg_read(self._register(register)))
 
     def set(self, register: str, value: int) -> None:
+        if register in self.abi.initial_state:
+            return
         if register == "cr0_so":
             cr = self.uc.reg_read(ppc_const.UC_PPC_REG_CR0)
             self.uc.reg_write(ppc_const.UC_PPC_REG_CR0, cr & ~1 | value)
