@@ -96,12 +96,12 @@ class Writer:
     def call(self, name: str, *arguments: str) -> str:
         """A call of a primitive."""
         self.primitives.add(name)
-        return f"{name}({', '.join(self._fit(name, list(arguments)))})"
+        return f"{name}({', '.join(self.fit(name, list(arguments)))})"
 
     def _spill(self, text: str) -> str:
         self._spilled += 1
         name = f"t{self._spilled}"
-        self.line(f"{name} = {text}")
+        self.line(f"{name} = {bare(text)}")
         return name
 
     def _short(self, text: Text) -> Text:
@@ -136,13 +136,15 @@ class Writer:
     def _infix(self, left: Text, sign: str, right: Text, precedence: int, *, tight: bool) -> Text:
         plain = _UNARY if precedence in (_OR, _XOR, _AND, _SHIFT) else precedence
         first, second = self._operand(left, plain), self._operand(right, max(plain, precedence + 1))
+        if len(first) + len(second) > LONG_CALL:
+            first = self._spill(first)
         return Text(f"{first} {sign} {second}", precedence, tight)
 
     def _called(self, name: str, *arguments: Text | str, tight: bool = True) -> Text:
         texts = [a if isinstance(a, str) else self._short(a).text for a in arguments]
         return Text(self.call(name, *texts), _ATOM, tight)
 
-    def _fit(self, name: str, texts: list[str]) -> list[str]:
+    def fit(self, name: str, texts: list[str]) -> list[str]:
         """Arguments that fit into one line with `name`."""
         while len(name) + sum(len(text) + 2 for text in texts) > LONG_CALL:
             longest = max(range(len(texts)), key=lambda position: len(texts[position]))
@@ -355,14 +357,17 @@ class Writer:
             case nodes.Unary(op="not", width=1, operand=operand):
                 if self._is_truth(operand):
                     return Text(f"not {self._operand(self._truth(operand), _COMPARE)}", 0)
-                return self._infix(self._tight(operand), "==", Text("0"), _COMPARE, tight=True)
+                return self._zero(operand, "==")
             case nodes.Binary(op=op, left=left, right=right) if op in _RELATIONS:
                 return self._relation(op, left, right)
             case nodes.Binary(op=op, left=left, right=right) if self._is_logic(expr):
                 sign, precedence = _BITWISE[op]
                 first, second = self._truth(left), self._truth(right)
                 return self._infix(first, sign, second, precedence, tight=True)
-        return self._infix(self._tight(expr), "!=", Text("0"), _COMPARE, tight=True)
+        return self._zero(expr, "!=")
+
+    def _zero(self, expr: Expr, sign: str) -> Text:
+        return Text(f"{self._operand(self._tight(expr), _SUM)} {sign} 0", _COMPARE)
 
     def _relation(self, op: str, left: Expr, right: Expr) -> Text:
         if left.width > 64:
@@ -374,7 +379,8 @@ class Writer:
         else:
             first, second = self._tight(left), self._tight(right)
         # Comparisons chain in Python, so operands of one bind tighter.
-        return Text(f"{self._operand(first, _OR)} {_RELATIONS[op]} {self._operand(second, _OR)}", _COMPARE)
+        left_text, right_text = self._operand(first, _SUM), self._operand(second, _SUM)
+        return Text(f"{left_text} {_RELATIONS[op]} {right_text}", _COMPARE)
 
     # --- wide values ----------------------------------------------------------------------------------------
 
@@ -488,6 +494,16 @@ class Writer:
             first = self.call(f"sext{size}", first, str(width))
             second = self.call(f"sext{size}", second, str(width))
         return Text(self.call(f"{op}{size}", first, second))
+
+
+def bare(text: str) -> str:
+    """`text` without parentheses around all of it."""
+    depth = 0
+    for position, letter in enumerate(text):
+        depth += (letter == "(") - (letter == ")")
+        if depth == 0 and position < len(text) - 1:
+            return text
+    return text[1:-1] if text.startswith("(") else text
 
 
 def re_name(register: str) -> str:

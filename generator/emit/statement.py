@@ -473,7 +473,8 @@ class _Body:
         symbol = FLOAT_SYMBOLS[stmt.function].format(*widths)
         self.builtins[symbol] = len(stmt.arguments) - count + 2
         operands = [w.argument(argument) for argument in stmt.arguments[count:]]
-        text = ", ".join(["FLOAT_POLICY", *operands, w.call("float_flags_address", "cpu")])
+        arguments = w.fit(symbol, ["FLOAT_POLICY", *operands, w.call("float_flags_address", "cpu")])
+        text = ", ".join(arguments)
         value = stmt.results[0]
         w.line(f"{self._local(value.name)} = {symbol}({text})")
         for flags in stmt.results[1:]:

@@ -146,6 +146,8 @@ class _Slots:
         if kind == nodes.CONSTANT:
             return expr
         if kind == DECODE and expr.width <= 64:
+            if isinstance(expr, nodes.Unary) and expr.op == "zext" and _saves(expr.operand):
+                return replace(expr, operand=self._number(expr.operand))
             return self._number(expr)
         match expr:
             case Local():
@@ -246,6 +248,12 @@ def storage_for(expr: Expr) -> Storage:
     if low >= -(1 << 15) and high < 1 << 15:
         return "i16"
     return "i32" if low >= -(1 << 31) and high < 1 << 31 else "i64"
+
+
+def _saves(operand: Expr) -> bool:
+    """Whether storing a number before its zero-extension takes less of the record."""
+    extended = build.zext(operand, 64)
+    return storage_for(extended) == "i64" and storage_for(operand) != "i64"
 
 
 def _bounds(expr: Expr) -> tuple[int, int]:
