@@ -274,15 +274,32 @@ class Return:
 
 
 Stmt: TypeAlias = (
-    Let | Assign | WriteReg | Load | Store | If | ForRange | ForSet | Goto | Skip | Raise | CallStmt | Atomic | Return
+    Let
+    | Assign
+    | WriteReg
+    | Load
+    | Store
+    | If
+    | ForRange
+    | ForSet
+    | Goto
+    | Skip
+    | Raise
+    | CallStmt
+    | Atomic
+    | Return
 )
 Block: TypeAlias = tuple[Stmt, ...]
 
 CONSTANT, DECODE, DYNAMIC = 0, 1, 2
 
 
+_KNOWN_KINDS: dict[int, tuple[Expr, int]] = {}  # by identity; holding the expression keeps the identity its own
+_MAX_KNOWN_KINDS = 1 << 18
+
+
 def kind_of(expr: Expr) -> int:
-    """CONSTANT, DECODE or DYNAMIC: the latest of the parts' kinds."""
+    """CONSTANT, DECODE or DYNAMIC: the latest of the parts' kinds. Remembered, as expressions share their parts."""
     match expr:
         case Const():
             return CONSTANT
@@ -292,7 +309,14 @@ def kind_of(expr: Expr) -> int:
             return DYNAMIC
         case Unary(operand=operand) | Slice(operand=operand):
             return kind_of(operand)
-        case Binary(left=left, right=right):
-            return max(kind_of(left), kind_of(right))
-        case Select(condition=condition, then=then, otherwise=otherwise):
-            return max(kind_of(condition), kind_of(then), kind_of(otherwise))
+        case Binary() | Select():
+            known = _KNOWN_KINDS.get(id(expr))
+            if known is not None:
+                return known[1]
+            kind = max(map(kind_of, (expr.left, expr.right) if isinstance(expr, Binary) else (
+                expr.condition, expr.then, expr.otherwise
+            )))
+            if len(_KNOWN_KINDS) >= _MAX_KNOWN_KINDS:
+                _KNOWN_KINDS.clear()
+            _KNOWN_KINDS[id(expr)] = expr, kind
+            return kind

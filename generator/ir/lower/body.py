@@ -68,21 +68,15 @@ class Body(StatementPart):
     def _operand_values(self, operand: OperandUse, widths: Widths) -> tuple[Expr, ...]:
         number = self.choices.get(operand.path)
         if number is None and operand.kind == "linear":
-            return self._linear_values(operand)
+            return self._linear_values(operand, widths)
         if number is None and operand.kind == "decode":
             return self._decode_values(operand, widths)
         return self.case_values(operand, operand.cases[number or 0], widths)
 
-    def _linear_values(self, operand: OperandUse) -> tuple[Expr, ...]:
-        """The address, and the further values (decode-time) as a chain of choices."""
-        *earlier, (_, last) = operand.flat_values
-        results = [linear_value(operand, last[0].width)]
-        for position in range(1, len(last)):
-            value = last[position]
-            for condition, values in reversed(earlier):
-                value = build.select(condition, values[position], value)
-            results.append(value)
-        return tuple(results)
+    def _linear_values(self, operand: OperandUse, widths: Widths) -> tuple[Expr, ...]:
+        """The address over the linear form's fields; the further values are decode-time."""
+        values = self._decode_values(operand, widths)
+        return (linear_value(operand, values[0].width), *values[1:])
 
     def _decode_values(self, operand: OperandUse, widths: Widths) -> tuple[Expr, ...]:
         """Decode-time values: a choice by the cases' conditions, which the decoder resolves."""

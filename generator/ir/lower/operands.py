@@ -50,6 +50,7 @@ class Probe:
     values: tuple[Expr, ...]
     statements: tuple[Stmt, ...]
     in_memory: bool
+    written: tuple[Stmt, ...] | None  # what assigning a value to it does; None: it cannot be assigned
 
     @property
     def is_decode(self) -> bool:
@@ -98,23 +99,37 @@ class OperandUse:
             raise Mistake(case.item.at, f"this case of `{self.item.name}` has no value, and others have", "add `=> ...`")
         values = body.case_values(self, case, self.declared)
         in_memory = False
+        written: tuple[Stmt, ...] | None = None
         if not isinstance(case.item.value, s.BlockStmt) and len(values) == 1:
             in_memory = body.case_place(self, case).in_memory
-        return Probe(values, tuple(body.out), in_memory)
+            writer = Body(self.spec)
+            try:
+                writer.case_place(self, case).write(writer, writer.fresh("probe", values[0].width), case.item.at)
+                written = tuple(writer.out)
+            except Mistake:
+                pass
+        return Probe(values, tuple(body.out), in_memory, written)
 
     @cached_property
     def kind(self) -> str:
-        """none: no value; single: one case; decode: all values decode-time; linear: addresses of one shape; choice: the
+        """none: no value; single: one case, or all mean the same (their texts differ); decode: all values decode-time; linear: addresses of one shape; choice: the
         cases need behaviours of their own."""
         if not self.has_value:
             return "none"
-        if len(self.cases) == 1:
+        if len(self.cases) == 1 or self._all_alike:
             return "single"
         if all(p.is_decode for p in self.probes) and all(n.all_decode for c in self.cases for n in c.nested):
             return "decode"
         if self.linear is not None:
             return "linear"
         return "choice"
+
+    @property
+    def _all_alike(self) -> bool:
+        first = self.probes[0]
+        return not first.statements and all(
+            not p.statements and p.values == first.values and p.written == first.written for p in self.probes[1:]
+        ) and all(n.all_decode for c in self.cases for n in c.nested)
 
     @property
     def all_decode(self) -> bool:
@@ -193,7 +208,7 @@ class OperandUse:
         if self.kind in ("none", "decode", "linear"):
             return [((), [])]
         result: list[tuple[tuple[tuple[str, int], ...], list[Expr]]] = []
-        for number, case in enumerate(self.cases):
+        for number, case in enumerate(self.cases if self.kind == "choice" else self.cases[:1]):
             own = ((self.path, number),) if self.kind == "choice" else ()
             conditions = [self.exclusive_condition(number)] if self.kind == "choice" else []
             for choices, inner in combine([n.alternatives() for n in case.nested]):
