@@ -54,8 +54,13 @@ def lower_target(files: Files, name: str, report: Report) -> Target | None:
     parameters_and_targets(files, family, report)
     item = family.targets.get(name)
     if item is None:
-        report.add(Mistake(isa.at, f"the family `{isa.name}` has no target `{name}`",
-                           did_you_mean(name, family.targets, f"target {name} {{ ... }}")))
+        report.add(
+            Mistake(
+                isa.at,
+                f"the family `{isa.name}` has no target `{name}`",
+                did_you_mean(name, family.targets, f"target {name} {{ ... }}"),
+            )
+        )
         return None
     params = _parameters(family, item, report)
     if params is None:
@@ -77,23 +82,43 @@ def lower_target(files: Files, name: str, report: Report) -> Target | None:
     if report.diagnostics:
         return None
     contexts = [
-        e.model for n in family.contexts if isinstance(e := spec.entities.get(n), ContextEntity) and e.model is not None
+        e.model
+        for n in family.contexts
+        if isinstance(e := spec.entities.get(n), ContextEntity) and e.model is not None
     ]
     return Target(
-        name=name, family=isa.name, parameters=tuple(params.items()), big_endian="be" in isa.flags,
-        little_when=spec.little, msb0=family.msb0, float_policy=isa.values.get("float", "ieee"),
-        elf_machine=item.elf[0] if item.elf else 0, elf_class=item.elf[1] if item.elf else 0,
+        name=name,
+        family=isa.name,
+        parameters=tuple(params.items()),
+        big_endian=_fetches_big_endian(isa, item),
+        little_when=spec.little,
+        msb0=family.msb0,
+        float_policy=isa.values.get("float", "ieee"),
+        elf_machine=item.elf[0] if item.elf else 0,
+        elf_class=item.elf[1] if item.elf else 0,
         features=tuple(
-            Feature(name=f.name, title=f.title, requires=_names(f.requires), excludes=_names(f.excludes),
-                    implies=_names(f.implies))
+            Feature(
+                name=f.name,
+                title=f.title,
+                requires=_names(f.requires),
+                excludes=_names(f.excludes),
+                implies=_names(f.implies),
+            )
             for f in family.features.values()
         ),
-        default_features=_names(item.features), pc_width=spec.pc_width, sets=tuple(sets),
-        registers=_registers(spec, item), contexts=(*contexts, *feature_contexts(spec)), prefixes=tuple(prefixes),
+        default_features=_names(item.features),
+        pc_width=spec.pc_width,
+        sets=tuple(sets),
+        registers=_registers(spec, item),
+        contexts=(*contexts, *feature_contexts(spec)),
+        prefixes=tuple(prefixes),
         banks=tuple(bank_models),
         enums=tuple(m for e in family.enums.values() if (m := enum_model(spec, e)) is not None),
-        traps=tuple(spec.traps.values()), functions=tuple(functions), forms=tuple(lowering.forms),
-        aliases=tuple(aliases), examples=tuple(examples),
+        traps=tuple(spec.traps.values()),
+        functions=tuple(functions),
+        forms=tuple(lowering.forms),
+        aliases=tuple(aliases),
+        examples=tuple(examples),
         sources=tuple((source.name, hashlib.sha256(source.text.encode()).hexdigest()) for source, _ in files),
     )
 
@@ -102,11 +127,17 @@ def _start(source: Source) -> Pos:
     return Pos(source, 0, 1)
 
 
+def _fetches_big_endian(isa: s.IsaItem, item: s.TargetItem) -> bool:
+    """The byte order of instructions: the target's own, else the family's."""
+    order = item.elf[2] if item.elf is not None else ""
+    return order == "be" if order else "be" in isa.flags
+
+
 def _names(idents: tuple[s.Ident, ...]) -> tuple[str, ...]:
     return tuple(i.name for i in idents)
 
 
-# --- parameters ------------------------------------------------------------------------------------------------------
+# --- parameters ---------------------------------------------------------------------------------------------
 
 
 def _parameters(family: Family, item: s.TargetItem, report: Report) -> dict[str, int] | None:
@@ -117,8 +148,13 @@ def _parameters(family: Family, item: s.TargetItem, report: Report) -> dict[str,
     given: dict[str, tuple[s.Ident, s.Expr]] = {}
     for ident, value in item.bindings:
         if ident.name not in family.params:
-            report.add(Mistake(ident.at, f"there is no parameter `{ident.name}`",
-                               did_you_mean(ident.name, family.params, f"param {ident.name} in ...")))
+            report.add(
+                Mistake(
+                    ident.at,
+                    f"there is no parameter `{ident.name}`",
+                    did_you_mean(ident.name, family.params, f"param {ident.name} in ..."),
+                )
+            )
         given[ident.name] = ident, value
     for param in family.params.values():
         with report.recover(param.at):
@@ -127,15 +163,22 @@ def _parameters(family: Family, item: s.TargetItem, report: Report) -> dict[str,
                 ident, node = given[param.name]
                 number = body.require_const(node, Scope(), "a parameter's value")
                 if number not in allowed:
-                    raise Mistake(ident.at, f"`{param.name}` is {number}, which is not one of its values",
-                                  f"one of {', '.join(map(str, allowed))}", related=((param.at, "its values"),))
+                    raise Mistake(
+                        ident.at,
+                        f"`{param.name}` is {number}, which is not one of its values",
+                        f"one of {', '.join(map(str, allowed))}",
+                        related=((param.at, "its values"),),
+                    )
                 params[param.name] = number
             elif len(set(allowed)) == 1:
                 params[param.name] = allowed[0]
             else:
-                raise Mistake(item.at, f"the target does not say what `{param.name}` is",
-                              f"target {item.name} {{ {param.name} = {allowed[0]} }}",
-                              related=((param.at, "the parameter"),))
+                raise Mistake(
+                    item.at,
+                    f"the target does not say what `{param.name}` is",
+                    f"target {item.name} {{ {param.name} = {allowed[0]} }}",
+                    related=((param.at, "the parameter"),),
+                )
     return params if len(report.diagnostics) == before else None
 
 
@@ -157,7 +200,7 @@ def _without_excluded(files: Files, spec: Elaboration) -> list[tuple[Source, lis
     return result
 
 
-# --- sets, registers -------------------------------------------------------------------------------------------------
+# --- sets, registers ----------------------------------------------------------------------------------------
 
 
 def _sets(spec: Elaboration) -> list[InstructionSet]:
@@ -174,8 +217,11 @@ def _sets(spec: Elaboration) -> list[InstructionSet]:
             if item.when is not None:
                 when = Body(spec, pure=True).condition(item.when, Scope())
                 if kind_of(when) > DECODE:
-                    raise Mistake(item.when.at, "a set is chosen when instructions are decoded",
-                                  "derive a context from the state: context t : bits(1) = ...")
+                    raise Mistake(
+                        item.when.at,
+                        "a set is chosen when instructions are decoded",
+                        "derive a context from the state: context t : bits(1) = ...",
+                    )
                 if isinstance(when, Const) and not when.value:
                     continue
                 made = made.model_copy(update={"when": None if kind_of(when) == CONSTANT else when})
@@ -186,8 +232,11 @@ def _sets(spec: Elaboration) -> list[InstructionSet]:
 def _set(name: str, item: s.SetItem | s.IsaItem, isa: s.IsaItem) -> InstructionSet:
     unit = int(item.values.get("unit", isa.values.get("unit", "0")))
     if unit not in (8, 16, 32):
-        raise Mistake(item.at, f"the unit has {unit} bits" if unit else "the unit's size is missing",
-                      "unit 8, unit 16 or unit 32")
+        raise Mistake(
+            item.at,
+            f"the unit has {unit} bits" if unit else "the unit's size is missing",
+            "unit 8, unit 16 or unit 32",
+        )
     stream = "stream" in item.flags or "stream" in isa.flags
     return InstructionSet(name=name, unit=unit, stream=stream, when=None)
 
@@ -208,8 +257,15 @@ def _registers(spec: Elaboration, item: s.TargetItem) -> tuple[Register, ...]:
         numbers = {n: i for i, n in enumerate(spec.family.features)}
         reset = sum(1 << numbers[n] for n in closed(_names(item.features), spec.family))
         place = span_of(item.at)
-        result.append(Register(name="features", width=64, reset=reset, hidden=True,
-                               span=Span(file=place.file, line=place.line, column=place.column)))
+        result.append(
+            Register(
+                name="features",
+                width=64,
+                reset=reset,
+                hidden=True,
+                span=Span(file=place.file, line=place.line, column=place.column),
+            )
+        )
     return tuple(result)
 
 
@@ -225,7 +281,7 @@ def closed(names: tuple[str, ...], family: Family) -> list[str]:
     return [n for n in family.features if n in found]
 
 
-# --- aliases, examples -----------------------------------------------------------------------------------------------
+# --- aliases, examples --------------------------------------------------------------------------------------
 
 
 def _included(spec: Elaboration, node: s.Expr | None) -> bool:
@@ -248,11 +304,16 @@ def _aliases(spec: Elaboration, defaults: dict[str, int]) -> list[Alias]:
             expansion: list[Text] = []
             for part in item.expansion.text.split(";"):
                 expansion.append(parser.parse(s.TextNode(item.expansion.at, "", part.strip())))
-            result.append(Alias(
-                accept_only=item.accept, dialect=item.dialect, text=text.model_copy(update={"dialect": item.dialect}),
-                expansion=tuple(e.model_copy(update={"dialect": item.dialect}) for e in expansion),
-                when=None if when is None or kind_of(when) == CONSTANT else when, span=span_of(item.at),
-            ))
+            result.append(
+                Alias(
+                    accept_only=item.accept,
+                    dialect=item.dialect,
+                    text=text.model_copy(update={"dialect": item.dialect}),
+                    expansion=tuple(e.model_copy(update={"dialect": item.dialect}) for e in expansion),
+                    when=None if when is None or kind_of(when) == CONSTANT else when,
+                    span=span_of(item.at),
+                )
+            )
     return result
 
 
@@ -266,7 +327,7 @@ def _examples(spec: Elaboration) -> list[Example]:
                     raise Mistake(item.when.at, "an example depends on parameters only")
                 if not when:
                     continue
-            result.append(Example(dialect=item.dialect, text=item.text.text, bytes_=item.bytes_, span=span_of(item.at)))
+            result.append(
+                Example(dialect=item.dialect, text=item.text.text, bytes_=item.bytes_, span=span_of(item.at))
+            )
     return result
-
-
