@@ -37,7 +37,8 @@ class Location:
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One mistake. `label` stands behind the caret; `related` are further places with their labels; `context` says
+    """One mistake. `label` stands behind the caret; `related` are further places with their labels; `context`
+    says
     which row, axis value or parameter it shows up with; `remedy` what to do."""
 
     location: Location
@@ -74,7 +75,9 @@ class SpecErrors(IsagenError):
 
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
         unique = dict.fromkeys(diagnostics)
-        self.diagnostics = tuple(sorted(unique, key=lambda d: (d.location.file, d.location.line, d.location.column)))
+        self.diagnostics = tuple(
+            sorted(unique, key=lambda d: (d.location.file, d.location.line, d.location.column))
+        )
         super().__init__(self._summary())
 
     def _summary(self) -> str:

@@ -22,11 +22,15 @@ def families(spec_root: Path) -> list[str]:
 
 
 def read_sources(spec_root: Path, family: str, extra: Sequence[Path] = ()) -> list[Source]:
-    """The family's files by name, then `extra` ones. Raises IsagenError where there are none, or they are unreadable."""
+    """The family's files by name, then `extra` ones. Raises IsagenError where there are none, or they are
+    unreadable.
+    """
     folder = spec_root / family
     paths = sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []
     if not paths:
-        raise IsagenError(f"there is no family `{family}`", str(spec_root), "a family is a folder of .isa files")
+        raise IsagenError(
+            f"there is no family `{family}`", str(spec_root), "a family is a folder of .isa files"
+        )
     sources = [_read(path, f"{spec_root.name}/{family}/{path.name}") for path in paths]
     return sources + [_read(path, str(path)) for path in extra]
 
@@ -35,17 +39,23 @@ def _read(path: Path, name: str) -> Source:
     try:
         return Source(name, path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise IsagenError(f"cannot read the spec: {error.strerror}", str(path), "name a readable .isa file") from None
+        raise IsagenError(
+            f"cannot read the spec: {error.strerror}", str(path), "name a readable .isa file"
+        ) from None
     except UnicodeDecodeError:
         raise IsagenError("the spec is not UTF-8 text", str(path), "save it as UTF-8") from None
 
 
-def _parse_all(sources: Sequence[Source], diagnostics: list[Diagnostic]) -> list[tuple[Source, list[syntax.Item]]]:
+def _parse_all(
+    sources: Sequence[Source], diagnostics: list[Diagnostic]
+) -> list[tuple[Source, list[syntax.Item]]]:
     return [(source, parse(source, diagnostics)) for source in sources]
 
 
 def family_targets(spec_root: Path, family: str) -> list[str]:
-    """The names of a family's targets. Raises SpecErrors if its header cannot be understood, IsagenError as above."""
+    """The names of a family's targets. Raises SpecErrors if its header cannot be understood, IsagenError as
+    above.
+    """
     report = Report()
     names = target_names(_parse_all(read_sources(spec_root, family), report.diagnostics), report)
     if not names and report.diagnostics:

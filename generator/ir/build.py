@@ -1,6 +1,8 @@
-"""Constructors of IR expressions that fold constants and drop identities, so that equal behaviours come out equal.
+"""Constructors of IR expressions that fold constants and drop identities, so that equal behaviours come out
+equal.
 
-Every function takes expressions of the right widths (lowering has checked them) and returns one of the width that its
+Every function takes expressions of the right widths (lowering has checked them) and returns one of the width
+that its
 name and arguments imply.
 """
 
@@ -110,8 +112,9 @@ def concat(left: Expr, right: Expr) -> Expr:
             return zext(right, left.width + right.width)
         if isinstance(right, Binary) and right.op == "concat" and isinstance(right.left, Const):
             return Binary(left.width + right.width, "concat", concat(left, right.left), right.right)
-    if isinstance(left, Slice) and isinstance(right, Slice) and left.low == right.low + right.width:
-        if left.operand == right.operand:
+    if isinstance(left, Slice) and isinstance(right, Slice):
+        neighbours = left.low == right.low + right.width and left.operand == right.operand
+        if neighbours:
             return slice_(left.operand, right.low, left.width + right.width)
     if isinstance(left, Binary) and left.op == "concat":
         # Left-leaning chains join their last two parts where these are neighbours.

@@ -1,18 +1,24 @@
 """The typed semantic IR: what an instruction does, with every width a number.
 
-Lowering (`generator.ir.lower`) produces it from the syntax tree; the evaluator, the specialiser and every emitter read
-it. All nodes are immutable and hashable by value, so that equal behaviours compare equal: that is how instructions come
+Lowering (`generator.ir.lower`) produces it from the syntax tree; the evaluator, the specialiser and every
+emitter read
+it. All nodes are immutable and hashable by value, so that equal behaviours compare equal: that is how
+instructions come
 to share executors.
 
 There are three kinds of value, and `kind_of` tells them apart:
 
 * **constant**: known when the target is built (`Const`);
-* **decode-time**: known when an instruction is decoded (`Field`, `Context`, `Pc`, `NextPc` and what is computed from them);
+* **decode-time**: known when an instruction is decoded (`Field`, `Context`, `Pc`, `NextPc` and what is
+  computed from them);
 * **dynamic**: known when the instruction runs (registers, memory, locals bound to them).
 
-Every expression has a `width` of 1 bit or more and denotes an unsigned integer below ``2**width``; signs are in the
-operators. Nothing is undefined: shifts by the width or more give 0 (or copies of the sign), `x /u 0` is all ones,
-`x %u 0` is x, `x /s 0` is -1, `x %s 0` is x, and the most negative number divided by -1 is itself with remainder 0.
+Every expression has a `width` of 1 bit or more and denotes an unsigned integer below ``2**width``; signs are
+in the
+operators. Nothing is undefined: shifts by the width or more give 0 (or copies of the sign), `x /u 0` is all
+ones,
+`x %u 0` is x, `x /s 0` is -1, `x %s 0` is x, and the most negative number divided by -1 is itself with
+remainder 0.
 """
 
 from __future__ import annotations
@@ -20,7 +26,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-# --- expressions -----------------------------------------------------------------------------------------------------
+# --- expressions --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +80,11 @@ class Local:
 
 @dataclass(frozen=True, slots=True)
 class ReadReg:
-    """A state element. `index` is None for a single register; else an entry of the file, decode-time or dynamic.
+    """A state element. `index` is None for a single register; else an entry of the file, decode-time or
+    dynamic.
 
-    A file's zero register reads 0. Indices at or beyond the file's count do not occur (lowering checks widths).
+    A file's zero register reads 0. Indices at or beyond the file's count do not occur (lowering checks
+    widths).
     """
 
     width: int
@@ -88,7 +96,8 @@ class ReadReg:
 class Unary:
     """`op`: not, neg, zext, sext (to `width`), clz, ctz, popcount, bitreverse, byteswap.
 
-    clz and ctz of 0 are the operand's width; clz, ctz and popcount have the operand's own width as their width.
+    clz and ctz of 0 are the operand's width; clz, ctz and popcount have the operand's own width as their
+    width.
     """
 
     width: int
@@ -98,7 +107,9 @@ class Unary:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Bits ``low + width - 1`` down to `low` (numbered from the least significant, whatever the file's numbering)."""
+    """Bits ``low + width - 1`` down to `low` (numbered from the least significant, whatever the file's
+    numbering).
+    """
 
     width: int
     operand: Expr
@@ -138,7 +149,7 @@ class Select:
 
 Expr: TypeAlias = Const | Field | Context | Pc | NextPc | Local | ReadReg | Unary | Slice | Binary | Select
 
-# --- statements ------------------------------------------------------------------------------------------------------
+# --- statements ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +170,7 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class WriteReg:
-    """Write a state element. A write to a file's zero register is dropped. `value` has the element's width."""
+    """Write a state element. Writes to a file's zero register are dropped. `value` has the element's width."""
 
     register: str
     index: Expr | None
@@ -238,7 +249,7 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class Raise:
-    """Leave the instruction with a trap: nothing behind this runs. `code` and `arguments` are up to 64 bits."""
+    """Leave the instruction with a trap: nothing behind this runs. `code` has 64 bits, `arguments` up to 64."""
 
     trap: str
     code: Expr
@@ -247,9 +258,11 @@ class Raise:
 
 @dataclass(frozen=True, slots=True)
 class CallStmt:
-    """Call a `shared fn` (``builtin=False``) or a built-in with several results (floating point: value, flags).
+    """Call a `shared fn` (``builtin=False``) or a built-in with several results (floating point: value,
+    flags).
 
-    Binds `results` in order. A shared function may read and write state, access memory and trap: its effects are those
+    Binds `results` in order. A shared function may read and write state, access memory and trap: its effects
+    are those
     of its own body. Built-ins are pure.
     """
 
@@ -294,12 +307,15 @@ Block: TypeAlias = tuple[Stmt, ...]
 CONSTANT, DECODE, DYNAMIC = 0, 1, 2
 
 
-_KNOWN_KINDS: dict[int, tuple[Expr, int]] = {}  # by identity; holding the expression keeps the identity its own
+# by identity; holding the expression keeps the identity its own
+_KNOWN_KINDS: dict[int, tuple[Expr, int]] = {}
 _MAX_KNOWN_KINDS = 1 << 18
 
 
 def kind_of(expr: Expr) -> int:
-    """CONSTANT, DECODE or DYNAMIC: the latest of the parts' kinds. Remembered, as expressions share their parts."""
+    """CONSTANT, DECODE or DYNAMIC: the latest of the parts' kinds. Remembered, as expressions share their
+    parts.
+    """
     match expr:
         case Const():
             return CONSTANT
@@ -313,9 +329,14 @@ def kind_of(expr: Expr) -> int:
             known = _KNOWN_KINDS.get(id(expr))
             if known is not None:
                 return known[1]
-            kind = max(map(kind_of, (expr.left, expr.right) if isinstance(expr, Binary) else (
-                expr.condition, expr.then, expr.otherwise
-            )))
+            kind = max(
+                map(
+                    kind_of,
+                    (expr.left, expr.right)
+                    if isinstance(expr, Binary)
+                    else (expr.condition, expr.then, expr.otherwise),
+                )
+            )
             if len(_KNOWN_KINDS) >= _MAX_KNOWN_KINDS:
                 _KNOWN_KINDS.clear()
             _KNOWN_KINDS[id(expr)] = expr, kind

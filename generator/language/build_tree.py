@@ -1,4 +1,4 @@
-"""Lark's reductions to syntax-tree nodes. One method a grammar rule; `meta` carries the characters' offsets."""
+"""Lark's reductions to syntax-tree nodes: one method a grammar rule."""
 
 from __future__ import annotations
 
@@ -103,13 +103,22 @@ class TreeBuilder(Transformer[Token, Any]):
 
     def isa(self, c: list[Any]) -> s.IsaItem:
         values = _collect(c[1:])
-        return s.IsaItem(self._token_at(c[0]), str(c[0]), tuple(k for k, v in values.items() if v is True),
-                         {k: v for k, v in values.items() if v is not True})
+        return s.IsaItem(
+            self._token_at(c[0]),
+            str(c[0]),
+            tuple(k for k, v in values.items() if v is True),
+            {k: v for k, v in values.items() if v is not True},
+        )
 
     def set(self, c: list[Any]) -> s.SetItem:
         values = _collect(c[1:-1])
-        return s.SetItem(self._token_at(c[0]), str(c[0]), tuple(k for k, v in values.items() if v is True),
-                         {k: v for k, v in values.items() if v is not True}, c[-1])
+        return s.SetItem(
+            self._token_at(c[0]),
+            str(c[0]),
+            tuple(k for k, v in values.items() if v is True),
+            {k: v for k, v in values.items() if v is not True},
+            c[-1],
+        )
 
     def binding(self, c: list[Any]) -> tuple[s.Ident, s.Expr]:
         return self._ident(c[0]), c[1]
@@ -117,8 +126,14 @@ class TreeBuilder(Transformer[Token, Any]):
     def target(self, c: list[Any]) -> s.TargetItem:
         attributes = _collect([x for x in c if isinstance(x, _Attr)])
         bindings = tuple(x for x in c if isinstance(x, tuple))
-        return s.TargetItem(self._token_at(c[0]), str(c[0]), bindings, attributes.get("elf"),
-                            attributes.get("features", ()), attributes.get("abi", ()))
+        return s.TargetItem(
+            self._token_at(c[0]),
+            str(c[0]),
+            bindings,
+            attributes.get("elf"),
+            attributes.get("features", ()),
+            attributes.get("abi", ()),
+        )
 
     def target_elf(self, c: list[Any]) -> _Attr:
         return _Attr(self._at(c), "elf", (int(c[0]), int(c[1]), str(c[2] or "")))
@@ -137,9 +152,14 @@ class TreeBuilder(Transformer[Token, Any]):
 
     def feature(self, c: list[Any]) -> s.FeatureItem:
         attributes = _collect(c[2:])
-        return s.FeatureItem(self._token_at(c[0]), str(c[0]), unquote(c[1]) if c[1] else "",
-                             attributes.get("requires", ()), attributes.get("excludes", ()),
-                             attributes.get("implies", ()))
+        return s.FeatureItem(
+            self._token_at(c[0]),
+            str(c[0]),
+            unquote(c[1]) if c[1] else "",
+            attributes.get("requires", ()),
+            attributes.get("excludes", ()),
+            attributes.get("implies", ()),
+        )
 
     def section(self, c: list[Any]) -> s.SectionItem:
         return s.SectionItem(self._at(c), c[0])
@@ -155,7 +175,9 @@ class TreeBuilder(Transformer[Token, Any]):
         return s.EnumItem(self._token_at(c[0]), str(c[0]), c[1], rows)
 
     def enumrow(self, c: list[Any]) -> s.EnumRowNode:
-        return s.EnumRowNode(self._token_at(c[0]), str(c[0]), c[1], unquote(c[2]) if c[2] is not None else None)
+        return s.EnumRowNode(
+            self._token_at(c[0]), str(c[0]), c[1], unquote(c[2]) if c[2] is not None else None
+        )
 
     def trap(self, c: list[Any]) -> s.TrapItem:
         return s.TrapItem(self._token_at(c[0]), str(c[0]), c[1] or (), c[2], unquote(c[3]) if c[3] else "")
@@ -169,8 +191,14 @@ class TreeBuilder(Transformer[Token, Any]):
         names, type_, fields, *attributes = c
         return [self._register(n, type_, None, fields or (), attributes) for n in names]
 
-    def _register(self, name: Any, type_: s.Type, count: s.Expr | None, fields: tuple[s.FieldDef, ...],
-                  attributes: list[Any]) -> s.RegItem:
+    def _register(
+        self,
+        name: Any,
+        type_: s.Type,
+        count: s.Expr | None,
+        fields: tuple[s.FieldDef, ...],
+        attributes: list[Any],
+    ) -> s.RegItem:
         at = name.at if isinstance(name, s.Ident) else self._token_at(name)
         label = name.name if isinstance(name, s.Ident) else str(name)
         return s.RegItem(at, label, type_, count, fields, **_collect(attributes))
@@ -219,13 +247,27 @@ class TreeBuilder(Transformer[Token, Any]):
 
     def bank(self, c: list[Any]) -> s.BankItem:
         name, index, index_type, type_, otherwise, *rows = c
-        return s.BankItem(self._token_at(name), str(name), s.Param(self._token_at(index), str(index), index_type), type_,
-                          self._as_block(otherwise), tuple(x for x in rows if isinstance(x, s.BankRowNode)))
+        return s.BankItem(
+            self._token_at(name),
+            str(name),
+            s.Param(self._token_at(index), str(index), index_type),
+            type_,
+            self._as_block(otherwise),
+            tuple(x for x in rows if isinstance(x, s.BankRowNode)),
+        )
 
     def bankrow(self, c: list[Any]) -> s.BankRowNode:
         attributes = _collect(c[3:])
-        return s.BankRowNode(self._at(c), c[0], c[1], str(c[2]), attributes.get("when"), attributes.get("needs", ()),
-                             attributes.get("read"), attributes.get("write"))
+        return s.BankRowNode(
+            self._at(c),
+            c[0],
+            c[1],
+            str(c[2]),
+            attributes.get("when"),
+            attributes.get("needs", ()),
+            attributes.get("read"),
+            attributes.get("write"),
+        )
 
     def bank_when(self, c: list[Any]) -> _Attr:
         return _Attr(self._at(c), "when", c[0])
@@ -241,8 +283,9 @@ class TreeBuilder(Transformer[Token, Any]):
 
     def context(self, c: list[Any]) -> s.ContextItem:
         a = _collect(c[2:])
-        return s.ContextItem(self._token_at(c[0]), str(c[0]), c[1], a.get("is"), a.get("next"), a.get("rest"),
-                             a.get("in", ()))
+        return s.ContextItem(
+            self._token_at(c[0]), str(c[0]), c[1], a.get("is"), a.get("next"), a.get("rest"), a.get("in", ())
+        )
 
     def ctx_is(self, c: list[Any]) -> _Attr:
         return _Attr(self._at(c), "is", c[0])
@@ -257,7 +300,9 @@ class TreeBuilder(Transformer[Token, Any]):
         return _Attr(self._at(c), "in", c[0])
 
     def prefix(self, c: list[Any]) -> s.PrefixItem:
-        return s.PrefixItem(self._token_at(c[0]), str(c[0]), tuple(x for x in c[1:] if isinstance(x, s.PrefixRowNode)))
+        return s.PrefixItem(
+            self._token_at(c[0]), str(c[0]), tuple(x for x in c[1:] if isinstance(x, s.PrefixRowNode))
+        )
 
     def prow(self, c: list[Any]) -> s.PrefixRowNode:
         picture, name, value, *attributes = c
@@ -285,7 +330,9 @@ class TreeBuilder(Transformer[Token, Any]):
 
     def operand(self, c: list[Any]) -> list[s.OperandItem]:
         names, generics, fields, type_, (simple, cases) = c
-        return [s.OperandItem(n.at, n.name, generics or (), fields or (), type_, cases, simple) for n in names]
+        return [
+            s.OperandItem(n.at, n.name, generics or (), fields or (), type_, cases, simple) for n in names
+        ]
 
     def opfields(self, c: list[Any]) -> tuple[tuple[s.Ident, s.Expr], ...]:
         return tuple(c)
@@ -304,7 +351,9 @@ class TreeBuilder(Transformer[Token, Any]):
 
     def casetexts(self, c: list[Any]) -> tuple[s.TextNode, ...]:
         texts = [s.TextNode(self._token_at(c[0]), "", unquote(c[0]))]
-        texts += [s.TextNode(self._token_at(t), str(d), unquote(t)) for d, t in zip(c[1::2], c[2::2], strict=True)]
+        texts += [
+            s.TextNode(self._token_at(t), str(d), unquote(t)) for d, t in zip(c[1::2], c[2::2], strict=True)
+        ]
         return tuple(texts)
 
     def opcase(self, c: list[Any]) -> s.CaseNode:
@@ -328,8 +377,13 @@ class TreeBuilder(Transformer[Token, Any]):
 
     def axis_pairs(self, c: list[Any]) -> s.Axis:
         bit, name, *pairs = c
-        return s.Axis(self._at(c), self._ident(name), self._ident(bit), tuple(p[0] for p in pairs),
-                      tuple(p[1] for p in pairs))
+        return s.Axis(
+            self._at(c),
+            self._ident(name),
+            self._ident(bit),
+            tuple(p[0] for p in pairs),
+            tuple(p[1] for p in pairs),
+        )
 
     def axpair(self, c: list[Any]) -> tuple[s.Expr, s.Expr]:
         return c[0], c[1]
@@ -447,14 +501,24 @@ class TreeBuilder(Transformer[Token, Any]):
 
     def alias(self, c: list[Any]) -> s.AliasItem:
         accept, dialect, text, expansion, when = c
-        return s.AliasItem(self._at(c), accept is not None, str(dialect or ""),
-                           s.TextNode(self._token_at(text), "", unquote(text)),
-                           s.TextNode(self._token_at(expansion), "", unquote(expansion)), when)
+        return s.AliasItem(
+            self._at(c),
+            accept is not None,
+            str(dialect or ""),
+            s.TextNode(self._token_at(text), "", unquote(text)),
+            s.TextNode(self._token_at(expansion), "", unquote(expansion)),
+            when,
+        )
 
     def example(self, c: list[Any]) -> s.ExampleItem:
         dialect, text, data, when = c
-        return s.ExampleItem(self._at(c), str(dialect or ""), s.TextNode(self._token_at(text), "", unquote(text)),
-                             bytes.fromhex(str(data)), when)
+        return s.ExampleItem(
+            self._at(c),
+            str(dialect or ""),
+            s.TextNode(self._token_at(text), "", unquote(text)),
+            bytes.fromhex(str(data)),
+            when,
+        )
 
     # --- behaviour ---------------------------------------------------------------------------
 
@@ -462,7 +526,9 @@ class TreeBuilder(Transformer[Token, Any]):
         shared, name, generics, params, result, body = c
         if not isinstance(body, s.BlockStmt):
             body = s.BlockStmt(body.at, (s.ReturnStmt(body.at, body),))
-        return s.FnItem(self._token_at(name), str(name), shared is not None, generics or (), params or (), result, body)
+        return s.FnItem(
+            self._token_at(name), str(name), shared is not None, generics or (), params or (), result, body
+        )
 
     def pdecls(self, c: list[Any]) -> tuple[s.Param, ...]:
         return tuple(c)

@@ -1,6 +1,7 @@
 """Parses spec files: text to `syntax` trees, with many errors in one run.
 
-The grammar is isa.lark; its tables are kept in the user's cache directory, as building them takes half a second.
+The grammar is isa.lark; its tables are kept in the user's cache directory, as building them takes half a
+second.
 """
 
 from __future__ import annotations
@@ -26,8 +27,29 @@ MAX_SIZE = 4 << 20  # characters of one file
 
 # Behind these a newline does not end a statement.
 _CONTINUING = frozenset(
-    "COMMA EQUAL AUGMENT OROR ANDAND BAR CARET AMP AT PLUS MINUS STAR TILDE BANG CMP SHIFT DIVOP LBRACE "
-    "ARROW QMARK COLON".split()
+    [
+        "COMMA",
+        "EQUAL",
+        "AUGMENT",
+        "OROR",
+        "ANDAND",
+        "BAR",
+        "CARET",
+        "AMP",
+        "AT",
+        "PLUS",
+        "MINUS",
+        "STAR",
+        "TILDE",
+        "BANG",
+        "CMP",
+        "SHIFT",
+        "DIVOP",
+        "LBRACE",
+        "ARROW",
+        "QMARK",
+        "COLON",
+    ]
 )
 _OPENING = frozenset(("LPAR", "LSQB"))
 _CLOSING = frozenset(("RPAR", "RSQB"))
@@ -40,7 +62,9 @@ _ITEM = re.compile(
 
 
 class _Newlines(PostLex):
-    """Drops the newlines that end nothing: inside ( ) and [ ], and behind operators, commas and opening braces."""
+    """Drops the newlines that end nothing: inside ( ) and [ ], and behind operators, commas and opening
+    braces.
+    """
 
     always_accept = ("_NL",)
 
@@ -64,9 +88,8 @@ class _Newlines(PostLex):
                 stack.append(kind)
             elif kind == "LBRACE":
                 stack.append("{")
-            elif kind in _CLOSING or kind == "RBRACE":
-                if stack:
-                    stack.pop()
+            elif (kind in _CLOSING or kind == "RBRACE") and stack:
+                stack.pop()
             yield token
             previous = kind
 
@@ -96,7 +119,12 @@ def _parser() -> tuple[Lark, TreeBuilder]:
         digest = hashlib.sha256(f"{lark.__version__}\0{grammar}".encode()).hexdigest()[:16]
         options["cache"] = str(directory / f"grammar-{digest}.lark")
     parser = Lark(
-        grammar, parser="lalr", lexer="contextual", maybe_placeholders=True, postlex=_Newlines(), transformer=builder,
+        grammar,
+        parser="lalr",
+        lexer="contextual",
+        maybe_placeholders=True,
+        postlex=_Newlines(),
+        transformer=builder,
         **options,
     )
     return parser, builder
@@ -108,7 +136,9 @@ def parse(source: Source, diagnostics: list[Diagnostic]) -> list[syntax.Item]:
         diagnostics.append(Diagnostic(source.location(0, 1), f"the file has more than {MAX_SIZE} characters"))
         return []
     if (deep := _too_deep(source)) is not None:
-        diagnostics.append(Diagnostic(source.location(deep, deep + 1), f"brackets nest deeper than {MAX_DEPTH} levels"))
+        diagnostics.append(
+            Diagnostic(source.location(deep, deep + 1), f"brackets nest deeper than {MAX_DEPTH} levels")
+        )
         return []
     parser, builder = _parser()
     builder.source = source
@@ -178,8 +208,25 @@ def _describe(names: set[str], parser: Lark) -> str:
     words: list[str] = []
     by_name = {t.name: t for t in parser.terminals}
     for name in sorted(names):
-        if name in ("OROR", "ANDAND", "BAR", "CARET", "AMP", "AT", "STAR", "PLUS", "MINUS", "CMP", "SHIFT", "DIVOP",
-                    "QMARK", "DOT", "TILDE", "BANG", "MEM"):
+        if name in (
+            "OROR",
+            "ANDAND",
+            "BAR",
+            "CARET",
+            "AMP",
+            "AT",
+            "STAR",
+            "PLUS",
+            "MINUS",
+            "CMP",
+            "SHIFT",
+            "DIVOP",
+            "QMARK",
+            "DOT",
+            "TILDE",
+            "BANG",
+            "MEM",
+        ):
             continue
         terminal = by_name.get(name)
         word = _NAMES.get(name) or (f"`{terminal.pattern.value}`" if terminal is not None else name)

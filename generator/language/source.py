@@ -33,7 +33,9 @@ class Source:
         line, column = self.line_column(start)
         line_end = self.text.find("\n", self._starts[line - 1])
         text = self.text[self._starts[line - 1] : line_end if line_end >= 0 else len(self.text)].rstrip("\r")
-        return Location(self.name, line, column, max(1, min(end, self._starts[line - 1] + len(text)) - start), text)
+        return Location(
+            self.name, line, column, max(1, min(end, self._starts[line - 1] + len(text)) - start), text
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ class Ident(Node):
     name: str
 
 
-# --- expressions -----------------------------------------------------------------------------------------------------
+# --- expressions --------------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False, slots=True)
@@ -139,7 +139,7 @@ Expr: TypeAlias = (
     | MatchOf
 )
 
-# --- types -----------------------------------------------------------------------------------------------------------
+# --- types --------------------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False, slots=True)
@@ -150,7 +150,7 @@ class Type(Node):
     is_tuple: bool = False
 
 
-# --- statements ------------------------------------------------------------------------------------------------------
+# --- statements ---------------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False, slots=True)
@@ -267,7 +267,7 @@ Stmt: TypeAlias = (
     | ExprStmt
 )
 
-# --- pictures --------------------------------------------------------------------------------------------------------
+# --- pictures -----------------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False, slots=True)
@@ -300,7 +300,9 @@ class PicAppended(Node):
 
 @dataclass(eq=False, slots=True)
 class PicField(Node):
-    """`name[slices]:reference`; a slice is (first, last) as written; the reference is an operand class or a width."""
+    """`name[slices]:reference`; a slice is (first, last) as written; the reference is an operand class or a
+    width.
+    """
 
     name: str
     slices: tuple[tuple[int, int], ...]
@@ -315,7 +317,7 @@ class Picture(Node):
     elements: tuple[PicElement, ...]
 
 
-# --- items -----------------------------------------------------------------------------------------------------------
+# --- items --------------------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False, slots=True)
@@ -509,7 +511,9 @@ class CaseNode(Node):
 
 @dataclass(eq=False, slots=True)
 class OperandItem(Node):
-    """One operand class; `operand a, b (...)` makes one item a name. A simple class has one case without a picture."""
+    """One operand class; `operand a, b (...)` makes one item a name. A simple class has one case without a
+    picture.
+    """
 
     name: str
     generics: tuple[str, ...]

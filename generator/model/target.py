@@ -1,6 +1,7 @@
 """The target model: everything a spec says about one target, elaborated.
 
-`generator.ir.lower` fills it from the syntax trees; checks and emitters read it and nothing else. Parameters are
+`generator.ir.lower` fills it from the syntax trees; checks and emitters read it and nothing else. Parameters
+are
 substituted, rows and axes expanded, operand classes resolved; behaviours are IR (`generator.ir.nodes`).
 """
 
@@ -28,7 +29,7 @@ class Span(Model):
     length: int = 1
 
 
-# --- state -----------------------------------------------------------------------------------------------------------
+# --- state --------------------------------------------------------------------------------------------------
 
 
 class BitField(Model):
@@ -40,14 +41,17 @@ class BitField(Model):
 
 
 class LazyFlag(Model):
-    """A one-bit register stored as the argument of its definition: reading it evaluates `definition` over `argument`."""
+    """A one-bit register stored as the argument of its definition: reading it evaluates `definition` over
+    `argument`.
+    """
 
     argument: Local
     definition: Expr
 
 
 class RegisterWindow(Model):
-    """A windowed file: entry i of window k is entry ``(k * stride + i) mod count`` of the file, i < `visible`.
+    """A windowed file: entry i of window k is entry ``(k * stride + i) mod count`` of the file, i <
+    `visible`.
 
     Behaviours index the file itself (lowering has put that formula into them); this says how people see it.
     """
@@ -60,7 +64,8 @@ class RegisterWindow(Model):
 class Register(Model):
     """A state element: one register, or a file of `count` registers of `width` bits.
 
-    `width` is that of what is stored: for a lazy flag its argument's, while behaviours and people see the 1-bit
+    `width` is that of what is stored: for a lazy flag its argument's, while behaviours and people see the
+    1-bit
     definition over it. A windowed file's `names` are those of the visible entries.
     """
 
@@ -78,7 +83,9 @@ class Register(Model):
 
 
 class StateField(Model):
-    """Where a register lies in the CPU block: `stride` bytes an entry (8, or 16 for widths of 65 to 128 bits)."""
+    """Where a register lies in the CPU block: `stride` bytes an entry (8, or 16 for widths of 65 to 128
+    bits).
+    """
 
     register_name: str
     offset: int
@@ -98,7 +105,9 @@ class BankRow(Model):
 
 
 class Bank(Model):
-    """A space of numbered system registers; its behaviour is in the functions `<name>_read` and `<name>_write`."""
+    """A space of numbered system registers; its behaviour is in the functions `<name>_read` and
+    `<name>_write`.
+    """
 
     name: str
     index_width: int
@@ -139,7 +148,7 @@ class Function(Model):
     span: Span
 
 
-# --- decoding --------------------------------------------------------------------------------------------------------
+# --- decoding -----------------------------------------------------------------------------------------------
 
 
 class InstructionSet(Model):
@@ -152,7 +161,9 @@ class InstructionSet(Model):
 
 
 class ContextVariable(Model):
-    """A decode context: derived from state (`value`), or stepped per instruction (`next`), with its usual value `rest`."""
+    """A decode context: derived from state (`value`), or stepped per instruction (`next`), with its usual
+    value `rest`.
+    """
 
     name: str
     width: int
@@ -202,8 +213,10 @@ class Text(Model):
 class Hole(Model):
     """A place for an operand or field in a text.
 
-    `name`: what goes there ("@": the operand's own value). `format`: "" (the operand's own text, else signed or unsigned
-    decimal as its use implies), "hex" hexadecimal, "d" signed, "u" unsigned decimal, or an enum's, bank's or register file's name.
+    `name`: what goes there ("@": the operand's own value). `format`: "" (the operand's own text, else signed
+    or unsigned
+    decimal as its use implies), "hex" hexadecimal, "d" signed, "u" unsigned decimal, or an enum's, bank's or
+    register file's name.
     `default`: text and `prefix` are left out where the value equals it; the assembler then takes it.
     """
 
@@ -215,8 +228,10 @@ class Hole(Model):
 
 
 class LinearCase(Model):
-    """An address as base + (index << scale) + offset. `base` and `index` number entries of a register file (an entry equal
-    to the file's count stands for "none" and reads 0); all four are decode-time expressions; `when` selects the case."""
+    """An address as base + (index << scale) + offset. `base` and `index` number entries of a register file
+    (an entry equal
+    to the file's count stands for "none" and reads 0); all four are decode-time expressions; `when` selects
+    the case."""
 
     when: Expr
     base: Expr
@@ -226,7 +241,8 @@ class LinearCase(Model):
 
 
 class LinearForm(Model):
-    """An operand all of whose cases are addresses of one shape over `register_file`: one executor serves them all.
+    """An operand all of whose cases are addresses of one shape over `register_file`: one executor serves them
+    all.
 
     Behaviours see the decode-time fields ``<path>.base``, ``.index``, ``.scale`` and ``.offset``.
     """
@@ -238,7 +254,8 @@ class LinearForm(Model):
 class OperandCase(Model):
     """One way to encode an operand. Nested operands and fields are named by path: ``dst.m.b``.
 
-    `picture` covers exactly the operand's own bits; `appended` are the units that follow in the stream (x86: SIB,
+    `picture` covers exactly the operand's own bits; `appended` are the units that follow in the stream (x86:
+    SIB,
     displacement). `when` is over fields and contexts, without the picture's fixed bits.
     """
 
@@ -254,13 +271,16 @@ class OperandCase(Model):
 
 
 class Operand(Model):
-    """An operand of a form: a field of `width` bits (0: bound by `with`) with one or more cases, tried in order."""
+    """An operand of a form: a field of `width` bits (0: bound by `with`) with one or more cases, tried in
+    order.
+    """
 
     path: str  # dst, dst.m
     operand_class: str
     width: int
     value_width: int  # of its first value; 0: none
-    fields: tuple[tuple[str, int, int], ...]  # the class's own fields: path, width, lowest bit in the operand's field
+    # the class's own fields: path, width, lowest bit in the operand's field
+    fields: tuple[tuple[str, int, int], ...]
     cases: tuple[OperandCase, ...]
     linear: LinearForm | None = None
 
@@ -268,8 +288,10 @@ class Operand(Model):
 class Variant(Model):
     """The behaviour of a form for one choice among its operands' cases.
 
-    `choices`: (operand path, case number) for operands whose cases differ in kind (register or memory, ...). Operands
-    whose values are all decode-time, and those with a `linear` form, need no choice. `condition` is the conjunction of
+    `choices`: (operand path, case number) for operands whose cases differ in kind (register or memory, ...).
+    Operands
+    whose values are all decode-time, and those with a `linear` form, need no choice. `condition` is the
+    conjunction of
     the choice's conditions over raw fields and contexts (None: always).
     """
 
@@ -358,4 +380,3 @@ class Target(Model):
     aliases: tuple[Alias, ...]
     examples: tuple[Example, ...]
     sources: tuple[tuple[str, str], ...]  # file and SHA-256 of its text
-

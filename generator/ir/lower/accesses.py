@@ -19,7 +19,9 @@ def mark_updates(block: Sequence[Stmt], inside_atomic: bool = False) -> Block:
             case Load(probe_write=False) if _stored(statement, block[number + 1 :], inside_atomic):
                 result.append(replace(statement, probe_write=True))
             case If(condition=condition, then=then, otherwise=otherwise):
-                result.append(If(condition, mark_updates(then, inside_atomic), mark_updates(otherwise, inside_atomic)))
+                result.append(
+                    If(condition, mark_updates(then, inside_atomic), mark_updates(otherwise, inside_atomic))
+                )
             case ForRange(body=body) | ForSet(body=body):
                 result.append(replace(statement, body=mark_updates(body, inside_atomic)))
             case Atomic(body=body):

@@ -8,7 +8,20 @@ from contextlib import contextmanager
 from generator.ir.lower.entities import Elaboration, Entity
 from generator.ir.lower.report import Mistake, Poisoned, did_you_mean
 from generator.ir.lower.scope import Binding, Column, Scope
-from generator.ir.nodes import DECODE, Assign, Block, CallStmt, Expr, ForRange, ForSet, If, Let, Local, Stmt, kind_of
+from generator.ir.nodes import (
+    DECODE,
+    Assign,
+    Block,
+    CallStmt,
+    Expr,
+    ForRange,
+    ForSet,
+    If,
+    Let,
+    Local,
+    Stmt,
+    kind_of,
+)
 from generator.language import syntax as s
 from generator.language.source import Pos
 
@@ -16,9 +29,11 @@ MAX_INLINE_DEPTH = 48
 
 
 class Base:
-    """Lowers one body: an instruction's (`shared` False), a shared function's (True), or a lone expression (`pure`).
+    """Lowers one body: an instruction's (`shared` False), a shared function's (True), or a lone expression
+    (`pure`).
 
-    `pure` bodies emit no statements: values are substituted where they are named, and memory accesses, traps and calls
+    `pure` bodies emit no statements: values are substituted where they are named, and memory accesses, traps
+    and calls
     are mistakes.
     """
 
@@ -115,7 +130,9 @@ class Base:
         self._depth += 1
         try:
             if self._depth > MAX_INLINE_DEPTH:
-                raise Mistake(at, f"`{name}` calls itself", "only a `shared fn` is called; others are inlined")
+                raise Mistake(
+                    at, f"`{name}` calls itself", "only a `shared fn` is called; others are inlined"
+                )
             yield
         finally:
             self._depth -= 1

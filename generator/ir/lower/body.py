@@ -26,18 +26,27 @@ class Body(StatementPart):
 
     def operand_widths(self, operand: OperandUse, node: s.Name) -> Widths:  # type: ignore[override]
         if not operand.has_value:
-            raise Mistake(node.at, f"the operand `{node.name}` has no value: it is text only",
-                          f"its fields are {', '.join(f'{node.name}.{f}' for f in operand.fields)}")
+            raise Mistake(
+                node.at,
+                f"the operand `{node.name}` has no value: it is text only",
+                f"its fields are {', '.join(f'{node.name}.{f}' for f in operand.fields)}",
+            )
         if operand.declared is not None:
             return operand.declared
         case = operand.cases[0]
         if case.item.value is None or isinstance(case.item.value, s.BlockStmt):
-            raise Mistake(operand.item.at, f"the operand class `{operand.item.name}` does not say its type",
-                          f"operand {operand.item.name} (...) : bits(32)")
+            raise Mistake(
+                operand.item.at,
+                f"the operand class `{operand.item.name}` does not say its type",
+                f"operand {operand.item.name} (...) : bits(32)",
+            )
         widths = self.widths(case.item.value, case.scope)
         if None in widths:
-            raise Mistake(operand.item.at, f"how wide is the value of `{operand.item.name}`?",
-                          f"say its type: operand {operand.item.name} (...) : bits(32)")
+            raise Mistake(
+                operand.item.at,
+                f"how wide is the value of `{operand.item.name}`?",
+                f"say its type: operand {operand.item.name} (...) : bits(32)",
+            )
         return widths
 
     def operand_field(self, node: s.Member, bound: Bound) -> RawField:
@@ -45,11 +54,16 @@ class Body(StatementPart):
         found = operand.fields.get(node.name)
         if found is None:
             known = [*operand.fields, "mem"]
-            raise Mistake(node.at, f"the operand class `{operand.item.name}` has no field `{node.name}`",
-                          did_you_mean(node.name, known, f"its fields: {', '.join(operand.fields) or 'none'}"))
+            raise Mistake(
+                node.at,
+                f"the operand class `{operand.item.name}` has no field `{node.name}`",
+                did_you_mean(node.name, known, f"its fields: {', '.join(operand.fields) or 'none'}"),
+            )
         return found
 
-    def read_operand(self, node: s.Name, bound: Bound, wants: tuple[int | None, ...] | None) -> tuple[Expr, ...]:
+    def read_operand(
+        self, node: s.Name, bound: Bound, wants: tuple[int | None, ...] | None
+    ) -> tuple[Expr, ...]:
         operand = bound.operand
         widths = self.operand_widths(operand, node)
         prefix = operand.path + "."
@@ -59,8 +73,10 @@ class Body(StatementPart):
             return known
         before = len(self.out)
         values = self._operand_values(operand, widths)
-        if len(self.out) == before and operand.declared is not None and all(
-            not isinstance(v, Local) for v in values
+        if (
+            len(self.out) == before
+            and operand.declared is not None
+            and all(not isinstance(v, Local) for v in values)
         ):
             operand.known_values[key] = values
         return values
@@ -94,8 +110,11 @@ class Body(StatementPart):
         if not isinstance(value, s.BlockStmt):
             return self.values(value, case.scope, widths)
         if operand.declared is None:
-            raise Mistake(operand.item.at, f"the operand class `{operand.item.name}` does not say its type",
-                          f"operand {operand.item.name} (...) : bits(32)")
+            raise Mistake(
+                operand.item.at,
+                f"the operand class `{operand.item.name}` does not say its type",
+                f"operand {operand.item.name} (...) : bits(32)",
+            )
         outer = self.result_widths
         self.result_widths = operand.declared
         try:
@@ -103,7 +122,9 @@ class Body(StatementPart):
         finally:
             self.result_widths = outer
         if result is None or is_open:
-            raise Mistake(case.item.at, "this case does not return a value on every path", "end it with `return`")
+            raise Mistake(
+                case.item.at, "this case does not return a value on every path", "end it with `return`"
+            )
         return result
 
     def operand_place(self, operand: OperandUse, node: s.Name) -> Place:  # type: ignore[override]
@@ -120,12 +141,14 @@ class Body(StatementPart):
         """The place that a case's value is."""
         value = case.item.value
         want = operand.declared[0] if operand.declared is not None and len(operand.declared) == 1 else None
-        if value is None or isinstance(value, s.BlockStmt) or isinstance(value, s.TupleOf):
+        if value is None or isinstance(value, (s.BlockStmt, s.TupleOf)):
             values = self.case_values(operand, case, operand.declared)
             return ValuePlace(values[0], f"an operand of class `{operand.item.name}`")
         place = self.place(value, case.scope, want)
         if want is not None and place.width != want:
-            raise Mistake(value.at, f"this has {plural(place.width, 'bit')}, and `{operand.item.name}` has {want}")
+            raise Mistake(
+                value.at, f"this has {plural(place.width, 'bit')}, and `{operand.item.name}` has {want}"
+            )
         return place
 
     # --- helpers for the surroundings --------------------------------------------------------

@@ -23,7 +23,8 @@ OTHERS = frozenset(("ones", "pick", "has"))
 
 @dataclass(frozen=True)
 class FloatFunction:
-    """A floating-point built-in. `widths`: how many leading arguments are constant widths; each further argument's width
+    """A floating-point built-in. `widths`: how many leading arguments are constant widths; each further
+    argument's width
     and each result's is a number, or "0"/"1": the value of that leading argument."""
 
     widths: int
@@ -39,7 +40,8 @@ FLOAT: dict[str, FloatFunction] = {
     "fadd": _BINARY, "fsub": _BINARY, "fmul": _BINARY, "fdiv": _BINARY,
     "fsqrt": FloatFunction(1, ("0", 3), ("0", 5)),
     "fma": FloatFunction(1, ("0", "0", "0", 3), ("0", 5)),
-    "feq": _COMPARE, "flt": _COMPARE, "fle": _COMPARE, "feq_q": _COMPARE, "flt_q": _COMPARE, "fle_q": _COMPARE,
+    "feq": _COMPARE, "flt": _COMPARE, "fle": _COMPARE,
+    "feq_q": _COMPARE, "flt_q": _COMPARE, "fle_q": _COMPARE,
     "fmin": FloatFunction(1, ("0", "0"), ("0", 5)), "fmax": FloatFunction(1, ("0", "0"), ("0", 5)),
     "fclass": FloatFunction(1, ("0",), (10,)),
     "fcvt": _TO_INTEGER, "f2s": _TO_INTEGER, "f2u": _TO_INTEGER, "s2f": _TO_INTEGER, "u2f": _TO_INTEGER,

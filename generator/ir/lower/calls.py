@@ -17,7 +17,9 @@ from generator.language.source import Pos
 Wants = "tuple[int | None, ...] | None"
 
 Outcome = "tuple[Expr, ...] | None"
-"""What a function's statements come to: results, or None where they end without (they fell through, or trapped)."""
+"""What a function's statements come to: results, or None where they end without (they fell through, or
+trapped).
+"""
 
 
 class CallPart(PlacePart):
@@ -30,8 +32,11 @@ class CallPart(PlacePart):
             found = scope.find(name.name)
             if isinstance(found, Column):
                 if not isinstance(found.expression, s.Name) or found.expression is name:
-                    raise Mistake(node.callee.at, f"`{name.name}` is not a function in this row",
-                                  related=((found.expression.at, "its value"),))
+                    raise Mistake(
+                        node.callee.at,
+                        f"`{name.name}` is not a function in this row",
+                        related=((found.expression.at, "its value"),),
+                    )
                 name = found.expression
                 if scope.find(name.name) is found:
                     raise Mistake(name.at, "this column's value names the column itself")
@@ -49,9 +54,16 @@ class CallPart(PlacePart):
                 return name.name
             if name.name in self.spec.broken:
                 raise Poisoned
-            known = [k for k, e in self.spec.entities.items() if isinstance(e, (s.FnItem, SharedFunction, s.ViewItem))]
-            raise Mistake(name.at, f"there is no function `{name.name}`",
-                          did_you_mean(name.name, [*known, *builtins.NAMES]))
+            known = [
+                k
+                for k, e in self.spec.entities.items()
+                if isinstance(e, (s.FnItem, SharedFunction, s.ViewItem))
+            ]
+            raise Mistake(
+                name.at,
+                f"there is no function `{name.name}`",
+                did_you_mean(name.name, [*known, *builtins.NAMES]),
+            )
 
     # --- widths ------------------------------------------------------------------------------
 
@@ -86,14 +98,19 @@ class CallPart(PlacePart):
     @staticmethod
     def _argument(node: s.Call, number: int) -> s.Expr:
         if number >= len(node.args):
-            raise Mistake(node.at, f"`{node.callee.name}` needs more than {plural(len(node.args), 'argument')}")
+            raise Mistake(
+                node.at, f"`{node.callee.name}` needs more than {plural(len(node.args), 'argument')}"
+            )
         return node.args[number]
 
     def _arity(self, node: s.Call, *allowed: int) -> None:
         if len(node.args) not in allowed:
             wanted = " or ".join(str(n) for n in allowed)
-            raise Mistake(node.at, f"`{node.callee.name}` takes {wanted} argument{'s' if allowed != (1,) else ''}, "
-                          f"not {len(node.args)}")
+            raise Mistake(
+                node.at,
+                f"`{node.callee.name}` takes {wanted} argument{'s' if allowed != (1,) else ''}, "
+                f"not {len(node.args)}",
+            )
 
     # --- lowering ----------------------------------------------------------------------------
 
@@ -119,7 +136,9 @@ class CallPart(PlacePart):
             if name == "parity":
                 return build.slice_(build.unary("popcount", operand), 0, 1)
             if name == "byteswap" and operand.width % 8:
-                raise Mistake(node.at, f"byteswap of {plural(operand.width, 'bit')}", "the width is a multiple of 8")
+                raise Mistake(
+                    node.at, f"byteswap of {plural(operand.width, 'bit')}", "the width is a multiple of 8"
+                )
             return build.unary(name, operand)
         if name == "ones":
             self._arity(node, 1)
@@ -132,8 +151,12 @@ class CallPart(PlacePart):
         width = want
         for alternative in node.args[1:]:
             width = width if width is not None else self.width(alternative, scope)
-        return build.select(condition, self.expr(node.args[1], scope, width), self.expr(node.args[2], scope, width),
-                            strict=True)
+        return build.select(
+            condition,
+            self.expr(node.args[1], scope, width),
+            self.expr(node.args[2], scope, width),
+            strict=True,
+        )
 
     def _extension(self, name: str, node: s.Call, scope: Scope, want: int | None) -> Expr:
         self._arity(node, 1, 2)
@@ -152,12 +175,18 @@ class CallPart(PlacePart):
         operand = self.expr(argument, scope, own)
         if name == "low":
             if operand.width < width:
-                raise Mistake(node.at, f"`low` of {plural(operand.width, 'bit')} gives no {width}",
-                              f"zext(x, {width}) or sext(x, {width})")
+                raise Mistake(
+                    node.at,
+                    f"`low` of {plural(operand.width, 'bit')} gives no {width}",
+                    f"zext(x, {width}) or sext(x, {width})",
+                )
             return build.slice_(operand, 0, width)
         if operand.width > width:
-            raise Mistake(node.at, f"`{name}` of {plural(operand.width, 'bit')} to {width}",
-                          f"cut it: low(x, {width}) or x[{width - 1}:0]")
+            raise Mistake(
+                node.at,
+                f"`{name}` of {plural(operand.width, 'bit')} to {width}",
+                f"cut it: low(x, {width}) or x[{width - 1}:0]",
+            )
         return build.unary(name, operand, width)
 
     def _has(self, node: s.Call) -> Expr:
@@ -168,10 +197,16 @@ class CallPart(PlacePart):
         return self.feature(argument.name, argument.at)
 
     def feature(self, name: str, at: Pos) -> Expr:
-        """Whether the machine has a feature: decode-time in instructions, read from the state in shared functions."""
+        """Whether the machine has a feature: decode-time in instructions, read from the state in shared
+        functions.
+        """
         numbers = {n: i for i, n in enumerate(self.spec.family.features)}
         if name not in numbers:
-            raise Mistake(at, f"there is no feature `{name}`", did_you_mean(name, numbers, f"declare it: feature {name}"))
+            raise Mistake(
+                at,
+                f"there is no feature `{name}`",
+                did_you_mean(name, numbers, f"declare it: feature {name}"),
+            )
         self.spec.used_features[name] = numbers[name]
         if self.shared:
             return Slice(1, ReadReg(64, "features", None), numbers[name])
@@ -185,11 +220,16 @@ class CallPart(PlacePart):
         for number, (width, argument) in enumerate(zip(widths, node.args, strict=False)):
             allowed = (32, 64) if number == integer else builtins.FLOAT_WIDTHS
             if width not in allowed:
-                raise Mistake(argument.at, f"`{name}` knows no width of {width}",
-                              "one of " + ", ".join(str(w) for w in allowed))
+                raise Mistake(
+                    argument.at,
+                    f"`{name}` knows no width of {width}",
+                    "one of " + ", ".join(str(w) for w in allowed),
+                )
         arguments: list[Expr] = [Const(8, w) for w in widths]
         for width_, argument in zip(function.arguments, node.args[function.widths :], strict=True):
-            arguments.append(self.expr(argument, scope, widths[int(width_)] if isinstance(width_, str) else width_))
+            arguments.append(
+                self.expr(argument, scope, widths[int(width_)] if isinstance(width_, str) else width_)
+            )
         results = tuple(widths[int(r)] if isinstance(r, str) else r for r in function.results)
         names = (self.hint or "value", "flags")
         locals_ = tuple(self.fresh(n, w) for n, w in zip(names, results, strict=False))
@@ -210,29 +250,43 @@ class CallPart(PlacePart):
     # --- inlined functions -------------------------------------------------------------------
 
     def _generics(
-        self, fn: s.FnItem, node: s.Call, scope: Scope, wants: tuple[int | None, ...] | None, partial: bool = False
+        self,
+        fn: s.FnItem,
+        node: s.Call,
+        scope: Scope,
+        wants: tuple[int | None, ...] | None,
+        partial: bool = False,
     ) -> Scope | None:
-        """A scope with the values of `fn`'s generic names: given, or inferred from arguments and wanted results."""
+        """A scope with the values of `fn`'s generic names: given, or inferred from arguments and wanted
+        results.
+        """
         own = Scope()
         given = node.callee.generics
         if given:
             if len(given) != len(fn.generics):
-                raise Mistake(node.callee.at, f"`{fn.name}` takes {plural(len(fn.generics), 'generic width')}, "
-                              f"not {len(given)}")
+                raise Mistake(
+                    node.callee.at,
+                    f"`{fn.name}` takes {plural(len(fn.generics), 'generic width')}, not {len(given)}",
+                )
             for name, value in zip(fn.generics, given, strict=True):
                 own.names[name] = Number(self.require_const(value, scope, "a generic width"))
             return own
         self._arity(node, len(fn.params))
         missing = dict.fromkeys(fn.generics)
         for parameter, argument in zip(fn.params, node.args, strict=True):
-            self._infer(parameter.type.widths, (self.width(argument, scope),) if missing else (), missing, own)
+            self._infer(
+                parameter.type.widths, (self.width(argument, scope),) if missing else (), missing, own
+            )
         if fn.result is not None and wants is not None and missing:
             self._infer(fn.result.widths, wants, missing, own)
         if missing:
             if partial:
                 return None
-            raise Mistake(node.at, f"what is `{next(iter(missing))}` in this call of `{fn.name}`?",
-                          f"say it: {fn.name}<{', '.join(fn.generics)}>(...)")
+            raise Mistake(
+                node.at,
+                f"what is `{next(iter(missing))}` in this call of `{fn.name}`?",
+                f"say it: {fn.name}<{', '.join(fn.generics)}>(...)",
+            )
         return own
 
     @staticmethod
@@ -252,9 +306,7 @@ class CallPart(PlacePart):
         inner = own.inner()
         for parameter, argument in zip(fn.params, node.args, strict=True):
             value = self.expr(argument, scope, self.type_width(parameter.type, own))
-            if not (simple and isinstance(value, (ReadReg, Local))):
-                value = self.settle(value, parameter.name, argument.at)
-            elif isinstance(value, Local):
+            if not (simple and isinstance(value, (ReadReg, Local))) or isinstance(value, Local):
                 value = self.settle(value, parameter.name, argument.at)
             inner.names[parameter.name] = Values((value,))
         widths = self.type_widths(fn.result, own) if fn.result is not None else ()
@@ -271,7 +323,9 @@ class CallPart(PlacePart):
                 self.result_widths, self._function, self.hint = outer_widths, outer_function, hint
         if result is None:
             if fn.result is not None and open_end:
-                raise Mistake(fn.at, f"`{fn.name}` does not return a value on every path", "end it with `return`")
+                raise Mistake(
+                    fn.at, f"`{fn.name}` does not return a value on every path", "end it with `return`"
+                )
             # All paths trap: what follows never runs, but needs values to be written down.
             return tuple(build.const(w, 0) for w in widths)
         if fn.result is not None and open_end:
@@ -287,7 +341,9 @@ class CallPart(PlacePart):
             known[id(fn)] = False  # while it is looked at: a function that calls itself is not simple
             body = fn.body.body
             known[id(fn)] = (
-                len(body) == 1 and isinstance(body[0], s.ReturnStmt) and body[0].value is not None
+                len(body) == 1
+                and isinstance(body[0], s.ReturnStmt)
+                and body[0].value is not None
                 and self._is_simple_expression(body[0].value)
             )
         return known[id(fn)]
@@ -312,7 +368,9 @@ class CallPart(PlacePart):
             case s.TupleOf(items=items):
                 return all(self._is_simple_expression(i) for i in items)
             case s.MatchOf(subject=subject, arms=arms):
-                return self._is_simple_expression(subject) and all(self._is_simple_expression(a.value) for a in arms)
+                return self._is_simple_expression(subject) and all(
+                    self._is_simple_expression(a.value) for a in arms
+                )
             case s.SliceOf(base=base) | s.Member(base=base):
                 return self._is_simple_expression(base)
             case s.Index(base=base, index=index):
@@ -325,7 +383,8 @@ class CallPart(PlacePart):
     # --- statements that may return ----------------------------------------------------------
 
     def run(self, statements: list[s.Stmt], scope: Scope) -> tuple[tuple[Expr, ...] | None, bool]:
-        """Lower a function's statements in place: its results (None: no path returns), and whether a path gets to the
+        """Lower a function's statements in place: its results (None: no path returns), and whether a path
+        gets to the
         end without returning or trapping."""
         for number, statement in enumerate(statements):
             if isinstance(statement, s.ReturnStmt):
@@ -343,7 +402,9 @@ class CallPart(PlacePart):
         widths = self.result_widths
         if statement.value is None:
             if widths:
-                raise Mistake(statement.at, f"`return` without the {plural(len(widths), 'value')} of the function")
+                raise Mistake(
+                    statement.at, f"`return` without the {plural(len(widths), 'value')} of the function"
+                )
             return ()
         if not widths:
             if isinstance(statement.value, s.Call) and self.call_widths(statement.value, scope) == ():
@@ -355,7 +416,7 @@ class CallPart(PlacePart):
     def _run_branches(
         self, statement: s.Stmt, rest: list[s.Stmt], scope: Scope
     ) -> tuple[tuple[Expr, ...] | None, bool]:
-        """An `if` or `match` some of whose branches return: each branch goes on with the statements behind."""
+        """An `if` or `match` some of whose branches return: each goes on with the statements behind."""
         if isinstance(statement, s.IfStmt):
             condition = self.condition(statement.condition, scope)
             then = list(statement.then.body)
@@ -386,8 +447,10 @@ class CallPart(PlacePart):
             # One branch traps (or both do): its statements stand in an `if`, the other's go on.
             first: tuple[Stmt, ...] = tuple(then_block) if then is None else ()
             second: tuple[Stmt, ...] = tuple(other_block) if otherwise is None else ()
-            if first or second:
+            if first:
                 self.emit(If(condition, first, second), at)
+            elif second:
+                self.emit(If(build.not_(condition), second, ()), at)
             if then is not None:
                 self.out.extend(then_block)
             elif otherwise is not None:
@@ -410,7 +473,9 @@ def _returns(statement: s.Stmt) -> bool:
         case s.ReturnStmt():
             return True
         case s.IfStmt(then=then, otherwise=otherwise):
-            return any(map(_returns, then.body)) or (otherwise is not None and any(map(_returns, otherwise.body)))
+            return any(map(_returns, then.body)) or (
+                otherwise is not None and any(map(_returns, otherwise.body))
+            )
         case s.MatchStmt(arms=arms):
             return any(_returns(x) for arm in arms for x in arm.body.body)
         case s.ForRangeStmt(body=body) | s.ForSetStmt(body=body) | s.AtomicStmt(body=body):

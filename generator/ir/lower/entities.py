@@ -92,7 +92,15 @@ class Ambiguous:
 
 
 Entity: TypeAlias = (
-    Number | StateElement | ContextEntity | EnumMember | Ambiguous | Special | s.ViewItem | s.FnItem | SharedFunction
+    Number
+    | StateElement
+    | ContextEntity
+    | EnumMember
+    | Ambiguous
+    | Special
+    | s.ViewItem
+    | s.FnItem
+    | SharedFunction
 )
 
 

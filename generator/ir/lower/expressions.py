@@ -1,4 +1,6 @@
-"""Expressions: syntax to typed IR. `want` is the width that the surroundings ask for (None: the expression's own)."""
+"""Expressions: syntax to typed IR. `want` is the width that the surroundings ask for (None: the expression's
+own).
+"""
 
 from __future__ import annotations
 
@@ -35,8 +37,12 @@ class ExpressionPart(WidthPart):
         """`node`'s value, `want` bits wide. Raises Mistake."""
         result = self._expr(node, scope, want)
         if want is not None and result.width != want:
-            raise Mistake(node.at, f"this has {plural(result.width, 'bit')}, but {want} {'is' if want == 1 else 'are'} "
-                          "wanted here", _resizing(result.width, want))
+            raise Mistake(
+                node.at,
+                f"this has {plural(result.width, 'bit')}, but {want} {'is' if want == 1 else 'are'} "
+                "wanted here",
+                _resizing(result.width, want),
+            )
         return result
 
     def condition(self, node: s.Expr, scope: Scope) -> Expr:
@@ -48,15 +54,21 @@ class ExpressionPart(WidthPart):
             return Const(1, value)
         result = self._expr(node, scope, 1)
         if result.width != 1:
-            raise Mistake(node.at, f"a condition is 1 bit, and this has {result.width}", "compare it: ... != 0")
+            raise Mistake(
+                node.at, f"a condition is 1 bit, and this has {result.width}", "compare it: ... != 0"
+            )
         return result
 
-    def values(self, node: s.Expr, scope: Scope, wants: tuple[int | None, ...] | None = None) -> tuple[Expr, ...]:
+    def values(
+        self, node: s.Expr, scope: Scope, wants: tuple[int | None, ...] | None = None
+    ) -> tuple[Expr, ...]:
         """All values of a tuple, call, ... ; one for other expressions."""
         match node:
             case s.TupleOf(items=items):
                 self._count(node, len(items), wants)
-                return tuple(self.expr(i, scope, w) for i, w in zip(items, wants or (None,) * len(items), strict=True))
+                return tuple(
+                    self.expr(i, scope, w) for i, w in zip(items, wants or (None,) * len(items), strict=True)
+                )
             case s.Call():
                 results = self.call(node, scope, wants)
             case s.Name():
@@ -75,7 +87,9 @@ class ExpressionPart(WidthPart):
                 if chosen is not None:
                     return self.values(node.then if chosen else node.otherwise, scope, wants)
                 return self._alternatives(
-                    node.at, [(self.condition(node.condition, scope), node.then), (None, node.otherwise)], scope,
+                    node.at,
+                    [(self.condition(node.condition, scope), node.then), (None, node.otherwise)],
+                    scope,
                     self._wants(node, scope, wants),
                 )
             case s.MatchOf():
@@ -85,17 +99,24 @@ class ExpressionPart(WidthPart):
         self._count(node, len(results), wants)
         for result, want in zip(results, wants or (), strict=False):
             if want is not None and result.width != want:
-                raise Mistake(node.at, f"a value here has {plural(result.width, 'bit')}, but {want} are wanted",
-                              _resizing(result.width, want))
+                raise Mistake(
+                    node.at,
+                    f"a value here has {plural(result.width, 'bit')}, but {want} are wanted",
+                    _resizing(result.width, want),
+                )
         return results
 
     @staticmethod
     def _count(node: s.Expr, count: int, wants: tuple[int | None, ...] | None) -> None:
         if wants is not None and len(wants) != count:
-            raise Mistake(node.at, f"{plural(count, 'value')} where {len(wants)} "
-                          f"{'is' if len(wants) == 1 else 'are'} wanted")
+            raise Mistake(
+                node.at,
+                f"{plural(count, 'value')} where {len(wants)} {'is' if len(wants) == 1 else 'are'} wanted",
+            )
 
-    def _wants(self, node: s.Expr, scope: Scope, wants: tuple[int | None, ...] | None) -> tuple[int | None, ...]:
+    def _wants(
+        self, node: s.Expr, scope: Scope, wants: tuple[int | None, ...] | None
+    ) -> tuple[int | None, ...]:
         if wants is not None and None not in wants:
             return wants
         found = self.widths(node, scope)
@@ -140,16 +161,23 @@ class ExpressionPart(WidthPart):
     @staticmethod
     def _single(values: tuple[Expr, ...], node: s.Expr) -> Expr:
         if len(values) != 1:
-            raise Mistake(node.at, f"{len(values)} values where one has to stand" if values else "this has no value",
-                          "bind them: let (a, b) = ..." if values else "")
+            raise Mistake(
+                node.at,
+                f"{len(values)} values where one has to stand" if values else "this has no value",
+                "bind them: let (a, b) = ..." if values else "",
+            )
         return values[0]
 
     def literal(self, value: int, want: int | None, at: Pos) -> Const:
         if want is None:
             raise Mistake(at, "how wide is this number?", "say it: let x : bits(8) = ..., or zext(..., 8)")
         if value >= 1 << want or value < -(1 << (want - 1)):
-            raise Mistake(at, f"{value:#x} does not fit in {plural(want, 'bit')}" if value >= 0 else
-                          f"{value} does not fit in {plural(want, 'bit')}")
+            raise Mistake(
+                at,
+                f"{value:#x} does not fit in {plural(want, 'bit')}"
+                if value >= 0
+                else f"{value} does not fit in {plural(want, 'bit')}",
+            )
         return build.const(want, value)
 
     def _name(self, node: s.Name, scope: Scope, want: int | None) -> Expr:
@@ -175,8 +203,11 @@ class ExpressionPart(WidthPart):
             case EnumMember(width=width, value=value):
                 return Const(width, value)
             case Ambiguous(enums=enums):
-                raise Mistake(node.at, f"`{node.name}` is a member of several enums",
-                              f"say which: {enums[0]}.{node.name}")
+                raise Mistake(
+                    node.at,
+                    f"`{node.name}` is a member of several enums",
+                    f"say which: {enums[0]}.{node.name}",
+                )
             case StateElement():
                 return self._register(node, found, scope)
             case s.ViewItem():
@@ -192,7 +223,9 @@ class ExpressionPart(WidthPart):
         return self.read_place(node, scope)
 
     def context_value(self, entity: ContextEntity, at: Pos) -> Expr:
-        """A context: decode-time in instructions; in shared functions what it derives from, or its stored value."""
+        """A context: decode-time in instructions; in shared functions what it derives from, or its stored
+        value.
+        """
         if not self.shared:
             return Context(entity.width, entity.name)
         if entity.stepped:
@@ -202,8 +235,11 @@ class ExpressionPart(WidthPart):
                 return self.expr(entity.item.value, Scope(), entity.width)
         if entity.model is not None and entity.model.value is not None:
             return entity.model.value
-        raise Mistake(at, f"`{entity.name}` is known only when an instruction is decoded",
-                      "give its value to the shared function as an argument")
+        raise Mistake(
+            at,
+            f"`{entity.name}` is known only when an instruction is decoded",
+            "give its value to the shared function as an argument",
+        )
 
     def _next_pc(self, at: Pos) -> Expr:
         if self.shared:
@@ -244,13 +280,18 @@ class ExpressionPart(WidthPart):
                 return self.literal(value, want, node.at)
             width = want
         if width is None:
-            raise Mistake(node.at, "how wide is this?", "name a width: zext(x, 64), or let x : bits(64) = ...")
+            raise Mistake(
+                node.at, "how wide is this?", "name a width: zext(x, 64), or let x : bits(64) = ..."
+            )
         if op not in builtins.ARITHMETIC:
             raise Mistake(node.at, f"`{op}` is for constants", f"say the sign: {op}u or {op}s")
         right_width = self.width(node.right, scope) if left is not None else width
         if right_width is not None and right_width != width:
-            raise Mistake(node.at, f"`{op}` of {plural(width, 'bit')} and {plural(right_width, 'bit')}",
-                          _resizing(min(width, right_width), max(width, right_width)))
+            raise Mistake(
+                node.at,
+                f"`{op}` of {plural(width, 'bit')} and {plural(right_width, 'bit')}",
+                _resizing(min(width, right_width), max(width, right_width)),
+            )
         return build.binary(
             builtins.ARITHMETIC[op], self.expr(node.left, scope, width), self.expr(node.right, scope, width)
         )
@@ -282,8 +323,11 @@ class ExpressionPart(WidthPart):
         if width is None:
             raise Mistake(node.at, "how wide are the two sides?", "name a width: zext(x, 64)")
         if left_width is not None and right_width is not None and left_width != right_width:
-            raise Mistake(node.at, f"`{node.op}` of {plural(left_width, 'bit')} and {plural(right_width, 'bit')}",
-                          _resizing(min(left_width, right_width), max(left_width, right_width)))
+            raise Mistake(
+                node.at,
+                f"`{node.op}` of {plural(left_width, 'bit')} and {plural(right_width, 'bit')}",
+                _resizing(min(left_width, right_width), max(left_width, right_width)),
+            )
         left, right = self.expr(node.left, scope, width), self.expr(node.right, scope, width)
         op, swapped = builtins.COMPARISONS[node.op]
         return build.binary(op, right, left) if swapped else build.binary(op, left, right)
@@ -398,10 +442,16 @@ class ExpressionPart(WidthPart):
         return self._alternatives(node.at, arms, scope, self._wants(node, scope, wants))
 
     def arm_conditions(
-        self, at: Pos, arms: list[tuple[tuple[s.Expr | None, ...], Pos]], subject: Expr, scope: Scope,
+        self,
+        at: Pos,
+        arms: list[tuple[tuple[s.Expr | None, ...], Pos]],
+        subject: Expr,
+        scope: Scope,
         must_cover: bool = True,
     ) -> list[tuple[int, Expr | None]]:
-        """(arm, its condition) for all arms that can be chosen; the last has None where the arms cover everything."""
+        """(arm, its condition) for all arms that can be chosen; the last has None where the arms cover
+        everything.
+        """
         seen: dict[int, Pos] = {}
         result: list[tuple[int, Expr | None]] = []
         for number, (patterns, arm_at) in enumerate(arms):
@@ -416,16 +466,22 @@ class ExpressionPart(WidthPart):
                 if not isinstance(lowered, Const):
                     raise Mistake(pattern.at, "a pattern is not a constant", "use `if` or `? :`")
                 if lowered.value in seen:
-                    raise Mistake(pattern.at, f"{lowered.value} has an arm already",
-                                  related=((seen[lowered.value], "first arm"),))
+                    raise Mistake(
+                        pattern.at,
+                        f"{lowered.value} has an arm already",
+                        related=((seen[lowered.value], "first arm"),),
+                    )
                 seen[lowered.value] = pattern.at
                 condition = build.or_(condition, build.eq(subject, lowered))
             result.append((number, condition))
         if len(seen) == 1 << subject.width:
             result[-1] = (result[-1][0], None)
         elif must_cover:
-            raise Mistake(at, f"this `match` leaves out {(1 << subject.width) - len(seen)} of "
-                          f"{1 << subject.width} values", "add an `else` arm")
+            raise Mistake(
+                at,
+                f"this `match` leaves out {(1 << subject.width) - len(seen)} of {1 << subject.width} values",
+                "add an `else` arm",
+            )
         return result
 
     def _alternatives(
@@ -443,18 +499,26 @@ class ExpressionPart(WidthPart):
             otherwise = self._alternatives(at, arms[1:], scope, wants)
         for block, place in ((then_block, node), (other_block, arms[1][1])):
             if kind_of(condition) > DECODE and not is_pure(block):
-                raise Mistake(place.at, "a memory access, call or assignment in a part that only sometimes runs",
-                              "use `if`")
+                raise Mistake(
+                    place.at,
+                    "a memory access, call or assignment in a part that only sometimes runs",
+                    "use `if`",
+                )
         return self.join(condition, (then_block, then), (other_block, otherwise), at)
 
     def join(
-        self, condition: Expr, then: tuple[list[Stmt], tuple[Expr, ...]], otherwise: tuple[list[Stmt], tuple[Expr, ...]],
+        self,
+        condition: Expr,
+        then: tuple[list[Stmt], tuple[Expr, ...]],
+        otherwise: tuple[list[Stmt], tuple[Expr, ...]],
         at: Pos,
     ) -> tuple[Expr, ...]:
-        """The values of one of two branches: `Select` where they have no statements, else locals set in both."""
+        """The values of one of two branches: `Select` if they have no statements, else locals set in both."""
         for one, other in zip(then[1], otherwise[1], strict=True):
             if one.width != other.width:
-                raise Mistake(at, f"the alternatives have {one.width} and {other.width} bits", "make them equally wide")
+                raise Mistake(
+                    at, f"the alternatives have {one.width} and {other.width} bits", "make them equally wide"
+                )
         if not then[0] and not otherwise[0]:
             return tuple(build.select(condition, a, b) for a, b in zip(then[1], otherwise[1], strict=True))
         results: list[Local] = []
@@ -476,7 +540,9 @@ class ExpressionPart(WidthPart):
     def read_place(self, node: s.Expr, scope: Scope) -> Expr:
         raise NotImplementedError
 
-    def read_operand(self, node: s.Name, bound: Bound, wants: tuple[int | None, ...] | None) -> tuple[Expr, ...]:
+    def read_operand(
+        self, node: s.Name, bound: Bound, wants: tuple[int | None, ...] | None
+    ) -> tuple[Expr, ...]:
         raise NotImplementedError
 
     def call(self, node: s.Call, scope: Scope, wants: tuple[int | None, ...] | None) -> tuple[Expr, ...]:

@@ -15,7 +15,9 @@ Declared = TypeVar("Declared", bound=s.Node)
 
 @dataclass
 class Instruction:
-    """An `insn` and the sections that it stands in: its set and the features that the file's `needs` asks for."""
+    """An `insn` and the sections that it stands in: its set and the features that the file's `needs` asks
+    for.
+    """
 
     item: s.InsnItem
     set_name: str
@@ -55,8 +57,11 @@ def header(files: Sequence[tuple[Source, list[s.Item]]], report: Report) -> s.Is
     """The family's one `isa` line. Sets the files' bit numbering from it."""
     found: list[s.IsaItem] = [i for _, items in files for i in items if isinstance(i, s.IsaItem)]
     for extra in found[1:]:
-        report.add(Mistake(extra.at, "a second `isa` line", "a family has one header",
-                           related=((found[0].at, "first"),)))
+        report.add(
+            Mistake(
+                extra.at, "a second `isa` line", "a family has one header", related=((found[0].at, "first"),)
+            )
+        )
     if found:
         for source, _ in files:
             source.msb0 = "msb0" in found[0].flags
@@ -97,8 +102,14 @@ def collect(files: Iterable[tuple[Source, list[s.Item]]], family: Family, report
                     needs = item.needs
                 case s.LittleItem():
                     if family.little is not None:
-                        report.add(Mistake(item.at, "a second `little when`", "a family has one",
-                                           related=((family.little.at, "first"),)))
+                        report.add(
+                            Mistake(
+                                item.at,
+                                "a second `little when`",
+                                "a family has one",
+                                related=((family.little.at, "first"),),
+                            )
+                        )
                     family.little = item
                 case s.EnumItem():
                     _declare(classes, item.name, item, report)
@@ -106,7 +117,9 @@ def collect(files: Iterable[tuple[Source, list[s.Item]]], family: Family, report
                 case s.TrapItem():
                     _declare(family.traps, item.name, item, report)
                 case s.RegItem():
-                    if not isinstance(scope.get(item.name), s.ContextItem):  # a stepped context may declare its storage
+                    if not isinstance(
+                        scope.get(item.name), s.ContextItem
+                    ):  # a stepped context may declare its storage
                         _declare(scope, item.name, item, report)
                     family.registers.setdefault(item.name, item)
                 case s.ViewItem():
@@ -149,12 +162,23 @@ def collect(files: Iterable[tuple[Source, list[s.Item]]], family: Family, report
 
 def _known(name: s.Ident, table: dict[str, Declared], kind: str, report: Report) -> None:
     if name.name not in table:
-        report.add(Mistake(name.at, f"there is no {kind} `{name.name}`",
-                           did_you_mean(name.name, table, f"declare it: {kind} {name.name}")))
+        report.add(
+            Mistake(
+                name.at,
+                f"there is no {kind} `{name.name}`",
+                did_you_mean(name.name, table, f"declare it: {kind} {name.name}"),
+            )
+        )
 
 
 def _declare(table: dict[str, Declared], name: str, item: Declared, report: Report) -> None:
     first = table.setdefault(name, item)
     if first is not item:
-        report.add(Mistake(item.at, f"`{name}` is declared twice", "rename one of them",
-                           related=((first.at, "first declaration"),)))
+        report.add(
+            Mistake(
+                item.at,
+                f"`{name}` is declared twice",
+                "rename one of them",
+                related=((first.at, "first declaration"),),
+            )
+        )

@@ -37,7 +37,9 @@ MAX_PICTURE_BITS = 512
 
 @dataclass
 class AxisValue:
-    """One value of an axis: its names, what decode-time condition it stands for, and its part of the form's name."""
+    """One value of an axis: its names, what decode-time condition it stands for, and its part of the form's
+    name.
+    """
 
     names: dict[str, Binding] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
@@ -82,7 +84,11 @@ class FormLowering:
     """Lowers all instructions of a target."""
 
     def __init__(
-        self, spec: Elaboration, classes: OperandClasses, sets: list[InstructionSet], prefixes: list[PrefixRow]
+        self,
+        spec: Elaboration,
+        classes: OperandClasses,
+        sets: list[InstructionSet],
+        prefixes: list[PrefixRow],
     ) -> None:
         self.spec = spec
         self.classes = classes
@@ -120,7 +126,10 @@ class FormLowering:
             report.add(mistake)
             return
         for row in rows:
-            with report.within(*([f"row `{row.mnemonic.name}`"] if row is not None else [])), report.recover(item.at):
+            with (
+                report.within(*([f"row `{row.mnemonic.name}`"] if row is not None else [])),
+                report.recover(item.at),
+            ):
                 base, texts = self._columns(item, row)
                 axes = [list(self._axis(axis, base)) for axis in item.axes]
                 for values in product(*axes):
@@ -130,7 +139,11 @@ class FormLowering:
                         scope.names.update(value.names)
                         all_texts.update(value.texts)
                     yield Expansion(
-                        instruction, row.mnemonic.name if row is not None else item.name.name, row, scope, all_texts,
+                        instruction,
+                        row.mnemonic.name if row is not None else item.name.name,
+                        row,
+                        scope,
+                        all_texts,
                         [v.condition for v in values if v.condition is not None],
                         [v.suffix for v in values if v.suffix],
                         tuple(v.context for v in values if v.context),
@@ -141,23 +154,33 @@ class FormLowering:
         if item.rows_name is not None:
             table = self.spec.family.rows.get(item.rows_name.name)
             if table is None:
-                raise Mistake(item.rows_name.at, f"there are no rows `{item.rows_name.name}`",
-                              did_you_mean(item.rows_name.name, self.spec.family.rows))
+                raise Mistake(
+                    item.rows_name.at,
+                    f"there are no rows `{item.rows_name.name}`",
+                    did_you_mean(item.rows_name.name, self.spec.family.rows),
+                )
             rows = table.rows
         if rows is None:
             if item.formals:
                 raise Mistake(item.at, f"`{item.name.name}` has columns but no rows", "add `each { ... }`")
             return [None]
         if not item.formals:
-            raise Mistake(item.at, f"`{item.name.name}` has rows but no columns", "insn name[op, column, ...]")
+            raise Mistake(
+                item.at, f"`{item.name.name}` has rows but no columns", "insn name[op, column, ...]"
+            )
         good: list[s.Row | None] = []
         for row in rows:
             if len(row.cells) != len(item.formals) - 1:
-                self.spec.report.add(Mistake(
-                    row.at, f"this row has {plural(len(row.cells) + 1, 'column')}, and the header {len(item.formals)}",
-                    label=f"{len(row.cells) + 1} columns", related=((item.formals[0].at, "the header"),),
-                    remedy=f"the columns are {', '.join(f.name for f in item.formals)}",
-                ))
+                self.spec.report.add(
+                    Mistake(
+                        row.at,
+                        f"this row has {plural(len(row.cells) + 1, 'column')}, "
+                        f"and the header {len(item.formals)}",
+                        label=f"{len(row.cells) + 1} columns",
+                        related=((item.formals[0].at, "the header"),),
+                        remedy=f"the columns are {', '.join(f.name for f in item.formals)}",
+                    )
+                )
             else:
                 good.append(row)
         return good
@@ -195,25 +218,45 @@ class FormLowering:
                 bit[axis.bit.name] = Number(value, getattr(axis.bits[number], "digits", None))
             entity = self.spec.entities.get(node.name) if isinstance(node, s.Name) else None
             if isinstance(node, s.Str):
-                yield AxisValue({**bit, axis.name.name: Column(node)}, {axis.name.name: node.text}, None, node.text, "")
+                yield AxisValue(
+                    {**bit, axis.name.name: Column(node)}, {axis.name.name: node.text}, None, node.text, ""
+                )
             elif isinstance(entity, ContextEntity):
                 if not entity.domain:
-                    raise Mistake(node.at, f"the context `{entity.name}` has no finite domain",
-                                  f"declare it: context {entity.name} : ... in 16, 32")
+                    raise Mistake(
+                        node.at,
+                        f"the context `{entity.name}` has no finite domain",
+                        f"declare it: context {entity.name} : ... in 16, 32",
+                    )
                 for value in entity.domain:
                     condition = build.eq(Context(entity.width, entity.name), Const(entity.width, value))
-                    yield AxisValue({**bit, axis.name.name: Number(value)}, {}, condition, str(value),
-                                    f"{axis.name.name} = {value}")
+                    yield AxisValue(
+                        {**bit, axis.name.name: Number(value)},
+                        {},
+                        condition,
+                        str(value),
+                        f"{axis.name.name} = {value}",
+                    )
             else:
                 value = body.require_const(node, base, "an axis' value")
-                yield AxisValue({**bit, axis.name.name: Number(value)}, {}, None, str(value), f"{axis.name.name} = {value}")
+                yield AxisValue(
+                    {**bit, axis.name.name: Number(value)},
+                    {},
+                    None,
+                    str(value),
+                    f"{axis.name.name} = {value}",
+                )
 
     def _possible(self, expansion: Expansion) -> bool:
         """Whether no `when` excludes the expansion by constants alone."""
         body = Body(self.spec, pure=True)
-        return all(
-            body.const_condition(when, expansion.scope) is not False for when in expansion.instruction.item.whens
-        ) and build.FALSE not in expansion.conditions
+        return (
+            all(
+                body.const_condition(when, expansion.scope) is not False
+                for when in expansion.instruction.item.whens
+            )
+            and build.FALSE not in expansion.conditions
+        )
 
     # --- encodings ---------------------------------------------------------------------------
 
@@ -226,11 +269,16 @@ class FormLowering:
         picture = layout.pieces[len(mandatory) :]
         width = sum(p.width for p in picture)
         if width == 0 or width % group.unit:
-            remedy = f"{'add' if width % group.unit > group.unit // 2 or not width else 'take away'} " + plural(
-                min(width % group.unit, -width % group.unit) or group.unit, "bit"
+            remedy = (
+                f"{'add' if width % group.unit > group.unit // 2 or not width else 'take away'} "
+                + plural(min(width % group.unit, -width % group.unit) or group.unit, "bit")
             )
-            raise Mistake(clause.picture.at, f"the picture has {plural(width, 'bit')}, which is no multiple of "
-                          f"{group.unit}", remedy, label=" + ".join(str(p.width) for p in picture))
+            raise Mistake(
+                clause.picture.at,
+                f"the picture has {plural(width, 'bit')}, which is no multiple of {group.unit}",
+                remedy,
+                label=" + ".join(str(p.width) for p in picture),
+            )
         if width > MAX_PICTURE_BITS:
             raise Mistake(clause.picture.at, f"a picture of {width} bits", f"at most {MAX_PICTURE_BITS}")
         encoding = Encoding(clause, layout, picture, scope, [], [], mandatory, group.stream)
@@ -249,8 +297,11 @@ class FormLowering:
                 raise Mistake(name.at, f"`{name.name}` is bound already")
             use = self.classes.use(reference, expansion.scope, name.name, None)
             if use.width:
-                raise Mistake(reference.at, f"`{use.item.name}` has {plural(use.width, 'bit')}, and `with` gives it none",
-                              "place it in the picture")
+                raise Mistake(
+                    reference.at,
+                    f"`{use.item.name}` has {plural(use.width, 'bit')}, and `with` gives it none",
+                    "place it in the picture",
+                )
             encoding.operands.append(use)
             scope.names[name.name] = Bound(use)
         return encoding
@@ -278,19 +329,34 @@ class FormLowering:
         variants = self._variants(expansion, encoding)
         allow = tuple(
             (name.name, self._allow_condition(clause_.when, name, encoding))
-            for clause_ in item.allows for name in clause_.names
+            for clause_ in item.allows
+            for name in clause_.names
         )
         name = self._unique("_".join([expansion.mnemonic, *expansion.suffixes]))
         needs = dict.fromkeys(n.name for n in (*instruction.needs, *item.needs))
-        self.forms.append(Form(
-            name=name, mnemonic=expansion.mnemonic, instruction=item.name.name, set_name=group.name,
-            needs=tuple(needs), picture=tuple(encoding.picture), no_prefix=encoding.layout.no_prefix,
-            mandatory_prefixes=encoding.mandatory, fields=tuple(encoding.raw),
-            operands=tuple(self.models.model(u) for u in encoding.operands), when=when, allow=allow,
-            undefined=self._undefined(item, encoding), before=tuple(b.name for b in item.before),
-            restartable=item.restartable, texts=self._texts(expansion, encoding), doc=item.doc, variants=variants,
-            span=span_of(expansion.row.mnemonic.at if expansion.row is not None else item.at),
-        ))
+        self.forms.append(
+            Form(
+                name=name,
+                mnemonic=expansion.mnemonic,
+                instruction=item.name.name,
+                set_name=group.name,
+                needs=tuple(needs),
+                picture=tuple(encoding.picture),
+                no_prefix=encoding.layout.no_prefix,
+                mandatory_prefixes=encoding.mandatory,
+                fields=tuple(encoding.raw),
+                operands=tuple(self.models.model(u) for u in encoding.operands),
+                when=when,
+                allow=allow,
+                undefined=self._undefined(item, encoding),
+                before=tuple(b.name for b in item.before),
+                restartable=item.restartable,
+                texts=self._texts(expansion, encoding),
+                doc=item.doc,
+                variants=variants,
+                span=span_of(expansion.row.mnemonic.at if expansion.row is not None else item.at),
+            )
+        )
 
     def _unique(self, name: str) -> str:
         unique, count = name, 1
@@ -301,15 +367,20 @@ class FormLowering:
         return unique
 
     def _body(self, encoding: Encoding, choices: dict[str, int] | None = None, pure: bool = False) -> Body:
-        return Body(self.spec, pure=pure, choices=choices, opcode_width=0 if encoding.stream else encoding.width)
+        return Body(
+            self.spec, pure=pure, choices=choices, opcode_width=0 if encoding.stream else encoding.width
+        )
 
     def _when(self, expansion: Expansion, encoding: Encoding) -> Expr | None:
         conditions = list(expansion.conditions)
         for node in expansion.instruction.item.whens:
             condition = self._body(encoding, pure=True).condition(node, encoding.scope)
             if kind_of(condition) > DECODE:
-                raise Mistake(node.at, "`when` is decided when the instruction is decoded",
-                              "fields, columns, parameters and contexts can be used; `guard` is for run-time conditions")
+                raise Mistake(
+                    node.at,
+                    "`when` is decided when the instruction is decoded",
+                    "use fields, columns, parameters and contexts; `guard` is for run-time conditions",
+                )
             if condition == build.FALSE:
                 return condition
             if kind_of(condition) != CONSTANT:
@@ -319,8 +390,12 @@ class FormLowering:
     def _allow_condition(self, node: s.Expr | None, name: s.Ident, encoding: Encoding) -> Expr | None:
         entity = self.spec.entities.get(name.name)
         if not isinstance(entity, ContextEntity) or entity.item is not None:
-            known = [n for n, e in self.spec.entities.items() if isinstance(e, ContextEntity) and e.item is None]
-            raise Mistake(name.at, f"there is no prefix variable `{name.name}`", did_you_mean(name.name, known))
+            known = [
+                n for n, e in self.spec.entities.items() if isinstance(e, ContextEntity) and e.item is None
+            ]
+            raise Mistake(
+                name.at, f"there is no prefix variable `{name.name}`", did_you_mean(name.name, known)
+            )
         if node is None:
             return None
         condition = self._body(encoding, pure=True).condition(node, encoding.scope)
@@ -348,7 +423,9 @@ class FormLowering:
         item = expansion.instruction.item
         scope_numbers = {
             name: str(binding.value)
-            for scope in _scopes(expansion.scope) for name, binding in scope.names.items() if isinstance(binding, Number)
+            for scope in _scopes(expansion.scope)
+            for name, binding in scope.names.items()
+            if isinstance(binding, Number)
         }
         parser = TextParser({**scope_numbers, **expansion.texts}, self.models.defaults)
         known = [*(u.path for u in encoding.operands), *(n for n, _ in encoding.raw)]
@@ -369,8 +446,11 @@ class FormLowering:
         for use in encoding.operands:
             ways *= len(use.alternatives())
         if ways > MAX_ALTERNATIVES:
-            raise Mistake(item.at, f"the operands' cases make {ways} behaviours of one encoding",
-                          f"at most {MAX_ALTERNATIVES}: unite cases, for example with `? :` over decode-time values")
+            raise Mistake(
+                item.at,
+                f"the operands' cases make {ways} behaviours of one encoding",
+                f"at most {MAX_ALTERNATIVES}: unite cases, for example with `? :` over decode-time values",
+            )
         variants: list[Variant] = []
         for choices, conditions in combine([u.alternatives() for u in encoding.operands]):
             condition = build.conjunction(conditions)
@@ -384,7 +464,9 @@ class FormLowering:
             if item.guards:
                 pure = self._body(encoding, dict(choices), pure=True)
                 guard = build.conjunction([pure.condition(g, encoding.scope) for g in item.guards])
-            variants.append(Variant(choices=choices, condition=condition, guard=guard, body=mark_updates(body.out)))
+            variants.append(
+                Variant(choices=choices, condition=condition, guard=guard, body=mark_updates(body.out))
+            )
         first = variants[0]
         if all(v.body == first.body and v.guard == first.guard for v in variants[1:]):
             return (Variant(choices=(), condition=None, guard=first.guard, body=first.body),)

@@ -39,8 +39,13 @@ def _function(spec: Elaboration, fn: s.FnItem, entity: SharedFunction) -> Functi
     body.body(fn.body, scope)
     if entity.results and not body.failed and not always_leaves(body.out):
         raise Mistake(fn.at, f"`{fn.name}` does not return a value on every path", "end it with `return`")
-    return Function(name=fn.name, parameters=entity.parameters, results=entity.results, body=tuple(body.out),
-                    span=span_of(fn.at))
+    return Function(
+        name=fn.name,
+        parameters=entity.parameters,
+        results=entity.results,
+        body=tuple(body.out),
+        span=span_of(fn.at),
+    )
 
 
 def _parameters(body: Body, entity: SharedFunction) -> Scope:
@@ -51,7 +56,7 @@ def _parameters(body: Body, entity: SharedFunction) -> Scope:
     return scope
 
 
-# --- banks -----------------------------------------------------------------------------------------------------------
+# --- banks --------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -90,19 +95,32 @@ def _bank(spec: Elaboration, parts: Sequence[s.BankItem]) -> tuple[Bank, list[Fu
     for found in rows:
         readable, writable = _access(spec, found.item)
         models += [
-            BankRow(first=n, last=n, name=_row_name(found.item.name, n - found.first, found.first != found.last),
-                    readable=readable, writable=writable, span=span_of(found.item.at))
+            BankRow(
+                first=n,
+                last=n,
+                name=_row_name(found.item.name, n - found.first, found.first != found.last),
+                readable=readable,
+                writable=writable,
+                span=span_of(found.item.at),
+            )
             for n in range(found.first, found.last + 1)
         ]
     width = read.results[0]
     model = Bank(name=item.name, index_width=read.parameters[0].width, width=width, rows=tuple(models))
-    return model, [_access_function(spec, item, rows, read, False), _access_function(spec, item, rows, write, True)]
+    return model, [
+        _access_function(spec, item, rows, read, False),
+        _access_function(spec, item, rows, write, True),
+    ]
 
 
 def _row(spec: Elaboration, bank: s.BankItem, item: s.BankRowNode, width: int) -> _Row | None:
     body = Body(spec, pure=True)
     first = body.require_const(item.first, Scope(), "a system register's number")
-    last = body.require_const(item.last, Scope(), "a system register's number") if item.last is not None else first
+    last = (
+        body.require_const(item.last, Scope(), "a system register's number")
+        if item.last is not None
+        else first
+    )
     if not 0 <= first <= last < 1 << width:
         raise Mistake(item.at, f"the numbers {first:#x} to {last:#x} are no range of {plural(width, 'bit')}")
     if last - first >= MAX_ROWS:
@@ -132,7 +150,9 @@ def _access(spec: Elaboration, item: s.BankRowNode) -> tuple[bool, bool]:
 def _access_function(
     spec: Elaboration, bank: s.BankItem, rows: list[_Row], entity: SharedFunction, writes: bool
 ) -> Function:
-    """`<bank>_read` or `<bank>_write`: a balanced tree of comparisons of the number, so that its depth is small."""
+    """`<bank>_read` or `<bank>_write`: a balanced tree of comparisons of the number, so that its depth is
+    small.
+    """
     body = Body(spec, shared=True)
     scope = _parameters(body, entity)
     body.result_widths = entity.results
@@ -142,10 +162,14 @@ def _access_function(
         with body.block() as out:
             body.statements(bank.otherwise.body, inner.inner())
             if entity.results and not always_leaves(out):
-                raise Mistake(bank.otherwise.at, f"`else` of the bank `{bank.name}` gives no value", "let it `raise`")
+                raise Mistake(
+                    bank.otherwise.at, f"`else` of the bank `{bank.name}` gives no value", "let it `raise`"
+                )
         return tuple(out)
 
-    edges = sorted({0, *(r.first for r in rows), *(r.last + 1 for r in rows)} & set(range(1 << number.width)) | {0})
+    edges = sorted(
+        {0, *(r.first for r in rows), *(r.last + 1 for r in rows)} & set(range(1 << number.width)) | {0}
+    )
     leaves: list[tuple[int, Block]] = []
     for start in edges:
         matching = [r for r in rows if r.first <= start <= r.last]
@@ -155,8 +179,13 @@ def _access_function(
                 block = _leaf(spec, body, row, scope, writes, block)
         leaves.append((start, block))
     body.out.extend(_tree(number, leaves))
-    return Function(name=entity.name, parameters=entity.parameters, results=entity.results, body=tuple(body.out),
-                    span=span_of(bank.at))
+    return Function(
+        name=entity.name,
+        parameters=entity.parameters,
+        results=entity.results,
+        body=tuple(body.out),
+        span=span_of(bank.at),
+    )
 
 
 def _tree(number: Local, leaves: list[tuple[int, Block]]) -> Block:
@@ -230,6 +259,9 @@ def _write_access(spec: Elaboration, body: Body, item: s.BankRowNode, scope: Sco
 def _plain_register(spec: Elaboration, item: s.BankRowNode, width: int) -> StateElement:
     element = known_register(spec, item.name, item.at)
     if element.width != width:
-        raise Mistake(item.at, f"the register `{item.name}` has {plural(element.width, 'bit')}, and the bank {width}",
-                      "say how it is read and written: read zext(...) write ...")
+        raise Mistake(
+            item.at,
+            f"the register `{item.name}` has {plural(element.width, 'bit')}, and the bank {width}",
+            "say how it is read and written: read zext(...) write ...",
+        )
     return element

@@ -18,8 +18,12 @@ def substitute(expr: Expr, local: Local, value: Expr) -> Expr:
         case Binary(op=op, left=left, right=right):
             return build.binary(op, substitute(left, local, value), substitute(right, local, value))
         case Select(condition=condition, then=then, otherwise=otherwise, strict=strict):
-            return build.select(substitute(condition, local, value), substitute(then, local, value),
-                                substitute(otherwise, local, value), strict)
+            return build.select(
+                substitute(condition, local, value),
+                substitute(then, local, value),
+                substitute(otherwise, local, value),
+                strict,
+            )
         case _:
             return expr
 
@@ -30,7 +34,9 @@ def argument_for(definition: Expr, argument: Local, value: Expr) -> Expr | None:
     if found is not None:
         return found
     if isinstance(definition, Slice) and definition.operand == argument:
-        return build.binary("shl", build.zext(value, argument.width), build.const(argument.width, definition.low))
+        return build.binary(
+            "shl", build.zext(value, argument.width), build.const(argument.width, definition.low)
+        )
     true, false = _witness(definition, argument, 1), _witness(definition, argument, 0)
     if true is None or false is None:
         return None
@@ -40,24 +46,25 @@ def argument_for(definition: Expr, argument: Local, value: Expr) -> Expr | None:
 def _unify(pattern: Expr, argument: Local, value: Expr) -> Expr | None:
     """What `argument` must be for `pattern` to be, by its form, `value`; None: the forms differ.
 
-    Sides may be narrower than the pattern where the wider argument means the same: compared with 0, and its top bit.
+    Sides may be narrower than the pattern where the wider argument means the same: compared with 0, and its
+    top bit.
     """
     if pattern == argument:
         return value if value.width == argument.width else None
     match pattern, value:
-        case Binary(op=("eq" | "ne") as op, left=left, right=Const(value=0)), Binary(op=other, left=inner, right=Const(
-            value=0
-        )) if op == other:
+        case Binary(op=("eq" | "ne") as op, left=left, right=Const(value=0)), Binary(
+            op=other, left=inner, right=Const(value=0)
+        ) if op == other:
             if left == argument and inner.width <= argument.width:
                 return build.zext(inner, argument.width)
             return _unify(left, argument, inner)
-        case Binary(op=op, left=left, right=Const() as right), Binary(op=other, left=inner, right=constant) if (
-            op == other and right == constant
-        ):
+        case Binary(op=op, left=left, right=Const() as right), Binary(
+            op=other, left=inner, right=constant
+        ) if op == other and right == constant:
             return _unify(left, argument, inner)
-        case Slice(width=width, operand=operand, low=low), Slice(width=other_width, operand=inner, low=inner_low) if (
-            width == other_width
-        ):
+        case Slice(width=width, operand=operand, low=low), Slice(
+            width=other_width, operand=inner, low=inner_low
+        ) if width == other_width:
             if operand == argument and inner.width <= argument.width and inner_low <= low:
                 wide = build.zext(inner, argument.width)
                 return build.binary("shl", wide, build.const(argument.width, low - inner_low))

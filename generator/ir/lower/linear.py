@@ -1,4 +1,6 @@
-"""Addresses of the shape `reg[base] + (reg[index] << scale) + offset`: finding it, and its value in behaviours."""
+"""Addresses of the shape `reg[base] + (reg[index] << scale) + offset`: finding it, and its value in
+behaviours.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ MAX_TERMS = 64
 
 @dataclass(frozen=True)
 class Linear:
-    """One alternative: at most one plain register, at most one shifted (or second) register, a decode-time offset."""
+    """One alternative: at most one plain register, at most one shifted (or second) register, a decode-time
+    offset.
+    """
 
     when: Expr
     base: Expr | None
@@ -40,11 +44,15 @@ def linear_alternatives(value: Expr) -> list[Linear] | None:
     match value:
         case ReadReg() | Unary(op="zext"):
             entry = _entry(value)
-            return None if entry is None else [Linear(build.TRUE, entry[1], None, NO_SCALE, zero, (entry[0],))]
+            return (
+                None if entry is None else [Linear(build.TRUE, entry[1], None, NO_SCALE, zero, (entry[0],))]
+            )
         case Binary(op="shl", left=shifted, right=scale) if kind_of(scale) <= DECODE:
             entry = _entry(shifted)
             return None if entry is None else [Linear(build.TRUE, None, entry[1], scale, zero, (entry[0],))]
-        case Select(condition=condition, then=then, otherwise=otherwise, strict=False) if kind_of(condition) <= DECODE:
+        case Select(condition=condition, then=then, otherwise=otherwise, strict=False) if (
+            kind_of(condition) <= DECODE
+        ):
             left, right_ = linear_alternatives(then), linear_alternatives(otherwise)
             if left is None or right_ is None:
                 return None
@@ -64,7 +72,7 @@ def linear_alternatives(value: Expr) -> list[Linear] | None:
 
 
 def _entry(value: Expr) -> tuple[str, Expr] | None:
-    """A whole entry of a register file, perhaps zero-extended: the file and the entry's decode-time number."""
+    """A whole entry of a register file, perhaps zero-extended: the file and the entry's number."""
     if isinstance(value, Unary) and value.op == "zext":
         value = value.operand
     if isinstance(value, ReadReg) and value.index is not None and kind_of(value.index) <= DECODE:

@@ -37,7 +37,11 @@ class OperandModels:
         if use.has_value:
             width = own.declared[0] if own.declared is not None else own.probes[0].values[0].width
         return Operand(
-            path=use.path, operand_class=use.item.name, width=use.width, value_width=width, fields=own.field_layout,
+            path=use.path,
+            operand_class=use.item.name,
+            width=use.width,
+            value_width=width,
+            fields=own.field_layout,
             cases=tuple(
                 self._case(own, case, number, [self.model(n) for n in original.nested])
                 for number, (case, original) in enumerate(zip(own.cases, use.cases, strict=True))
@@ -59,17 +63,29 @@ class OperandModels:
                     if kind_of(entry) <= DECODE:
                         file, index = first.register, entry
         return OperandCase(
-            picture=tuple(case.layout.pieces), appended=tuple(case.layout.appended), operands=tuple(nested),
-            when=case.when, texts=self._texts(use, case), value=value, register_file=file, register_index=index,
+            picture=tuple(case.layout.pieces),
+            appended=tuple(case.layout.appended),
+            operands=tuple(nested),
+            when=case.when,
+            texts=self._texts(use, case),
+            value=value,
+            register_file=file,
+            register_index=index,
             span=span_of(case.item.at),
         )
 
     def _seen(self, read: ReadReg) -> Expr:
-        """The number by which a program names the entry: of a windowed file, within the window that it sees."""
+        """The number by which a program names the entry: in a windowed file, within its window."""
         element = self.spec.entities.get(read.register)
         assert read.index is not None
-        if isinstance(element, StateElement) and element.window is not None and isinstance(read.index, Binary):
-            return next((side for side in (read.index.left, read.index.right) if kind_of(side) <= DECODE), read.index)
+        if (
+            isinstance(element, StateElement)
+            and element.window is not None
+            and isinstance(read.index, Binary)
+        ):
+            return next(
+                (side for side in (read.index.left, read.index.right) if kind_of(side) <= DECODE), read.index
+            )
         return read.index
 
     def _texts(self, use: OperandUse, case: CaseUse) -> tuple[Text, ...]:
@@ -86,8 +102,11 @@ class OperandModels:
     def check_hole(self, hole: Hole, node: s.TextNode, known: list[str]) -> None:
         """Mistake if a hole names nothing, or has an unknown format."""
         if hole.name.split(".")[0] not in known:
-            raise Mistake(node.at, f"there is no `{hole.name}` that this text could print",
-                          did_you_mean(hole.name, known, f"there are: {', '.join(known)}"))
+            raise Mistake(
+                node.at,
+                f"there is no `{hole.name}` that this text could print",
+                did_you_mean(hole.name, known, f"there are: {', '.join(known)}"),
+            )
         formats = ("", "hex", "d", "u", "+")
         if hole.format in formats or hole.format in self.spec.enums or hole.format in self.spec.family.banks:
             return
@@ -95,8 +114,11 @@ class OperandModels:
         if isinstance(element, StateElement) and element.model.count is not None:
             return
         names = [*formats[1:], *self.spec.enums, *self.spec.family.banks]
-        raise Mistake(node.at, f"`:{hole.format}` is no format", did_you_mean(
-            hole.format, names, "hex, d, u, +, or the name of an enum, bank or register file"))
+        raise Mistake(
+            node.at,
+            f"`:{hole.format}` is no format",
+            did_you_mean(hole.format, names, "hex, d, u, +, or the name of an enum, bank or register file"),
+        )
 
     @staticmethod
     def _linear(use: OperandUse) -> LinearForm:
@@ -109,10 +131,13 @@ class OperandModels:
             return none if index is None else build.zext(index, entries)
 
         cases = tuple(
-            LinearCase(when=a.when, base=entry(a.base), index=entry(a.index), scale=build.zext(a.scale, scale),
-                       offset=a.offset)
+            LinearCase(
+                when=a.when,
+                base=entry(a.base),
+                index=entry(a.index),
+                scale=build.zext(a.scale, scale),
+                offset=a.offset,
+            )
             for a in alternatives
         )
         return LinearForm(register_file=file, cases=cases)
-
-

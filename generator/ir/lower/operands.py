@@ -81,7 +81,9 @@ class OperandUse:
     field_layout: tuple[tuple[str, int, int], ...]
     declared: tuple[int, ...] | None
     cases: list[CaseUse]
-    known_values: dict[tuple[object, ...], tuple[Expr, ...]] = field(default_factory=dict)  # of pure cases, by choices
+    known_values: dict[tuple[object, ...], tuple[Expr, ...]] = field(
+        default_factory=dict
+    )  # of pure cases, by choices
 
     # --- kinds -------------------------------------------------------------------------------
 
@@ -96,7 +98,9 @@ class OperandUse:
     def _probe(self, case: CaseUse) -> Probe:
         body = Body(self.spec)
         if case.item.value is None:
-            raise Mistake(case.item.at, f"this case of `{self.item.name}` has no value, and others have", "add `=> ...`")
+            raise Mistake(
+                case.item.at, f"this case of `{self.item.name}` has no value, and others have", "add `=> ...`"
+            )
         values = body.case_values(self, case, self.declared)
         in_memory = False
         written: tuple[Stmt, ...] | None = None
@@ -104,7 +108,9 @@ class OperandUse:
             in_memory = body.case_place(self, case).in_memory
             writer = Body(self.spec)
             try:
-                writer.case_place(self, case).write(writer, writer.fresh("probe", values[0].width), case.item.at)
+                writer.case_place(self, case).write(
+                    writer, writer.fresh("probe", values[0].width), case.item.at
+                )
                 written = tuple(writer.out)
             except Mistake:
                 pass
@@ -112,7 +118,8 @@ class OperandUse:
 
     @cached_property
     def kind(self) -> str:
-        """none: no value; single: one case, or all mean the same (their texts differ); decode: all values decode-time; linear: addresses of one shape; choice: the
+        """none: no value; single: one case, or all mean the same (their texts differ); decode: all values
+        decode-time; linear: addresses of one shape; choice: the
         cases need behaviours of their own."""
         if not self.has_value:
             return "none"
@@ -127,9 +134,14 @@ class OperandUse:
     @property
     def _all_alike(self) -> bool:
         first = self.probes[0]
-        return not first.statements and all(
-            not p.statements and p.values == first.values and p.written == first.written for p in self.probes[1:]
-        ) and all(n.all_decode for c in self.cases for n in c.nested)
+        return (
+            not first.statements
+            and all(
+                not p.statements and p.values == first.values and p.written == first.written
+                for p in self.probes[1:]
+            )
+            and all(n.all_decode for c in self.cases for n in c.nested)
+        )
 
     @property
     def all_decode(self) -> bool:
@@ -140,7 +152,8 @@ class OperandUse:
 
     @cached_property
     def linear(self) -> tuple[str, list[LinearAddress]] | None:
-        """The register file and the alternatives, where the first value of every case is an address of one shape (and the
+        """The register file and the alternatives, where the first value of every case is an address of one
+        shape (and the
         others are decode-time)."""
         if not self.has_value or len(self.cases) < 2 or any(p.statements for p in self.probes):
             return None
@@ -159,12 +172,16 @@ class OperandUse:
                         return None
                     file = name
                 offset = alternative.offset
-                rich = alternative.index is not None or (alternative.base is not None and offset != Const(value.width, 0))
+                rich = alternative.index is not None or (
+                    alternative.base is not None and offset != Const(value.width, 0)
+                )
                 terms = max(terms, 2 if rich else 1)
                 condition = build.and_(when, alternative.when)
                 if condition == build.FALSE:
                     continue
-                found.append(LinearAddress(condition, alternative.base, alternative.index, alternative.scale, offset))
+                found.append(
+                    LinearAddress(condition, alternative.base, alternative.index, alternative.scale, offset)
+                )
             if len(found) > MAX_ALTERNATIVES:
                 return None
         element = self.spec.entities.get(file)
@@ -189,7 +206,9 @@ class OperandUse:
         result: list[tuple[tuple[tuple[str, int], ...], list[Expr]]] = []
         for number, case in enumerate(self.cases):
             for choices, conditions in combine([n.ways() for n in case.nested]):
-                result.append((((self.path, number), *choices), [self.exclusive_condition(number), *conditions]))
+                result.append(
+                    (((self.path, number), *choices), [self.exclusive_condition(number), *conditions])
+                )
         return result
 
     # --- conditions --------------------------------------------------------------------------
@@ -230,7 +249,10 @@ def combine(
     parts: list[list[tuple[tuple[tuple[str, int], ...], list[Expr]]]],
 ) -> Iterator[tuple[tuple[tuple[str, int], ...], list[Expr]]]:
     for combination in product(*parts):
-        yield tuple(c for choices, _ in combination for c in choices), [e for _, conditions in combination for e in conditions]
+        yield (
+            tuple(c for choices, _ in combination for c in choices),
+            [e for _, conditions in combination for e in conditions],
+        )
 
 
 def _disjoint(a: CaseUse, b: CaseUse) -> bool:
@@ -281,19 +303,27 @@ class OperandClasses(WidthsOfFields):
         item = self.spec.family.operands.get(reference.name)
         if item is None:
             known = [*self.spec.family.operands, *self.spec.family.enums]
-            raise Mistake(reference.at, f"there is no operand class `{reference.name}`",
-                          did_you_mean(reference.name, known, f"declare it: operand {reference.name} (...)"))
+            raise Mistake(
+                reference.at,
+                f"there is no operand class `{reference.name}`",
+                did_you_mean(reference.name, known, f"declare it: operand {reference.name} (...)"),
+            )
         return item
 
     def _field_widths(
         self, item: s.OperandItem, generics: tuple[int, ...], at: Pos
     ) -> tuple[Scope, list[tuple[str, int]]]:
         if len(generics) != len(item.generics):
-            raise Mistake(at, f"`{item.name}` takes {plural(len(item.generics), 'generic width')}, not {len(generics)}",
-                          f"{item.name}<{', '.join(item.generics)}>" if item.generics else item.name)
+            raise Mistake(
+                at,
+                f"`{item.name}` takes {plural(len(item.generics), 'generic width')}, not {len(generics)}",
+                f"{item.name}<{', '.join(item.generics)}>" if item.generics else item.name,
+            )
         scope = Scope(names={n: Number(v) for n, v in zip(item.generics, generics, strict=True)})
         body = Body(self.spec, pure=True)
-        widths = [(name.name, body.require_const(width, scope, "a field's width")) for name, width in item.fields]
+        widths = [
+            (name.name, body.require_const(width, scope, "a field's width")) for name, width in item.fields
+        ]
         for (_, width), (_, node) in zip(widths, item.fields, strict=True):
             if width < 0:
                 raise Mistake(node.at, f"a field of {width} bits")
@@ -347,7 +377,14 @@ class OperandClasses(WidthsOfFields):
         return use
 
     def _case(
-        self, item: s.OperandItem, case: s.CaseNode, number: int, outer: Scope, path: str, bits: Expr | None, total: int
+        self,
+        item: s.OperandItem,
+        case: s.CaseNode,
+        number: int,
+        outer: Scope,
+        path: str,
+        bits: Expr | None,
+        total: int,
     ) -> CaseUse | None:
         """The case in use; None if its `when` is false for these generic values."""
         scope = outer.inner()
@@ -358,8 +395,11 @@ class OperandClasses(WidthsOfFields):
         if case.picture is not None:
             layout = lay_out(case.picture, scope, self, body, f"{path}.")
             if layout.width != total:
-                raise Mistake(case.picture.at, f"this case has {plural(layout.width, 'bit')}, and `{item.name}` has {total}",
-                              "a case's picture covers the operand's bits; appended units stand behind `+`")
+                raise Mistake(
+                    case.picture.at,
+                    f"this case has {plural(layout.width, 'bit')}, and `{item.name}` has {total}",
+                    "a case's picture covers the operand's bits; appended units stand behind `+`",
+                )
         elif not item.simple and total:
             raise Mistake(case.at, f"this case has no picture, and `{item.name}` has {plural(total, 'bit')}")
         made = CaseUse(number, case, scope, layout)
@@ -367,15 +407,20 @@ class OperandClasses(WidthsOfFields):
         for piece in layout.pieces:
             position -= piece.width
             if piece.kind == "fixed" and bits is not None:
-                made.fixed.append(build.eq(build.slice_(bits, position, piece.width), Const(piece.width, piece.value)))
+                made.fixed.append(
+                    build.eq(build.slice_(bits, position, piece.width), Const(piece.width, piece.value))
+                )
         for placed in layout.fields.values():
             value = self._gather(placed, bits, total, path)
             scope.names[placed.name] = self._bind(placed, value, scope, path, made)
         if case.when is not None:
             made.when = body.condition(case.when, scope)
             if kind_of(made.when) > DECODE:
-                raise Mistake(case.when.at, "a case is chosen when the instruction is decoded",
-                              "use fields, contexts and constants; choose run-time values with `? :`")
+                raise Mistake(
+                    case.when.at,
+                    "a case is chosen when the instruction is decoded",
+                    "use fields, contexts and constants; choose run-time values with `? :`",
+                )
             if kind_of(made.when) == CONSTANT:
                 if made.when == build.FALSE:
                     return None

@@ -14,7 +14,8 @@ from generator.model.target import Piece
 
 @dataclass
 class PlacedField:
-    """A name in a picture. `width` is the field's own; `places`: (highest, lowest) bit of the field, from the top of the
+    """A name in a picture. `width` is the field's own; `places`: (highest, lowest) bit of the field, from the
+    top of the
     picture on, with the position behind the piece counted from the picture's start."""
 
     name: str
@@ -51,7 +52,12 @@ class WidthsOfFields:
 
 
 def lay_out(
-    picture: s.Picture, scope: Scope, classes: WidthsOfFields, body: Body, prefix: str, bare_width: int | None = None
+    picture: s.Picture,
+    scope: Scope,
+    classes: WidthsOfFields,
+    body: Body,
+    prefix: str,
+    bare_width: int | None = None,
 ) -> Layout:
     """The layout of `picture`. Names of pieces get `prefix` (the operand's path and a dot).
 
@@ -87,7 +93,9 @@ def lay_out(
                 placed = layout.fields[name]
                 placed.appended = placed.appended or target is layout.appended
                 for high, low in _slices(element, placed.width):
-                    target.append(Piece(kind="field", width=high - low + 1, name=prefix + name, high=high, low=low))
+                    target.append(
+                        Piece(kind="field", width=high - low + 1, name=prefix + name, high=high, low=low)
+                    )
                     position += high - low + 1
                     placed.places.append((high, low, position))
                 continue
@@ -106,8 +114,11 @@ def _constant(element: s.PicField, scope: Scope, body: Body) -> tuple[int, int |
     if isinstance(found, Column):
         value = body.const(found.expression, scope)
         if value is None:
-            raise Mistake(element.at, f"the column `{element.name}` is no number in this row",
-                          related=((found.expression.at, "its value"),))
+            raise Mistake(
+                element.at,
+                f"the column `{element.name}` is no number in this row",
+                related=((found.expression.at, "its value"),),
+            )
         return value, body.digits(found.expression, scope)
     return None
 
@@ -122,7 +133,11 @@ def _named_by_column(reference: s.OperandRef, scope: Scope) -> s.OperandRef:
 
 
 def _fields(
-    picture: s.Picture, constants: dict[str, tuple[int, int | None]], scope: Scope, classes: WidthsOfFields, body: Body
+    picture: s.Picture,
+    constants: dict[str, tuple[int, int | None]],
+    scope: Scope,
+    classes: WidthsOfFields,
+    body: Body,
 ) -> dict[str, PlacedField]:
     elements: dict[str, list[s.PicField]] = {}
     for element in picture.elements:
@@ -146,8 +161,11 @@ def _fields(
         else:
             slices = [b for p in parts for b in p.slices]
             if not slices:
-                raise Mistake(parts[0].at, f"how many bits has `{name}`?",
-                              f"{name}:5, or the name of an operand class: {name}:reg")
+                raise Mistake(
+                    parts[0].at,
+                    f"how many bits has `{name}`?",
+                    f"{name}:5, or the name of an operand class: {name}:reg",
+                )
             width = max(max(pair) for pair in slices) + 1
         result[name] = PlacedField(name, parts[0].at, width, reference)
     return result
@@ -163,7 +181,9 @@ def _slices(element: s.PicField, width: int) -> list[tuple[int, int]]:
         if high < low:
             raise Mistake(element.at, f"the slice {first}:{last} is upside down", f"write {last}:{first}")
         if low < 0 or high >= width:
-            raise Mistake(element.at, f"`{element.name}` has {plural(width, 'bit')}: {first}:{last} leaves it")
+            raise Mistake(
+                element.at, f"`{element.name}` has {plural(width, 'bit')}: {first}:{last} leaves it"
+            )
         result.append((high, low))
     return result
 
@@ -174,18 +194,27 @@ def _fixed_field(
     """A number of the row, as fixed bits."""
     value, digits = constant
     assert not isinstance(element.reference, s.OperandRef)
-    width = body.require_const(element.reference, scope, "a field's width") if element.reference is not None else None
+    width = (
+        body.require_const(element.reference, scope, "a field's width")
+        if element.reference is not None
+        else None
+    )
     if element.slices:
         whole = width or max(digits or 0, max(max(pair) for pair in element.slices) + 1)
         for high, low in _slices(element, whole):
-            target.append(Piece(kind="fixed", width=high - low + 1, value=value >> low & ((1 << (high - low + 1)) - 1)))
+            target.append(
+                Piece(kind="fixed", width=high - low + 1, value=value >> low & ((1 << (high - low + 1)) - 1))
+            )
         return
     if width is None:
         width = digits if digits is not None else 1
         if digits is None and value not in (0, 1):
             raise Mistake(element.at, f"how many bits has `{element.name}`?", f"{element.name}:5")
     if not 0 <= value < 1 << width:
-        raise Mistake(element.at, f"`{element.name}` is {value} in this row, which does not fit in {plural(width, 'bit')}")
+        raise Mistake(
+            element.at,
+            f"`{element.name}` is {value} in this row, which does not fit in {plural(width, 'bit')}",
+        )
     target.append(Piece(kind="fixed", width=width, value=value))
 
 
@@ -195,5 +224,7 @@ def _check_bits(layout: Layout) -> None:
         for high, low, _ in placed.places:
             bits = (1 << (high + 1)) - (1 << low)
             if used & bits:
-                raise Mistake(placed.at, f"a bit of `{placed.name}` is placed twice", "each bit has one place")
+                raise Mistake(
+                    placed.at, f"a bit of `{placed.name}` is placed twice", "each bit has one place"
+                )
             used |= bits

@@ -84,7 +84,9 @@ class LazyPlace(Place):
     def write(self, body: PlacePart, value: Expr, at: Pos) -> None:
         stored = lazy.argument_for(self.definition, self.argument, value)
         if stored is None:
-            raise Mistake(at, f"the definition of `{self.element.model.name}` never has one of its two values")
+            raise Mistake(
+                at, f"the definition of `{self.element.model.name}` never has one of its two values"
+            )
         body.emit(WriteReg(self.element.model.name, None, stored), at)
 
 
@@ -320,7 +322,9 @@ class PlacePart(ExpressionPart):
                 each = want if want is not None else self.width(node, scope)
                 places = self.place(then, scope, each), self.place(otherwise, scope, each)
                 if places[0].width != places[1].width:
-                    raise Mistake(node.at, f"the alternatives have {places[0].width} and {places[1].width} bits")
+                    raise Mistake(
+                        node.at, f"the alternatives have {places[0].width} and {places[1].width} bits"
+                    )
                 return ChoicePlace(chosen, *places)
             case s.Call(callee=callee, args=args):
                 view = self.spec.entities.get(callee.name)
@@ -340,7 +344,9 @@ class PlacePart(ExpressionPart):
         match found:
             case StateElement():
                 if found.model.count is not None:
-                    raise Mistake(node.at, f"`{node.name}` is a register file", f"name an entry: {node.name}[...]")
+                    raise Mistake(
+                        node.at, f"`{node.name}` is a register file", f"name an entry: {node.name}[...]"
+                    )
                 if node.name == "pc" and not self.shared:
                     return ValuePlace(self.expr(node, scope), "`pc`")
                 return self.element_place(found, None)
@@ -390,15 +396,21 @@ class PlacePart(ExpressionPart):
         own = self.width(node.index, scope)
         if value is not None and own is None:
             if not 0 <= value < count:
-                raise Mistake(node.index.at, f"`{element.model.name}` has the entries 0 to {count - 1}, not {value}")
+                raise Mistake(
+                    node.index.at, f"`{element.model.name}` has the entries 0 to {count - 1}, not {value}"
+                )
             index: Expr = Const(need, value)
         else:
             index = self.expr(node.index, scope, own if own is not None else need)
             if index.width > need:
                 inner = index.operand if isinstance(index, Unary) and index.op == "zext" else index
                 if inner.width > need and not _below(inner, count):
-                    raise Mistake(node.index.at, f"an index of {inner.width} bits into `{element.model.name}`, which has "
-                                  f"{count} entries", f"cut it to {need} bits: low(x, {need})")
+                    raise Mistake(
+                        node.index.at,
+                        f"an index of {inner.width} bits into `{element.model.name}`, which has "
+                        f"{count} entries",
+                        f"cut it to {need} bits: low(x, {need})",
+                    )
                 index = build.slice_(index, 0, need)
         if element.window is None:
             if isinstance(index, Unary) and index.op == "zext":
@@ -410,14 +422,18 @@ class PlacePart(ExpressionPart):
             raise Mistake(node.at, f"there is no register `{window.pointer}` that says which window")
         bits = (window.total - 1).bit_length()
         start = build.binary(
-            "mul", build.resize(ReadReg(pointer.model.width, window.pointer, None), bits),
+            "mul",
+            build.resize(ReadReg(pointer.model.width, window.pointer, None), bits),
             build.const(bits, window.stride),
         )
         physical = build.binary("add", start, build.resize(index, bits))
         if window.total & (window.total - 1):
             wide = bits + 1
-            physical = build.binary("urem", build.binary("add", build.zext(start, wide), build.resize(index, wide)),
-                                    build.const(wide, window.total))
+            physical = build.binary(
+                "urem",
+                build.binary("add", build.zext(start, wide), build.resize(index, wide)),
+                build.const(wide, window.total),
+            )
             physical = build.slice_(physical, 0, bits)
         return physical
 
@@ -427,7 +443,9 @@ class PlacePart(ExpressionPart):
             if isinstance(found, Bound):
                 if node.name == "mem" and node.name not in found.operand.fields:
                     return ValuePlace(found.operand.memory_condition(), f"`{node.base.name}.mem`")
-                return ValuePlace(self.operand_field(node, found).value, f"the field `{node.base.name}.{node.name}`")
+                return ValuePlace(
+                    self.operand_field(node, found).value, f"the field `{node.base.name}.{node.name}`"
+                )
             entity = self.spec.entities.get(node.base.name) if found is None else None
             enum = self.spec.enums.get(node.base.name)
             if found is None and enum is not None and (entity is None or node.name in enum.members):
@@ -444,7 +462,9 @@ class PlacePart(ExpressionPart):
 
     def _memory_place(self, node: s.Mem, scope: Scope) -> Place:
         if not 1 <= len(node.args) <= 2:
-            raise Mistake(node.at, "an access takes a width and, if need be, a byte order", "mem(32), mem(32, be)")
+            raise Mistake(
+                node.at, "an access takes a width and, if need be, a byte order", "mem(32), mem(32, be)"
+            )
         width = self.require_width(node.args[0], scope)
         if width not in MEMORY_WIDTHS:
             raise Mistake(node.args[0].at, f"memory is accessed by 8, 16, 32, 64 or 128 bits, not by {width}")
@@ -453,7 +473,9 @@ class PlacePart(ExpressionPart):
         address = self.expr(node.address, scope, own if own is not None else self.spec.pc_width)
         if address.width > 64:
             raise Mistake(node.address.at, f"an address of {address.width} bits", "at most 64")
-        return MemoryPlace(width, "phys" if node.space == "phys" else "data", address, little, self.hint or "loaded")
+        return MemoryPlace(
+            width, "phys" if node.space == "phys" else "data", address, little, self.hint or "loaded"
+        )
 
     def _byte_order(self, node: s.Mem, scope: Scope) -> Expr:
         if len(node.args) == 1:
@@ -469,8 +491,11 @@ class PlacePart(ExpressionPart):
             return Const(1, int(order.name == "le"))
         lowered = self.condition(order, scope)
         if kind_of(lowered) > DECODE:
-            raise Mistake(order.at, "the byte order is decided when the instruction is decoded",
-                          "`le`, `be`, or a condition over contexts")
+            raise Mistake(
+                order.at,
+                "the byte order is decided when the instruction is decoded",
+                "`le`, `be`, or a condition over contexts",
+            )
         return lowered
 
     def _shared_byte_order(self, at: Pos) -> Expr:
@@ -499,8 +524,11 @@ class PlacePart(ExpressionPart):
             case ExtendedPlace(base=base, width=width, extension=extension):
                 return ExtendedPlace(self.settle_place(base, at), width, extension)
             case ChoicePlace(condition=condition, then=then, otherwise=otherwise) if not place.in_memory:
-                return ChoicePlace(self.settle(condition, "choice", at), self.settle_place(then, at),
-                                   self.settle_place(otherwise, at))
+                return ChoicePlace(
+                    self.settle(condition, "choice", at),
+                    self.settle_place(then, at),
+                    self.settle_place(otherwise, at),
+                )
             case _:
                 return place
 
@@ -510,8 +538,11 @@ class PlacePart(ExpressionPart):
         """The view's own names: its generic widths."""
         if len(node.generics) != len(view.generics):
             want = f"<{', '.join(view.generics)}>" if view.generics else "none"
-            raise Mistake(node.at, f"`{view.name}` takes {len(view.generics)} widths, not {len(node.generics)}",
-                          f"its generic widths: {want}")
+            raise Mistake(
+                node.at,
+                f"`{view.name}` takes {len(view.generics)} widths, not {len(node.generics)}",
+                f"its generic widths: {want}",
+            )
         own = Scope()
         for name, value in zip(view.generics, node.generics, strict=True):
             own.names[name] = Number(self.require_const(value, scope, "a generic width"))
@@ -525,8 +556,11 @@ class PlacePart(ExpressionPart):
     ) -> Place:
         own = self.view_scope(view, node, scope)
         if len(args) != (0 if view.index is None else 1):
-            raise Mistake(at, f"`{view.name}` takes {'no index' if view.index is None else 'one index'}",
-                          f"{view.name}[...]" if view.index is not None else view.name)
+            raise Mistake(
+                at,
+                f"`{view.name}` takes {'no index' if view.index is None else 'one index'}",
+                f"{view.name}[...]" if view.index is not None else view.name,
+            )
         if view.index is not None:
             width = self.type_width(view.index.type, own)
             own.names[view.index.name] = Values((self.expr(args[0], scope, width),))
@@ -534,9 +568,13 @@ class PlacePart(ExpressionPart):
         with self.deeper(at, view.name):
             return self._view_cases(view, list(view.cases), own, total, at)
 
-    def _view_cases(self, view: s.ViewItem, cases: list[s.ViewCase], own: Scope, width: int, at: Pos) -> Place:
+    def _view_cases(
+        self, view: s.ViewItem, cases: list[s.ViewCase], own: Scope, width: int, at: Pos
+    ) -> Place:
         if not cases:
-            raise Mistake(view.at, f"no case of the view `{view.name}` is left", "end it with a case without `when`")
+            raise Mistake(
+                view.at, f"no case of the view `{view.name}` is left", "end it with a case without `when`"
+            )
         case = cases[0]
         condition = build.TRUE if case.when is None else self.condition(case.when, own)
         if condition == build.FALSE:
@@ -545,8 +583,11 @@ class PlacePart(ExpressionPart):
         if case.write is not None:
             place = self._extended(place, case)
         if place.width != width:
-            raise Mistake(case.value.at, f"this case has {place.width} bits, and the view `{view.name}` has {width}",
-                          "take a slice of the place: p[w-1:0]")
+            raise Mistake(
+                case.value.at,
+                f"this case has {place.width} bits, and the view `{view.name}` has {width}",
+                "take a slice of the place: p[w-1:0]",
+            )
         if condition == build.TRUE or len(cases) == 1:
             return place
         return ChoicePlace(condition, place, self._view_cases(view, cases[1:], own, width, at))
@@ -554,7 +595,9 @@ class PlacePart(ExpressionPart):
     @staticmethod
     def _extended(place: Place, case: s.ViewCase) -> Place:
         if case.write not in ("zext", "sext"):
-            raise Mistake(case.at, f"`write {case.write}`", "`write zext` or `write sext`: what the rest becomes")
+            raise Mistake(
+                case.at, f"`write {case.write}`", "`write zext` or `write sext`: what the rest becomes"
+            )
         if isinstance(place, SlicePlace) and place.low == 0:
             return ExtendedPlace(place.base, place.width, case.write)
         if isinstance(place, SlicePlace):

@@ -14,7 +14,12 @@ class Mistake(Exception):
     """One mistake in a spec, at `at`. The nearest recovery point turns it into a diagnostic and goes on."""
 
     def __init__(
-        self, at: Pos, message: str, remedy: str = "", label: str = "", related: tuple[tuple[Pos, str], ...] = ()
+        self,
+        at: Pos,
+        message: str,
+        remedy: str = "",
+        label: str = "",
+        related: tuple[tuple[Pos, str], ...] = (),
     ) -> None:
         super().__init__(message)
         self.at, self.message, self.remedy, self.label, self.related = at, message, remedy, label, related

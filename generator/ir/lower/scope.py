@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A constant without a width: a parameter, axis value or number column. `digits`: the width it was spelt with."""
+    """A constant without a width: a parameter, axis value or number column. `digits`: the width it was spelt
+    with.
+    """
 
     value: int
     digits: int | None = None

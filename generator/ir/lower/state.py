@@ -1,4 +1,6 @@
-"""State and decode context: registers, enums, traps, contexts, prefixes; and the names that behaviours look up."""
+"""State and decode context: registers, enums, traps, contexts, prefixes; and the names that behaviours look
+up.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def span_of(at: Pos) -> Span:
 
 
 def elaborate_state(spec: Elaboration) -> None:
-    """Fill `spec` with everything that behaviours can name. Mistakes are reported; broken names are remembered."""
+    """Fill `spec` with everything that behaviours can name. Mistakes are reported; broken names are
+    remembered.
+    """
     family, report = spec.family, spec.report
     spec.entities["next_pc"] = Special("next_pc")
     spec.entities["opcode_bits"] = Special("opcode_bits")
@@ -82,7 +86,9 @@ def elaborate_state(spec: Elaboration) -> None:
     if isinstance(pc, StateElement) and pc.model.count is None:
         spec.pc_width = pc.width
     elif "pc" not in spec.broken:
-        report.add(Mistake(family.isa.at, "the family has no program counter", "declare it: reg pc : bits(32)"))
+        report.add(
+            Mistake(family.isa.at, "the family has no program counter", "declare it: reg pc : bits(32)")
+        )
         spec.pc_width = 64
     # Expressions need all names, so they come second.
     for register in family.registers.values():
@@ -97,8 +103,11 @@ def elaborate_state(spec: Elaboration) -> None:
         with report.recover(family.little.at):
             little = Body(spec, pure=True).condition(family.little.when, Scope())
             if kind_of(little) > DECODE:
-                raise Mistake(family.little.when.at, "the byte order is decided when an instruction is decoded",
-                              "derive a context from the state: context name : bits(1) = ...")
+                raise Mistake(
+                    family.little.when.at,
+                    "the byte order is decided when an instruction is decoded",
+                    "derive a context from the state: context name : bits(1) = ...",
+                )
             spec.little = little
     for context in family.contexts.values():
         entity = spec.entities.get(context.name)
@@ -113,7 +122,9 @@ def _enum(spec: Elaboration, item: s.EnumItem) -> None:
     entity = EnumEntity(item.name, width, {})
     value = -1
     for row in item.rows:
-        value = body.require_const(row.value, Scope(), "an enum's value") if row.value is not None else value + 1
+        value = (
+            body.require_const(row.value, Scope(), "an enum's value") if row.value is not None else value + 1
+        )
         if not 0 <= value < 1 << width:
             raise Mistake(row.at, f"{value} does not fit in {plural(width, 'bit')}")
         if row.name in entity.members:
@@ -135,13 +146,16 @@ def enum_model(spec: Elaboration, item: s.EnumItem) -> Enum | None:
     if entity is None:
         return None
     rows = tuple(
-        EnumRow(name=r.name, value=entity.members[r.name].value, text=r.text if r.text is not None else r.name)
-        for r in item.rows if r.name in entity.members
+        EnumRow(
+            name=r.name, value=entity.members[r.name].value, text=r.text if r.text is not None else r.name
+        )
+        for r in item.rows
+        if r.name in entity.members
     )
     return Enum(name=item.name, width=entity.width, rows=rows)
 
 
-# --- registers -------------------------------------------------------------------------------------------------------
+# --- registers ----------------------------------------------------------------------------------------------
 
 
 def _register(spec: Elaboration, item: s.RegItem) -> StateElement:
@@ -164,8 +178,11 @@ def _register(spec: Elaboration, item: s.RegItem) -> StateElement:
         pointer, stride, windows = item.window
         stored = stride * windows
         if not 1 <= stored <= MAX_COUNT or count > stored:
-            raise Mistake(item.at, f"{windows} windows with a stride of {stride} are {stored} registers, and one window "
-                          f"has {count}")
+            raise Mistake(
+                item.at,
+                f"{windows} windows with a stride of {stride} are {stored} registers, and one window "
+                f"has {count}",
+            )
         window = Window(pointer, stride, stored, count)
     names = _entry_names(item, count or 0) if item.names is not None else ()
     lazy = None
@@ -176,9 +193,17 @@ def _register(spec: Elaboration, item: s.RegItem) -> StateElement:
         width = body.type_width(item.lazy.type, scope)
         lazy = LazyFlag(argument=Local(width, item.lazy.name), definition=Local(width, item.lazy.name))
     model = Register(
-        name=item.name, width=width, count=stored, zero=item.zero, names=names,
-        fields=tuple(_bit_field(body, f, width) for f in item.fields), lazy=lazy, hidden=item.hidden,
-        window=RegisterWindow(pointer=window.pointer, stride=window.stride, visible=window.visible) if window else None,
+        name=item.name,
+        width=width,
+        count=stored,
+        zero=item.zero,
+        names=names,
+        fields=tuple(_bit_field(body, f, width) for f in item.fields),
+        lazy=lazy,
+        hidden=item.hidden,
+        window=RegisterWindow(pointer=window.pointer, stride=window.stride, visible=window.visible)
+        if window
+        else None,
         span=span_of(item.at),
     )
     return StateElement(model, visible, item, window)
@@ -233,7 +258,7 @@ def _finish_register(spec: Elaboration, item: s.RegItem, element: StateElement) 
         element.model = element.model.model_copy(update=changes)
 
 
-# --- traps -----------------------------------------------------------------------------------------------------------
+# --- traps --------------------------------------------------------------------------------------------------
 
 
 def _trap(spec: Elaboration, item: s.TrapItem, number: int) -> Trap:
@@ -249,11 +274,17 @@ def _trap(spec: Elaboration, item: s.TrapItem, number: int) -> Trap:
     if width > 64:
         raise Mistake(item.code.at, f"a trap's code of {width} bits", "at most 64")
     code = build.zext(body.expr(item.code, scope, width), 64)
-    return Trap(name=item.name, parameters=tuple(parameters), code=code, text=item.text, number=number,
-                span=span_of(item.at))
+    return Trap(
+        name=item.name,
+        parameters=tuple(parameters),
+        code=code,
+        text=item.text,
+        number=number,
+        span=span_of(item.at),
+    )
 
 
-# --- contexts and prefixes -------------------------------------------------------------------------------------------
+# --- contexts and prefixes ----------------------------------------------------------------------------------
 
 
 def _context(spec: Elaboration, item: s.ContextItem) -> None:
@@ -263,8 +294,11 @@ def _context(spec: Elaboration, item: s.ContextItem) -> None:
         raise Mistake(item.type.at, f"a context of {width} bits", "at most 64")
     stepped = item.next is not None
     if stepped == (item.value is not None):
-        raise Mistake(item.at, f"the context `{item.name}` needs either `= value` or `next value`",
-                      "derive it from state, or step it with each instruction")
+        raise Mistake(
+            item.at,
+            f"the context `{item.name}` needs either `= value` or `next value`",
+            "derive it from state, or step it with each instruction",
+        )
     domain = tuple(body.require_const(v, scope, "a value of the domain") for v in item.domain)
     for value, node in zip(domain, item.domain, strict=True):
         if not 0 <= value < 1 << width:
@@ -273,8 +307,11 @@ def _context(spec: Elaboration, item: s.ContextItem) -> None:
         declared = spec.entities.get(item.name)
         if isinstance(declared, StateElement):
             if declared.width != width or declared.model.count is not None:
-                raise Mistake(item.at, f"the register `{item.name}` and the context have different types",
-                              related=((declared.item.at, "register"),))
+                raise Mistake(
+                    item.at,
+                    f"the register `{item.name}` and the context have different types",
+                    related=((declared.item.at, "register"),),
+                )
             spec.stepped[item.name] = declared.model
         else:
             spec.stepped[item.name] = Register(name=item.name, width=width, span=span_of(item.at))
@@ -288,9 +325,15 @@ def _finish_context(spec: Elaboration, item: s.ContextItem, entity: ContextEntit
     for node in (item.next, item.rest):
         value = lowered(node)
         if value is not None and node is not None and kind_of(value) > DECODE:
-            raise Mistake(node.at, "a context steps by decode-time values only", "derive it: context ... = ...")
+            raise Mistake(
+                node.at, "a context steps by decode-time values only", "derive it: context ... = ..."
+            )
     entity.model = ContextVariable(
-        name=item.name, width=entity.width, value=lowered(item.value), next=lowered(item.next), rest=lowered(item.rest),
+        name=item.name,
+        width=entity.width,
+        value=lowered(item.value),
+        next=lowered(item.next),
+        rest=lowered(item.rest),
         domain=entity.domain,
     )
 
@@ -305,7 +348,11 @@ def feature_contexts(spec: Elaboration) -> list[ContextVariable]:
 
 
 def _prefix_value(spec: Elaboration, row: s.PrefixRowNode) -> int:
-    return 1 if row.value is None else Body(spec, pure=True).require_const(row.value, Scope(), "a prefix's value")
+    return (
+        1
+        if row.value is None
+        else Body(spec, pure=True).require_const(row.value, Scope(), "a prefix's value")
+    )
 
 
 def _prefix_variables(spec: Elaboration, row: s.PrefixRowNode) -> None:
@@ -366,20 +413,32 @@ def _prefix_row(spec: Elaboration, row: s.PrefixRowNode) -> PrefixRow:
     if row.when is not None:
         when = Body(spec, pure=True).condition(row.when, Scope())
         if kind_of(when) > DECODE:
-            raise Mistake(row.when.at, "a prefix is recognised when the instruction is decoded", "use contexts")
+            raise Mistake(
+                row.when.at, "a prefix is recognised when the instruction is decoded", "use contexts"
+            )
     return PrefixRow(
-        mask=mask, pattern=pattern, fields=tuple(fields), variable=row.variable, value=_prefix_value(spec, row),
-        width=variable.width, last="last" in row.flags, mandatory="mandatory" in row.flags,
-        policy="reject" if "reject" in row.flags else "ignore", when=when, span=span_of(row.at),
+        mask=mask,
+        pattern=pattern,
+        fields=tuple(fields),
+        variable=row.variable,
+        value=_prefix_value(spec, row),
+        width=variable.width,
+        last="last" in row.flags,
+        mandatory="mandatory" in row.flags,
+        policy="reject" if "reject" in row.flags else "ignore",
+        when=when,
+        span=span_of(row.at),
     )
 
 
-# --- shared functions ------------------------------------------------------------------------------------------------
+# --- shared functions ---------------------------------------------------------------------------------------
 
 
 def _shared(spec: Elaboration, fn: s.FnItem) -> SharedFunction:
     if fn.generics:
-        raise Mistake(fn.at, "a shared function has fixed widths", "leave out `shared`, or the generic widths")
+        raise Mistake(
+            fn.at, "a shared function has fixed widths", "leave out `shared`, or the generic widths"
+        )
     body, scope = Body(spec, pure=True), Scope()
     parameters = tuple(Local(body.type_width(p.type, scope), p.name) for p in fn.params)
     results = body.type_widths(fn.result, scope) if fn.result is not None else ()

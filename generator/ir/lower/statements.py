@@ -97,8 +97,11 @@ class StatementPart(CallPart):
 
     def _only_in_instructions(self, node: s.Stmt, what: str) -> None:
         if self.shared:
-            raise Mistake(node.at, f"`{what}` stands in instructions only",
-                          "in a shared function, write the register: pc = ..." if what == "goto" else "")
+            raise Mistake(
+                node.at,
+                f"`{what}` stands in instructions only",
+                "in a shared function, write the register: pc = ..." if what == "goto" else "",
+            )
 
     # --- names -------------------------------------------------------------------------------
 
@@ -199,7 +202,9 @@ class StatementPart(CallPart):
                         return [(None, arm.body)]
             return [(None, s.BlockStmt(node.at, ()))]
         subject = self.settle(self.sized(node.subject, scope), "subject", node.subject.at)
-        arms = self.arm_conditions(node.at, [(a.patterns, a.at) for a in node.arms], subject, scope, must_cover=False)
+        arms = self.arm_conditions(
+            node.at, [(a.patterns, a.at) for a in node.arms], subject, scope, must_cover=False
+        )
         return [(condition, node.arms[number].body) for number, condition in arms]
 
     def _branches(self, arms: list[tuple[Expr | None, s.BlockStmt]], scope: Scope, node: s.Stmt) -> None:
@@ -224,7 +229,9 @@ class StatementPart(CallPart):
         last = self.require_const(node.last, scope, "a loop's bound")
         for value, at in ((first, node.first.at), (last, node.last.at)):
             if not 0 <= value < 1 << width:
-                raise Mistake(at, f"{value} does not fit in {plural(width, 'bit')}", "give the counter more bits")
+                raise Mistake(
+                    at, f"{value} does not fit in {plural(width, 'bit')}", "give the counter more bits"
+                )
         if abs(last - first) >= MAX_LOOP:
             raise Mistake(node.at, f"a loop of more than {MAX_LOOP} rounds")
         local = self.fresh(node.name.name, width)
@@ -236,7 +243,9 @@ class StatementPart(CallPart):
         width = self.type_width(node.type, scope)
         mask = self.sized(node.mask, scope)
         if mask.width - 1 >= 1 << width:
-            raise Mistake(node.type.at, f"{plural(width, 'bit')} do not number the bits of a mask of {mask.width}")
+            raise Mistake(
+                node.type.at, f"{plural(width, 'bit')} do not number the bits of a mask of {mask.width}"
+            )
         local = self.fresh(node.name.name, width)
         inner = scope.inner()
         inner.names[node.name.name] = Values((local,))
@@ -260,11 +269,16 @@ class StatementPart(CallPart):
         if trap is None:
             if node.trap.name in self.spec.family.traps:
                 raise Poisoned
-            raise Mistake(node.trap.at, f"there is no trap `{node.trap.name}`",
-                          did_you_mean(node.trap.name, self.spec.traps))
+            raise Mistake(
+                node.trap.at,
+                f"there is no trap `{node.trap.name}`",
+                did_you_mean(node.trap.name, self.spec.traps),
+            )
         if len(node.args) != len(trap.parameters):
-            raise Mistake(node.at, f"trap `{trap.name}` takes {plural(len(trap.parameters), 'argument')}, "
-                          f"not {len(node.args)}")
+            raise Mistake(
+                node.at,
+                f"trap `{trap.name}` takes {plural(len(trap.parameters), 'argument')}, not {len(node.args)}",
+            )
         arguments: list[Expr] = []
         code = trap.code
         for argument, (name, width) in zip(node.args, trap.parameters, strict=True):
@@ -283,4 +297,4 @@ def always_leaves(block: Sequence[Stmt]) -> bool:
     return any(_never_ends(statement) for statement in block)
 
 
-__all__ = ["StatementPart", "MemoryPlace", "Place", "SlicePlace", "StateElement", "always_leaves"]
+__all__ = ["MemoryPlace", "Place", "SlicePlace", "StateElement", "StatementPart", "always_leaves"]

@@ -18,11 +18,14 @@ _ARITHMETIC = re.compile(r"[\w\s+\-*()]+")
 class TextParser:
     """Parses the texts of one instruction, operand case or alias.
 
-    `substitutes`: names that stand for text of their own (mnemonic, string columns, axis values); `defaults`: numbers for
+    `substitutes`: names that stand for text of their own (mnemonic, string columns, axis values); `defaults`:
+    numbers for
     names that may stand behind `=` (enum members).
     """
 
-    def __init__(self, substitutes: dict[str, str], defaults: dict[str, int], arithmetic: bool = False) -> None:
+    def __init__(
+        self, substitutes: dict[str, str], defaults: dict[str, int], arithmetic: bool = False
+    ) -> None:
         self.substitutes = substitutes
         self.defaults = defaults
         self.arithmetic = arithmetic
@@ -40,8 +43,10 @@ class TextParser:
             end = match.end()
             token = match.group()
             # Places are exact only in the text itself, not in what columns put into it.
-            at = Pos(node.at.source, node.at.start + 1 + match.start(), node.at.start + 1 + match.end()) if not depth else (
-                node.at
+            at = (
+                Pos(node.at.source, node.at.start + 1 + match.start(), node.at.start + 1 + match.end())
+                if not depth
+                else (node.at)
             )
             if token in ("{{", "}}"):
                 self._literal(token[0], parts)
@@ -74,13 +79,22 @@ class TextParser:
         default = _DEFAULT.fullmatch(inner)
         if default is not None:
             prefix, name, format_, value, suffix = default.groups()
-            parts.append(Hole(name=name, format=format_ or "", default=self._default(value, at), prefix=prefix,
-                              suffix=suffix))
+            parts.append(
+                Hole(
+                    name=name,
+                    format=format_ or "",
+                    default=self._default(value, at),
+                    prefix=prefix,
+                    suffix=suffix,
+                )
+            )
             return
         if self.arithmetic and _ARITHMETIC.fullmatch(inner):
             parts.append(Hole(name=inner))
             return
-        raise Mistake(at, f"`{{{inner}}}` is no place for an operand", "{name}, {name:hex}, {@}, or {, @name=default}")
+        raise Mistake(
+            at, f"`{{{inner}}}` is no place for an operand", "{name}, {name:hex}, {@}, or {, @name=default}"
+        )
 
     def _default(self, value: str, at: Pos) -> int:
         if value in self.defaults:

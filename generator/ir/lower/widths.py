@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from generator.ir.lower import builtins
 from generator.ir.lower.base import Base
-from generator.ir.lower.entities import Ambiguous, ContextEntity, EnumMember, SharedFunction, Special, StateElement
+from generator.ir.lower.entities import (
+    Ambiguous,
+    ContextEntity,
+    EnumMember,
+    SharedFunction,
+    Special,
+    StateElement,
+)
 from generator.ir.lower.report import Mistake, Poisoned, did_you_mean
 from generator.ir.lower.scope import Bound, Broken, Column, Mutable, Number, RawField, Scope, Values
 from generator.ir.nodes import Const
@@ -33,12 +40,16 @@ def function_name(node: s.Expr, scope: Scope, body: Base) -> str | None:
 
 
 class WidthPart(Base):
-    """Constant evaluation on unbounded integers, and width inference (None: takes the width of its surroundings)."""
+    """Constant evaluation on unbounded integers, and width inference (None: takes the width of its
+    surroundings).
+    """
 
     # --- constants ---------------------------------------------------------------------------
 
     def const(self, node: s.Expr, scope: Scope) -> int | None:
-        """The value of an expression of numbers, parameters, axis values and columns; None if it is anything else."""
+        """The value of an expression of numbers, parameters, axis values and columns; None if it is anything
+        else.
+        """
         match node:
             case s.Number(value=value):
                 return value
@@ -171,7 +182,9 @@ class WidthPart(Base):
                 lowered = self.expr(node, scope)
                 if isinstance(lowered, Const):
                     return lowered.value
-            raise Mistake(node.at, f"{what} must be a constant", "numbers, parameters, axis values and columns are")
+            raise Mistake(
+                node.at, f"{what} must be a constant", "numbers, parameters, axis values and columns are"
+            )
         return value
 
     def require_width(self, node: s.Expr, scope: Scope) -> int:
@@ -194,8 +207,11 @@ class WidthPart(Base):
     def width(self, node: s.Expr, scope: Scope) -> int | None:
         widths = self.widths(node, scope)
         if len(widths) != 1:
-            raise Mistake(node.at, f"{len(widths)} values where one has to stand" if widths else "this has no value",
-                          "bind them: let (a, b) = ..." if widths else "")
+            raise Mistake(
+                node.at,
+                f"{len(widths)} values where one has to stand" if widths else "this has no value",
+                "bind them: let (a, b) = ..." if widths else "",
+            )
         return widths[0]
 
     def widths(self, node: s.Expr, scope: Scope) -> Widths:
@@ -271,13 +287,18 @@ class WidthPart(Base):
                 raise Poisoned
             case StateElement():
                 if found.model.count is not None:
-                    raise Mistake(node.at, f"`{node.name}` is a register file", f"name an entry: {node.name}[...]")
+                    raise Mistake(
+                        node.at, f"`{node.name}` is a register file", f"name an entry: {node.name}[...]"
+                    )
                 return (found.width,)
             case ContextEntity() | EnumMember():
                 return (found.width,)
             case Ambiguous(enums=enums):
-                raise Mistake(node.at, f"`{node.name}` is a member of several enums",
-                              f"say which: {enums[0]}.{node.name}")
+                raise Mistake(
+                    node.at,
+                    f"`{node.name}` is a member of several enums",
+                    f"say which: {enums[0]}.{node.name}",
+                )
             case s.ViewItem():
                 return (self.view_width(found, node, scope),)
             case Special(name=name):
@@ -301,8 +322,11 @@ class WidthPart(Base):
         digits = self.digits(node, scope)
         width = digits if digits is not None else self.width(node, scope)
         if width is None:
-            raise Mistake(node.at, "how wide is this part of the concatenation?",
-                          "write literals with all their digits (0b00, 0x0f); name the width: zext(x, 8)")
+            raise Mistake(
+                node.at,
+                "how wide is this part of the concatenation?",
+                "write literals with all their digits (0b00, 0x0f); name the width: zext(x, 8)",
+            )
         return width
 
     def digits(self, node: s.Expr, scope: Scope) -> int | None:
@@ -344,12 +368,17 @@ class WidthPart(Base):
                 return (self.enum_member(node, enum.name).width,)
         element = self.element_of(node.base, scope)
         if element is None:
-            raise Mistake(node.at, f"this has no part `{node.name}`", "registers with declared fields have parts")
+            raise Mistake(
+                node.at, f"this has no part `{node.name}`", "registers with declared fields have parts"
+            )
         for field in element.model.fields:
             if field.name == node.name:
                 return (field.high - field.low + 1,)
-        raise Mistake(node.at, f"`{element.model.name}` has no field `{node.name}`",
-                      did_you_mean(node.name, [f.name for f in element.model.fields]))
+        raise Mistake(
+            node.at,
+            f"`{element.model.name}` has no field `{node.name}`",
+            did_you_mean(node.name, [f.name for f in element.model.fields]),
+        )
 
     @staticmethod
     def part_number(node: s.Member, count: int) -> int:
