@@ -4,6 +4,7 @@ exactly.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
@@ -11,7 +12,7 @@ from generator.checks.corners import Sample, Sampler
 from generator.checks.encodings import Encodings, conjunction
 from generator.checks.report import Reporter
 from generator.checks.solve import Atom, Cube, GaveUpError, Solver
-from generator.checks.syntax import Pattern, Patterns, squeeze
+from generator.checks.syntax import Patterns, squeeze
 from generator.errors import Diagnostic
 from generator.ir.decode import Decoded
 from generator.model.target import Alias, Example, Form, Hole, Target
@@ -132,10 +133,10 @@ def _named(example: Example, found: list[Decoded], patterns: Patterns, aliases: 
         for pattern in patterns.of_form(found[0].form, example.dialect):
             if pattern.matches(example.text):
                 return True
-    words = [{_first_word(p) for p in patterns.of_form(d.form, example.dialect)} for d in found]
-    line = squeeze(example.text.strip()).lower()
+    words = [{p.first_word for p in patterns.of_form(d.form, example.dialect)} for d in found]
+    line = squeeze(example.text.strip())
     for alias in aliases:
-        if not _starts_as(alias, line) or len(alias.expansion) != len(found):
+        if len(alias.expansion) != len(found) or not _may_be(alias, line):
             continue
         targets = [_word(text.parts) for text in alias.expansion]
         if all(target in known for target, known in zip(targets, words, strict=True)):
@@ -143,14 +144,12 @@ def _named(example: Example, found: list[Decoded], patterns: Patterns, aliases: 
     return False
 
 
-def _first_word(pattern: Pattern) -> str:
-    return pattern.first_word
-
-
 def _word(parts: tuple[str | Hole, ...]) -> str:
     first = parts[0] if parts else ""
     return first.split(" ")[0].lower() if isinstance(first, str) else ""
 
 
-def _starts_as(alias: Alias, line: str) -> bool:
-    return bool(line) and line.split(" ")[0] == _word(alias.text.parts)
+def _may_be(alias: Alias, line: str) -> bool:
+    """Whether a squeezed line is the alias's text with anything in its holes."""
+    parts = [re.escape(squeeze(part)) if isinstance(part, str) else ".*?" for part in alias.text.parts]
+    return re.fullmatch("".join(parts), line, re.IGNORECASE) is not None

@@ -113,9 +113,12 @@ def _cases(target: Target, encodings: Encodings, solver: Solver, report: Reporte
     looked_at: set[int] = set()
     for form in target.forms:
         for operand in operands_of(form.operands):
-            if len(operand.cases) < 2 or id(operand.cases) in looked_at:
+            if id(operand.cases) in looked_at:
                 continue
             looked_at.add(id(operand.cases))
+            if len(operand.cases) == 1:
+                chosen.add(operand.cases[0].span)
+                continue
             for number, case in enumerate(operand.cases):
                 if case.span in chosen or case.when == Const(1, 0):
                     continue

@@ -2,8 +2,8 @@
 
 Texts are flattened to patterns: literals, register and other names, numbers. From each pattern some lines are
 written (first, middle and last name in every hole, a small number), and all other patterns of the dialect try
-them. That an instruction has several encodings for one line is meant so (the assembler takes the shortest);
-that two instructions share a line is not.
+them. That a mnemonic has several encodings for one line is meant so (the assembler takes the shortest, the
+first of equals); that two mnemonics share a line is not.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class Names:
 
 @dataclass(frozen=True)
 class Number:
-    """A number, or a symbol's name."""
+    """A number; with `signed`, one whose sign is always written (" + 8")."""
+
+    signed: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,8 @@ def _sample(element: Element, which: int) -> str:
             return element
         case Names(choices=choices):
             return choices[(len(choices) - 1) * which // (SAMPLES - 1)]
-        case Number():
-            return "8"
+        case Number(signed=signed):
+            return " + 8" if signed else "8"
         case Maybe():
             return ""
 
@@ -164,7 +166,7 @@ class Patterns:
         elif operand is not None and hole.name != "@" and not hole.format:
             choices = self._operand(operand, dialect)
         else:
-            choices = [(Number(),)]
+            choices = [(Number(hole.format == "+"),)]
         if hole.prefix or hole.suffix:
             choices = [(hole.prefix, *choice, hole.suffix) for choice in choices]
         if hole.default is not None:
@@ -230,7 +232,7 @@ def _forms(target: Target, patterns: Patterns, dialect: str, report: Reporter) -
             groups.setdefault(pattern.first_word, []).append((form, pattern))
     seen: set[frozenset[Span]] = set()
     for entries in groups.values():
-        if len({form.instruction for form, _ in entries}) < 2:
+        if len({form.mnemonic for form, _ in entries}) < 2:
             continue
         for form, pattern in entries:
             rivals = [(o, p) for o, p in entries if _rivals(target, form, o)]
@@ -253,28 +255,22 @@ def _forms(target: Target, patterns: Patterns, dialect: str, report: Reporter) -
 def _rivals(target: Target, first: Form, second: Form) -> bool:
     """Whether two forms are different instructions that one program may contain side by side."""
     return (
-        first.instruction != second.instruction
+        first.mnemonic != second.mnemonic
         and first.set_name == second.set_name
         and compatible(target, first, second)
     )
 
 
 def _aliases(target: Target, report: Reporter) -> Iterator[Diagnostic]:
-    """Aliases with the same text up to the names of their holes, but another meaning."""
-    first: dict[tuple[str, str], Alias] = {}
+    """Aliases that say the same. (One text may have several meanings: the first that assembles is taken.)"""
+    first: dict[object, Alias] = {}
     for alias in target.aliases:
-        shape = "".join(part if isinstance(part, str) else "{}" for part in alias.text.parts)
-        other = first.setdefault((alias.dialect, squeeze(shape)), alias)
-        if other is alias or other.when is not None or alias.when is not None:
-            continue
-        if other.text == alias.text and other.expansion == alias.expansion:
-            message = "this alias is declared twice"
-        else:
-            message = "two aliases have this text"
-        yield report.make(
-            alias.span,
-            message,
-            label="second alias",
-            related=((other.span, "first alias"),),
-            remedy="remove one of them",
-        )
+        other = first.setdefault((alias.dialect, alias.text.parts, alias.expansion, alias.when), alias)
+        if other is not alias:
+            yield report.make(
+                alias.span,
+                "this alias is declared twice",
+                label="second alias",
+                related=((other.span, "first alias"),),
+                remedy="remove one of them",
+            )
