@@ -132,9 +132,11 @@ def statements(block: Block) -> Iterator[Stmt]:
 
 def subexpressions(expr: Expr) -> Iterator[Expr]:
     """`expr` and everything in it."""
-    yield expr
-    for part in parts(expr):
-        yield from subexpressions(part)
+    pending = [expr]
+    while pending:
+        expr = pending.pop()
+        yield expr
+        pending.extend(parts(expr))
 
 
 def all_expressions(block: Block) -> Iterator[Expr]:
