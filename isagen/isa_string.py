@@ -1,8 +1,9 @@
 """What ``--isa`` says: which of a target's features are on.
 
 RISC-V: an ISA string as in the unprivileged manual's chapter "ISA Extension Naming Conventions", such as
-``rv64imac_zba``: the base's width, one letter an extension (``g`` for IMAFD_Zicsr_Zifencei), then longer names behind
-underscores; version numbers are ignored. Any family: changes to the usual features, such as ``+Zba,-C``.
+``rv64imac_zba``: the base's width, one letter an extension (``g`` for IMAFD_Zicsr_Zifencei), then longer
+names behind underscores; version numbers are ignored. Any family: changes to the usual features, such as
+``+Zba,-C``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The steps of building a target, from its specs to a folder of generated files. Heavy: imported when there is
-something to build.
+"""The steps of building a target, from its specs to a folder of generated files. Heavy: imported when there
+is something to build.
 
-The work is spread over a pool of processes: what all targets share is compiled while the specs are read, and the
-executors, once written, in as many parts as there are processes to take them.
+The work is spread over a pool of processes: what all targets share is compiled while the specs are read, and
+the executors, once written, in as many parts as there are processes to take them.
 """
 
 from __future__ import annotations
@@ -121,7 +121,10 @@ def syntax_module(target: Target) -> str:
     from generator.emit.syntax import syntax_tables
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     return environment.get_template("syntax.py.j2").render(tables=syntax_tables(target))
 
@@ -135,7 +138,8 @@ def describe(model: Model, folder: Path, objects: Sequence[str]) -> None:
     (folder / FILE).write_text(text + "\n")
 
 
-# --- compiling -------------------------------------------------------------------------------------------------------
+# --- compiling
+# -------------------------------------------------------------------------------------------------------
 
 
 def compile_all(
@@ -145,12 +149,10 @@ def compile_all(
     report(name, "compiling", 0, 0)
     parts = pool.submit(parts_of, folder).result()
     futures = {pool.submit(compile_one, folder, position): part for position, part in enumerate(parts)}
-    done = 0
     total = len(parts) + 1
-    for future in as_completed(futures):
+    for done, future in enumerate(as_completed(futures), 1):
         part, code = futures[future], future.result()
         (folder / f"{part}.o").write_bytes(code)
-        done += 1
         report(name, f"compiled {part}", done, total)
     (folder / SOFTFLOAT).write_bytes(shared.result())
     report(name, "compiled softfloat", total, total)
@@ -202,7 +204,8 @@ def digest_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-# --- assembling the specs' examples ----------------------------------------------------------------------------------
+# --- assembling the specs' examples
+# ----------------------------------------------------------------------------------
 
 
 def assembler_for(target: Target) -> None:

@@ -62,3 +62,21 @@ def vectors() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no vectors at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def require_target() -> Callable[[str], Path]:
+    """``require_target(name)``: the folder of that target, built if it isn't up to date."""
+    done: dict[str, Path] = {}
+
+    def make(name: str) -> Path:
+        if name not in done:
+            from isagen.build import build
+            from isagen.targets import select
+
+            (result,) = build(select([name]))
+            assert result.folder is not None
+            done[name] = result.folder
+        return done[name]
+
+    return make

@@ -1,7 +1,7 @@
 """Run a program of another architecture: a static Linux program, or with --bare an image without a system.
 
-The target is detected from the ELF file. The exit status is the program's; 128 + signal if a signal killed it;
-124 if --limit ended it.
+The target is detected from the ELF file. The exit status is the program's; 128 + signal if a signal killed
+it; 124 if --limit ended it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isagen.commands.asm import number
-from isagen.generated import folder_of, is_built
+from isagen.generated import folder_of, is_built, load_syntax
 from runtime.errors import IsagenError
 
 if TYPE_CHECKING:
-    from runtime.cpu.engine import TargetPackage
+    from isagen.trace import Tracer
+    from runtime.cpu.engine import Cpu, TargetPackage
     from runtime.elf import ElfFile
 
 LIMIT_REACHED = 124
@@ -41,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "isagen run [options] PROGRAM [ARGUMENT ...]"
     parser.add_argument("--target", help="the built target to run it on (default: by the ELF file)")
     parser.add_argument("--isa", metavar="STRING", help="which extensions are there, such as rv64gc_zba_zbb")
-    parser.add_argument("--limit", type=number, metavar="N", help="stop after N instructions, with status 124")
+    parser.add_argument(
+        "--limit", type=number, metavar="N", help="stop after N instructions, with status 124"
+    )
     parser.add_argument("--count", action="store_true", help="print the number of instructions at the end")
     parser.add_argument(
         "--trace", action="store_true", help="print each instruction and the registers that it changes"
@@ -56,7 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bare.add_argument("--ram", type=number, metavar="ADDRESS", help="where RAM begins (default: 0x80000000)")
     bare.add_argument("--signature", metavar="FILE", help="write begin_signature..end_signature at the end")
     bare.add_argument(
-        "--signature-granularity", type=int, choices=(4, 8, 16), default=4, metavar="N", help="bytes a line: 4, 8, 16"
+        "--signature-granularity",
+        type=int,
+        choices=(4, 8, 16),
+        default=4,
+        metavar="N",
+        help="bytes a line: 4, 8, 16",
     )
     parser.add_argument("program", metavar="PROGRAM", help="the program's file")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENT", help="its arguments")
@@ -71,8 +79,18 @@ def run(arguments: argparse.Namespace) -> int:
     return run_linux(arguments)
 
 
-def choose_target(arguments: argparse.Namespace, elf: ElfFile, wanted: tuple[str, ...]) -> Path:
-    """The folder of the target to use. Raises `NotBuiltError`, and `IsagenError` where it doesn't fit the program."""
+def tracer(cpu: Cpu) -> Tracer:
+    """Prints what `cpu` executes."""
+    from isagen.trace import Tracer
+    from runtime.assembly.disassembler import Disassembler
+
+    return Tracer(cpu, Disassembler(load_syntax(cpu.package.directory.name)))
+
+
+def choose_target(arguments: argparse.Namespace, wanted: tuple[str, ...]) -> Path:
+    """The folder of the target to use. Raises `NotBuiltError`, and `IsagenError` where it doesn't fit the
+    program.
+    """
     name = arguments.target or next((t for t in wanted if is_built(t)), wanted[0])
     return folder_of(name)
 
@@ -107,7 +125,7 @@ def run_linux(arguments: argparse.Namespace) -> int:
     path = find_program(arguments.program)
     elf = open_elf(path)
     abi = for_elf(elf)
-    package = load_target(choose_target(arguments, elf, abi.targets))
+    package = load_target(choose_target(arguments, abi.targets))
     check_fit(package, elf)
     environment = dict(os.environb)
     for setting in arguments.env:
@@ -131,9 +149,7 @@ def run_linux(arguments: argparse.Namespace) -> int:
 
         Strace(process)
     if arguments.trace:
-        from isagen.trace import Tracer
-
-        process.cpu = Tracer(cpu, package)
+        cpu.step = tracer(cpu.engine).run
     status = process.run(arguments.limit)
     if arguments.count:
         sys.stderr.write(f"isagen: {process.instructions} instructions\n")
@@ -153,6 +169,46 @@ def features_of(text: str | None, package: TargetPackage) -> list[str] | None:
 
 
 def run_bare(arguments: argparse.Namespace) -> int:
-    from runtime.errors import NotYetError
+    """An image on a bare machine. The status is the program's exit code."""
+    from machines.bare import RAM_SIZE, RAM_START, BareMachine
+    from runtime.cpu.engine import load_target
 
-    raise NotYetError("--bare isn't there yet")
+    elf = None
+    if arguments.base is None:
+        from runtime.elf import open_elf
+        from runtime.linux.abi import for_elf
+
+        elf = open_elf(arguments.program)
+        folder = choose_target(arguments, for_elf(elf).targets)
+    elif arguments.target is None:
+        raise IsagenError("raw bytes don't say what they are for", remedy="add --target")
+    else:
+        folder = folder_of(arguments.target)
+    package = load_target(folder)
+    machine = BareMachine(
+        package,
+        ram_start=RAM_START if arguments.ram is None else arguments.ram,
+        ram_size=arguments.memory or RAM_SIZE,
+        features=features_of(arguments.isa, package),
+    )
+    if elf is None:
+        machine.load_raw(Path(arguments.program).read_bytes(), arguments.base)
+    else:
+        check_fit(package, elf)
+        machine.load_elf(elf)
+    if arguments.trace:
+        machine.step = tracer(machine.cpu).run
+    try:
+        outcome = machine.run(arguments.limit)
+    finally:
+        sys.stdout.flush()
+        if arguments.count:
+            sys.stderr.write(f"isagen: {machine.instructions} instructions\n")
+    if arguments.signature is not None:
+        Path(arguments.signature).write_text(machine.signature(arguments.signature_granularity))
+    if outcome.code is None:
+        sys.stderr.write(f"isagen: stopped after {outcome.instructions} instructions, as --limit asks\n")
+        return LIMIT_REACHED
+    if outcome.code > 255:
+        sys.stderr.write(f"isagen: the program ended with code {outcome.code:#x}\n")
+    return min(outcome.code, 255)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from runtime.cpu.engine import Cpu as Engine
 from runtime.cpu.engine import TargetPackage
-from runtime.cpu.exits import Reason
+from runtime.cpu.exits import Exit, Reason
 from runtime.errors import IsagenError
 from runtime.linux.ports import EXECUTE, READ, WRITE, AccessFault, Stop
 from runtime.memory.space import AddressError, AddressSpace
@@ -43,13 +43,17 @@ class EngineMemory:
 
 
 class EngineCpu:
-    """A CPU of a built target in user mode. `features` are the names of those that are on (None: the usual ones)."""
+    """A CPU of a built target in user mode. `features` are the names of those that are on (None: the usual
+    ones).
+    """
 
     def __init__(
         self, package: TargetPackage, memory: EngineMemory, features: Iterable[str] | None = None
     ) -> None:
         self.package = package
         self.engine = Engine(package, memory.space, features=features)
+        self.step: Callable[[int], Exit] = self.engine.run
+        """How to run: `Cpu.run`, or what a tracer puts around it."""
         self._seen = 0
 
     @property
@@ -78,7 +82,7 @@ class EngineCpu:
         self.engine.retire(pc)
 
     def run(self, budget: int) -> Stop:
-        stop = self.engine.run(budget)
+        stop = self.step(budget)
         executed = self.engine.executed
         count, self._seen = executed - self._seen, executed
         if stop.reason is Reason.TRAP:

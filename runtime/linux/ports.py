@@ -82,7 +82,9 @@ class Cpu(Protocol):
         ...
 
     def retire(self, pc: int) -> None:
-        """Go on at `pc`; the instruction that `run` stopped at was done by the caller and counts as executed."""
+        """Go on at `pc`; the instruction that `run` stopped at was done by the caller and counts as
+        executed.
+        """
         ...
 
     def changed_code(self, start: int, size: int) -> None:

@@ -1,0 +1,1 @@
+"""Machines: what surrounds a CPU. So far: bare memory with a host-target interface."""
