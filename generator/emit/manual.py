@@ -50,7 +50,8 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Chapter:
-    """The instructions of one spec file, in its order; `title` and `introduction` come from its first comment: its first
+    """The instructions of one spec file, in its order; `title` and `introduction` come from its first
+    comment: its first
     sentence, and the rest."""
 
     file: str
@@ -101,7 +102,9 @@ class _Sources:
 
     def lines(self, file: str) -> list[str]:
         if file not in self._lines:
-            path = next((p for p in (self._root / file, self._root.parent / file, Path(file)) if p.is_file()), None)
+            path = next(
+                (p for p in (self._root / file, self._root.parent / file, Path(file)) if p.is_file()), None
+            )
             self._lines[file] = path.read_text(encoding="utf-8").split("\n") if path else []
         return self._lines[file]
 
@@ -226,6 +229,11 @@ def _effects(effects: Effects) -> Iterable[tuple[str, str]]:
         yield "raises", ", ".join(sorted(effects.traps))
     jumps = effects.jumps - {Jump.NONE}
     if jumps:
-        yield "jumps", " or ".join(sorted("to a computed address" if j is Jump.DYNAMIC else "to a fixed target" for j in jumps))
+        yield (
+            "jumps",
+            " or ".join(
+                sorted("to a computed address" if j is Jump.DYNAMIC else "to a fixed target" for j in jumps)
+            ),
+        )
     if effects.calls:
         yield "uses", ", ".join(sorted(effects.calls))

@@ -1,6 +1,7 @@
 """The assembler's and disassembler's tables: ``generated/<target>/syntax.py``.
 
-The tables' classes are described in `runtime.assembly.tables`; this module writes them as Python source and must not
+The tables' classes are described in `runtime.assembly.tables`; this module writes them as Python source and
+must not
 import them (the generator knows nothing of the runtime).
 """
 
@@ -66,10 +67,13 @@ class _Builder:
         for row in target.prefixes:
             tables.prefixes.append(
                 f"Prefix({row.mask:#04x}, {row.pattern:#04x}, {row.variable!r}, {row.value}, {row.fields!r}, "
-                f"last={row.last}, mandatory={row.mandatory}, reject={row.policy == 'reject'}, when={_tree(row.when)})"
+                f"last={row.last}, mandatory={row.mandatory}, reject={row.policy == 'reject'}, "
+                f"when={_tree(row.when)})"
             )
         for item in target.sets:
-            tables.sets.append(f"InstructionSet({item.name!r}, {item.unit}, {item.stream}, {_tree(item.when)})")
+            tables.sets.append(
+                f"InstructionSet({item.name!r}, {item.unit}, {item.stream}, {_tree(item.when)})"
+            )
         for context in target.contexts:
             tables.contexts.append(f"({context.name!r}, {context.width}, {self._context(context.value)})")
             usual = self._usual(context)
@@ -89,7 +93,8 @@ class _Builder:
         """What a mode is when nobody says otherwise: its `rest`, or what it is after a reset."""
         if isinstance(context.rest, Const):
             return context.rest.value
-        # modes that shape encodings have their reset value; others (is the FPU on?) must not hide an instruction
+        # modes that shape encodings have their reset value; others (is the FPU on?) must not hide an
+        # instruction
         if isinstance(context.value, ReadReg) and context.name in self._shaping:
             return next(r.reset for r in self.target.registers if r.name == context.value.register)
         return None
@@ -109,19 +114,22 @@ class _Builder:
         for enum in self.target.enums:
             yield enum.name, {row.value: row.text for row in enum.rows}
 
-    # --- forms -------------------------------------------------------------------------------------------------------
+    # --- forms
+    # -------------------------------------------------------------------------------------------------------
 
     def _form(self, form: Form) -> str:
         instruction_set = self._sets[form.set_name]
         operands = {operand.path: operand for operand in form.operands}
         little_stream = instruction_set.stream and not self.target.big_endian
-        head, rest = _split(form.picture, operands, instruction_set.unit, instruction_set.stream, little_stream)
+        head, rest = _split(
+            form.picture, operands, instruction_set.unit, instruction_set.stream, little_stream
+        )
         bits = sum(piece.width for piece in head)
         mask, pattern, gathers = _layout(head)
-        late = {name for piece in rest for name, _ in piece.fields}
         fields = [(name, gathers.get(name, ())) for name, _ in form.fields if name in gathers]
         bound = _tuple(
-            f"({operand.path!r}, {self._operand(operand, '')}, {gathers.get(operand.path, ())!r})" for operand in form.operands
+            f"({operand.path!r}, {self._operand(operand, '')}, {gathers.get(operand.path, ())!r})"
+            for operand in form.operands
         )
         parts = [
             f"{form.name!r}, {form.mnemonic!r}, {form.set_name!r}, {bits}, {mask:#x}, {pattern:#x}",
@@ -137,7 +145,6 @@ class _Builder:
             f"allow={tuple(name for name, _ in form.allow)!r}" if form.allow else "",
             f"widths={form.fields!r}" if form.fields else "",
         ]
-        del late
         return f"Form({', '.join(part for part in parts if part)})"
 
     def _operand(self, operand: Operand, outer: str) -> str:
@@ -146,7 +153,9 @@ class _Builder:
         kinds = {_number_kind(case.value) for case in operand.cases if case.value is not None}
         kind = next((k for k in ("address", "signed") if k in kinds), "unsigned")
         number = f", number={kind!r}" if kind != "unsigned" else ""
-        expression = f"Operand({operand.operand_class!r}, {operand.width}, {operand.value_width}, {cases}{number})"
+        expression = (
+            f"Operand({operand.operand_class!r}, {operand.width}, {operand.value_width}, {cases}{number})"
+        )
         if expression not in self._names:
             name = base = f"{operand.operand_class}_operand"
             count = 2
@@ -165,22 +174,23 @@ class _Builder:
         for path, width, low in operand.fields:
             gathers.setdefault(_relative(path, prefix), ((low, width, 0),))
         little = not self.target.big_endian
-        _, rest = _split(case.appended, {_relative(p, prefix): i for p, i in nested.items()}, 8, True, little, whole=True)
+        _, rest = _split(
+            case.appended, {_relative(p, prefix): i for p, i in nested.items()}, 8, True, little, whole=True
+        )
         rest = [_renamed(piece, prefix) for piece in rest]
         inner_parts = _tuple(
-            f"({name!r}, {self._operand(inner, operand.path)}, {gathers.get(name, ())!r})" for name, inner in nested.items()
+            f"({name!r}, {self._operand(inner, operand.path)}, {gathers.get(name, ())!r})"
+            for name, inner in nested.items()
         )
         fields = tuple((name, pieces) for name, pieces in gathers.items() if name not in nested)
-        # an operand nested in a case may append units of its own, after the ones that stand here
-        tails = [f"Appended(0, tail_of={name!r})" for name, inner in nested.items() if _has_tail(inner)]
         mine = [_appended(piece) for piece in rest]
         appended_names = {name for piece in rest for name, _ in piece.fields}
+        # a nested operand's own units stand before the case's
         ordered: list[str] = []
         for name, inner in nested.items():
             if name not in appended_names and _has_tail(inner):
                 ordered.append(f"Appended(0, tail_of={name!r})")
         ordered += mine
-        del tails
         parts = [
             f"{mask:#x}, {pattern:#x}" if mask else "",
             f"fields={fields!r}" if fields else "",
@@ -190,12 +200,15 @@ class _Builder:
             f"texts={_tuple(map(_text, case.texts))}" if case.texts else "",
             f"value={_relative_tree(case.value, prefix)}" if case.value is not None else "",
             f"register_file={case.register_file!r}" if case.register_file else "",
-            f"register_index={_relative_tree(case.register_index, prefix)}" if case.register_index is not None else "",
+            f"register_index={_relative_tree(case.register_index, prefix)}"
+            if case.register_index is not None
+            else "",
         ]
         return f"Case({', '.join(part for part in parts if part)})"
 
 
-# --- encodings -------------------------------------------------------------------------------------------------------
+# --- encodings
+# -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +234,8 @@ def _split(
     little: bool,
     whole: bool = False,
 ) -> tuple[list[Piece], list[_Rest]]:
-    """The head of a picture, and what follows it: everything from the first appended tail or whole-unit field on.
+    """The head of a picture, and what follows it: everything from the first appended tail or whole-unit
+    field on.
 
     `whole`: there is no head, all of it is appended.
     """
@@ -243,7 +257,14 @@ def _split(
 
     for piece in picture:
         aligned = bits % unit == 0
-        if aligned and little and piece.kind == "field" and piece.low == 0 and piece.width % unit == 0 and piece.width >= unit:
+        if (
+            aligned
+            and little
+            and piece.kind == "field"
+            and piece.low == 0
+            and piece.width % unit == 0
+            and piece.width >= unit
+        ):
             started = True
             close()
             rest.append(_Rest(piece.width, fields=((piece.name, ((0, piece.width, 0),)),)))
@@ -256,11 +277,9 @@ def _split(
             if started:
                 close()
             operand = operands.get(piece.name) if piece.kind == "field" else None
-            for name, candidate in operands.items():
-                if candidate is operand or (operand is None and False):
-                    if _has_tail(candidate):
-                        started = True
-                        rest.append(_Rest(0, tail_of=name))
+            if operand is not None and _has_tail(operand):
+                started = True
+                rest.append(_Rest(0, tail_of=piece.name))
     close()
     return head, rest
 
@@ -298,7 +317,8 @@ def _relative(path: str, prefix: str) -> str:
     return path.removeprefix(prefix)
 
 
-# --- expressions and texts -------------------------------------------------------------------------------------------
+# --- expressions and texts
+# -------------------------------------------------------------------------------------------
 
 
 def _tree(expr: Expr | None) -> str:
@@ -315,7 +335,8 @@ def _relative_tree(expr: Expr | None, prefix: str) -> str:
 
 
 def tree(expr: Expr, prefix: str = "") -> tuple[object, ...]:
-    """`expr` as the nested tuple that `runtime.assembly.expressions` reads. Raises NotDecodeTime for dynamic values."""
+    """`expr` as the nested tuple that `runtime.assembly.expressions` reads. Raises NotDecodeTime for dynamic
+    values."""
     match expr:
         case Const(width=width, value=value):
             return ("const", width, value)
@@ -352,7 +373,8 @@ def _context_names(expr: Expr | None) -> set[str]:
 
 
 def _number_kind(expr: Expr) -> str:
-    """How a value prints: "address" if it is relative to pc, "signed" if it is sign-extended, else "unsigned"."""
+    """How a value prints: "address" if it is relative to pc, "signed" if it is sign-extended, else
+    "unsigned"."""
     match expr:
         case Pc() | NextPc():
             return "address"

@@ -1,7 +1,9 @@
 """Aliases are text rewriting: one line for another, in both directions.
 
-``alias "mv {rd}, {rs1}" = "addi {rd}, {rs1}, 0"``: the assembler turns the left into the right, the disassembler the
-right into the left. Holes capture operand texts; a hole on the right may hold arithmetic over them: ``{31 - n}``.
+``alias "mv {rd}, {rs1}" = "addi {rd}, {rs1}, 0"``: the assembler turns the left into the right, the
+disassembler the
+right into the left. Holes capture operand texts; a hole on the right may hold arithmetic over them: ``{31 -
+n}``.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ _ARITHMETIC = re.compile(r"[\w\s+\-*()&]+$")
 
 @dataclass(frozen=True, slots=True)
 class _Pattern:
-    """A text as a regular expression: `holes` name its groups, "" where a group is arithmetic to be compared."""
+    """A text as a regular expression: `holes` name its groups, "" where a group is arithmetic to be
+    compared."""
 
     expression: re.Pattern[str]
     holes: tuple[str, ...]
@@ -45,7 +48,8 @@ def _pattern(text: Text, suffixes: _Suffixes) -> _Pattern:
     for number, part in enumerate(text.parts):
         if isinstance(part, str):
             expression += r"\s*,\s*".join(
-                r"\s+".join(re.escape(word) for word in piece.split(" ")) for piece in re.split(r"\s*,\s*", part)
+                r"\s+".join(re.escape(word) for word in piece.split(" "))
+                for piece in re.split(r"\s*,\s*", part)
             )
         else:
             words = suffixes.get(part.name, set()) if _in_first_word(text.parts, number) else set()

@@ -26,7 +26,8 @@ class Candidate:
 class Assembler:
     """Assembles single instructions of one target.
 
-    `contexts`: decode contexts' values; `features`: names that are present (None: all); `dialect`: see the specs.
+    `contexts`: decode contexts' values; `features`: names that are present (None: all); `dialect`: see the
+    specs.
     """
 
     def __init__(
@@ -56,9 +57,11 @@ class Assembler:
                 self._prefixed.append((first_word(text), form, text))
 
     def read(self, line: str, depth: int = 0) -> list[list[Candidate]]:
-        """What `line` may be: each reading a list of instructions, each with its candidates merged by position.
+        """What `line` may be: each reading a list of instructions, each with its candidates merged by
+        position.
 
-        The result has one entry an instruction (a macro has several); an entry lists candidates in order of preference.
+        The result has one entry an instruction (a macro has several); an entry lists candidates in order of
+        preference.
         Raises AssemblyError if nothing matches.
         """
         direct = self._direct(line)
@@ -98,7 +101,9 @@ class Assembler:
         hint = f"did you mean {', '.join(close)}?" if close else "see the target's manual (isagen doc)"
         return AssemblyError(f"unknown instruction {word!r}", remedy=hint)
 
-    def encode(self, candidates: list[Candidate], symbols: Mapping[str, int], pc: int, at_least: int = 0) -> bytes:
+    def encode(
+        self, candidates: list[Candidate], symbols: Mapping[str, int], pc: int, at_least: int = 0
+    ) -> bytes:
         """The shortest encoding of `at_least` bytes or more among `candidates`, the first of equals.
 
         Raises AssemblyError if none fits, values.Undefined for an unknown symbol.

@@ -11,7 +11,8 @@ from runtime.assembly.tables import Case, Form, Gather, Operand
 
 @dataclass(slots=True)
 class Bound:
-    """An operand of a decoded instruction: the case that it is, and the fields of that case by name below it."""
+    """An operand of a decoded instruction: the case that it is, and the fields of that case by name below
+    it."""
 
     operand: Operand
     case: Case
@@ -19,7 +20,8 @@ class Bound:
     nested: dict[str, Bound]
 
     def value(self, surroundings: Mapping[str, int]) -> int | None:
-        """The operand's value where it is known at decode time, else None. `surroundings`: contexts, pc, next_pc."""
+        """The operand's value where it is known at decode time, else None. `surroundings`: contexts, pc,
+        next_pc."""
         if self.case.value is None:
             return None
         return evaluate(self.case.value, {**surroundings, **self.fields})
@@ -33,7 +35,8 @@ class Bound:
 
 @dataclass(slots=True)
 class Decoded:
-    """One decoded instruction: `length` in bytes; `environment` has contexts, pc, next_pc and all fields by path."""
+    """One decoded instruction: `length` in bytes; `environment` has contexts, pc, next_pc and all fields by
+    path."""
 
     form: Form
     length: int

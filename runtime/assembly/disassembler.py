@@ -1,6 +1,7 @@
 """From bytes to text: decode by the syntax tables, choose an alias, print.
 
-This decoder serves people (disassembly, traces, debuggers); the engine has its own, compiled from the same spec.
+This decoder serves people (disassembly, traces, debuggers); the engine has its own, compiled from the same
+spec.
 """
 
 from __future__ import annotations
@@ -13,7 +14,16 @@ from dataclasses import dataclass
 from runtime.assembly.aliases import AliasBook
 from runtime.assembly.binding import Bound, Decoded, gather
 from runtime.assembly.expressions import evaluate, may_hold
-from runtime.assembly.tables import NUMBER_FORMATS, Appended, Form, Hole, InstructionSet, Operand, Syntax, Text
+from runtime.assembly.tables import (
+    NUMBER_FORMATS,
+    Appended,
+    Form,
+    Hole,
+    InstructionSet,
+    Operand,
+    Syntax,
+    Text,
+)
 
 MAX_PREFIXES = 14
 Symbolizer = Callable[[int], str | None]
@@ -21,7 +31,8 @@ Symbolizer = Callable[[int], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A disassembled instruction. `text` is ".byte ..." with `form` None where nothing decodes; `length` in bytes."""
+    """A disassembled instruction. `text` is ".byte ..." with `form` None where nothing decodes; `length` in
+    bytes."""
 
     address: int
     length: int
@@ -55,7 +66,8 @@ def head_word(data: bytes, unit: int, stream: bool, big_endian: bool) -> int:
 
 
 class Disassembler:
-    """Disassembles one target's code. `features`: names that are present (None: all). `dialect`: see the specs."""
+    """Disassembles one target's code. `features`: names that are present (None: all). `dialect`: see the
+    specs."""
 
     def __init__(self, syntax: Syntax, dialect: str = "", features: frozenset[str] | None = None) -> None:
         self.syntax, self.dialect = syntax, dialect
@@ -70,7 +82,8 @@ class Disassembler:
             by_mask.setdefault(form.mask, defaultdict(list))[form.pattern].append(form)
         self._rank = rank
 
-    # --- decoding ----------------------------------------------------------------------------------------------------
+    # --- decoding
+    # ----------------------------------------------------------------------------------------------------
 
     def decode(self, data: bytes, address: int, contexts: Mapping[str, int] | None = None) -> Decoded | None:
         """The instruction at the start of `data`, which lies at `address`; None if no form matches."""
@@ -97,7 +110,7 @@ class Disassembler:
         pending: dict[str, int] = {}
         while self.syntax.prefixes and stream.position < len(stream.data) and len(seen) < MAX_PREFIXES:
             byte = stream.data[stream.position]
-            prefix = next(
+            found = next(
                 (
                     p
                     for p in self.syntax.prefixes
@@ -105,8 +118,9 @@ class Disassembler:
                 ),
                 None,
             )
-            if prefix is None:
+            if found is None:
                 break
+            prefix = found
             stream.position += 1
             seen.append(byte)
             values = {prefix.variable: prefix.value} | {
@@ -120,7 +134,11 @@ class Disassembler:
         return seen
 
     def _decode_in(
-        self, instruction_set: InstructionSet, stream: _Stream, environment: dict[str, int], prefixes: list[int]
+        self,
+        instruction_set: InstructionSet,
+        stream: _Stream,
+        environment: dict[str, int],
+        prefixes: list[int],
     ) -> Decoded | None:
         start = stream.position
         candidates: list[tuple[Form, int]] = []
@@ -133,10 +151,14 @@ class Disassembler:
                 for form in by_pattern.get(word & mask, ()):
                     candidates.append((form, word))
         chosen: Decoded | None = None
-        for form, word in sorted(candidates, key=lambda c: (-len(c[0].mandatory_prefixes), self._rank[c[0].name])):
+        for form, word in sorted(
+            candidates, key=lambda c: (-len(c[0].mandatory_prefixes), self._rank[c[0].name])
+        ):
             if not set(form.mandatory_prefixes) <= set(prefixes):
                 continue
-            if form.no_prefix and any(p.mandatory and b & p.mask == p.pattern for p in self.syntax.prefixes for b in prefixes):
+            if form.no_prefix and any(
+                p.mandatory and b & p.mask == p.pattern for p in self.syntax.prefixes for b in prefixes
+            ):
                 continue
             stream.position = start + form.bits // 8
             try:
@@ -220,7 +242,9 @@ class Disassembler:
                     raise IndexError
                 bound.nested[name] = rebound
                 self._read_tails(rebound, stream)
-            bound.fields.update({f"{name}.{field}": value for field, value in bound.nested[name].fields.items()})
+            bound.fields.update(
+                {f"{name}.{field}": value for field, value in bound.nested[name].fields.items()}
+            )
         for name, value in late.items():
             if name not in bound.nested:
                 bound.fields[name] = value
@@ -232,7 +256,8 @@ class Disassembler:
             raise IndexError
         return [(name, gather(word, pieces)) for name, pieces in item.fields]
 
-    # --- printing ----------------------------------------------------------------------------------------------------
+    # --- printing
+    # ----------------------------------------------------------------------------------------------------
 
     def format(self, decoded: Decoded, symbolize: Symbolizer | None = None) -> str:
         """The instruction as text, by the first alias that fits it, else its own."""
@@ -252,7 +277,11 @@ class Disassembler:
         return alias
 
     def line(
-        self, data: bytes, address: int, contexts: Mapping[str, int] | None = None, symbolize: Symbolizer | None = None
+        self,
+        data: bytes,
+        address: int,
+        contexts: Mapping[str, int] | None = None,
+        symbolize: Symbolizer | None = None,
     ) -> Line:
         """Disassemble the instruction at the start of `data`; undecodable bytes come as one unit of data."""
         decoded = self.decode(data, address, contexts)
@@ -273,7 +302,8 @@ class Disassembler:
         outer: Mapping[str, int] | None,
     ) -> str:
         return "".join(
-            part if isinstance(part, str) else self._hole(part, environment, operands, own) for part in text.parts
+            part if isinstance(part, str) else self._hole(part, environment, operands, own)
+            for part in text.parts
         )
 
     def _hole(

@@ -48,7 +48,9 @@ class Encoder:
             length = len(data)
         raise Unencodable("its length does not settle")
 
-    def _attempt(self, form: Form, written: Written, symbols: Mapping[str, int], pc: int, length: int) -> bytes:
+    def _attempt(
+        self, form: Form, written: Written, symbols: Mapping[str, int], pc: int, length: int
+    ) -> bytes:
         mask = (1 << self.syntax.pc_width) - 1
         last: Unencodable | None = None
         for prefix_bytes, prefix_values in self._prefix_choices(form):
@@ -64,14 +66,17 @@ class Encoder:
         raise last if last is not None else Unencodable("no prefixes allow it")
 
     def _prefix_choices(self, form: Form) -> Iterator[tuple[bytes, dict[str, int]]]:
-        """Prefix bytes to try, the shortest first: none, each alone that encodings may need, and pairs of them."""
+        """Prefix bytes to try, the shortest first: none, each alone that encodings may need, and pairs of
+        them."""
         mandatory = bytes(form.mandatory_prefixes)
         plain = [p for p in self.syntax.prefixes if not p.last and not p.reject and p.mask == 0xFF]
         if not self.syntax.prefixes:
             yield b"", {}
             return
         last = [p for p in self.syntax.prefixes if p.last and may_hold(p.when, self.contexts)]
-        selectable = [p for p in plain if p.pattern not in mandatory and not p.fields and p.variable in self._used(form)]
+        selectable = [
+            p for p in plain if p.pattern not in mandatory and not p.fields and p.variable in self._used(form)
+        ]
         for chosen in ([], *([p] for p in selectable)):
             values = {p.variable: p.value for p in (*chosen, *(q for q in plain if q.pattern in mandatory))}
             head = bytes(p.pattern for p in chosen) + mandatory
@@ -97,7 +102,8 @@ class Encoder:
                 found |= names(tree)
         return frozenset(found)
 
-    # --- one attempt -------------------------------------------------------------------------------------------------
+    # --- one attempt
+    # -------------------------------------------------------------------------------------------------
 
     def _body(self, form: Form, written: Written, symbols: Mapping[str, int], known: dict[str, int]) -> bytes:
         fields: dict[str, int] = {}
@@ -108,7 +114,9 @@ class Encoder:
         cases: dict[str, _Encoded] = {}
         for name, operand, _ in form.operands:
             chosen = written.operands.get(name)
-            encoded = self._operand(operand, chosen, symbols, known) if chosen else self._implied(operand, known)
+            encoded = (
+                self._operand(operand, chosen, symbols, known) if chosen else self._implied(operand, known)
+            )
             cases[name] = encoded
             raws[name] = encoded.raw
             fields.update({f"{name}.{field}": number for field, number in encoded.fields.items()})
@@ -125,7 +133,9 @@ class Encoder:
             out += self._appended(item, {**fields, **raws}, cases)
         return out
 
-    def _satisfy(self, when: Tree, fields: dict[str, int], widths: dict[str, int], known: dict[str, int]) -> None:
+    def _satisfy(
+        self, when: Tree, fields: dict[str, int], widths: dict[str, int], known: dict[str, int]
+    ) -> None:
         """Check `when`; fields that no hole sets take the first value that makes it true."""
         free = [name for name in names(when) if name not in fields and name not in known]
         for name in free:
@@ -159,17 +169,25 @@ class Encoder:
         """An operand that the text does not mention: its first case with all fields 0."""
         return self._operand(operand, Chosen(operand, operand.cases[0]), {}, known)
 
-    def _operand(self, operand: Operand, chosen: Chosen, symbols: Mapping[str, int], known: dict[str, int]) -> _Encoded:
+    def _operand(
+        self, operand: Operand, chosen: Chosen, symbols: Mapping[str, int], known: dict[str, int]
+    ) -> _Encoded:
         case = chosen.case
         fields: dict[str, int] = {}
-        widths = {name: max(low + width for _, width, low in pieces) for name, pieces in case.fields if pieces}
+        widths = {
+            name: max(low + width for _, width, low in pieces) for name, pieces in case.fields if pieces
+        }
         for item in case.appended:
             for name, pieces in item.fields:
                 widths[name] = max(low + width for _, width, low in pieces)
         nested: dict[str, _Encoded] = {}
         for name, inner, _ in case.operands:
             inner_chosen = chosen.nested.get(name)
-            nested[name] = self._operand(inner, inner_chosen, symbols, known) if inner_chosen else self._implied(inner, known)
+            nested[name] = (
+                self._operand(inner, inner_chosen, symbols, known)
+                if inner_chosen
+                else self._implied(inner, known)
+            )
             fields.update({f"{name}.{field}": number for field, number in nested[name].fields.items()})
         for name, value in chosen.numbers.items():
             fields[name] = _fit(calculate(value, symbols, known["pc"]), widths.get(name, 64), name)
@@ -181,7 +199,9 @@ class Encoder:
                 for name in widths:
                     fields.setdefault(name, number & ((1 << widths[name]) - 1))
             else:
-                self._solve(case.value, calculate(chosen.value, symbols, known["pc"]), operand, case, fields, known)
+                self._solve(
+                    case.value, calculate(chosen.value, symbols, known["pc"]), operand, case, fields, known
+                )
         for name in widths:
             fields.setdefault(name, 0)
         if not may_hold(case.when, {**known, **fields}):
@@ -246,7 +266,8 @@ def _collect(operand: Operand, found: set[str]) -> None:
 def _enumerate(
     operand: Operand, case: Case, tree: Tree, value: int, known: Mapping[str, int]
 ) -> dict[str, int] | None:
-    """Fields with this value by trying them all: immediates like A64's bit masks, which algebra can't invert."""
+    """Fields with this value by trying them all: immediates like A64's bit masks, which algebra can't
+    invert."""
     free = sorted(names(tree) - known.keys())
     pieces = {name: max((low + width for _, width, low in gather), default=0) for name, gather in case.fields}
     if any(name not in pieces for name in free) or sum(pieces[name] for name in free) > ENUMERATED_BITS:

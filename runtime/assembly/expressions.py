@@ -1,7 +1,9 @@
 """Decode-time expressions of the syntax tables: evaluate them, and solve them for their fields.
 
-An expression is a nested tuple ``(operator, width, operand, ...)``; leaves are ``("const", width, value)`` and
-``("field", width, name)``, where a name is a field's, a context's, ``pc`` or ``next_pc``. Operators and their meaning are
+An expression is a nested tuple ``(operator, width, operand, ...)``; leaves are ``("const", width, value)``
+and
+``("field", width, name)``, where a name is a field's, a context's, ``pc`` or ``next_pc``. Operators and
+their meaning are
 those of the generator's IR: unsigned integers below ``2**width``, shifts and division total.
 """
 
@@ -23,7 +25,8 @@ def signed(value: int, width: int) -> int:
 
 def evaluate(tree: Tree, environment: Environment) -> int:
     """The value of `tree`, below ``2**width``. Raises KeyError for a name that `environment` lacks."""
-    operator, width = tree[0], tree[1]
+    operator: str = tree[0]
+    width: int = tree[1]
     if operator == "const":
         return int(tree[2])
     if operator == "field":
@@ -39,7 +42,8 @@ def evaluate(tree: Tree, environment: Environment) -> int:
 
 
 def may_hold(condition: Tree | None, environment: Environment) -> bool:
-    """Whether `condition` holds, or depends on a name that `environment` lacks (state that only a running CPU has)."""
+    """Whether `condition` holds, or depends on a name that `environment` lacks (state that only a running
+    CPU has)."""
     if condition is None:
         return True
     try:
@@ -145,7 +149,8 @@ def invert(tree: Tree, value: int, known: Environment) -> dict[str, int] | None:
 
 
 def _solve(tree: Tree, value: int, known: Environment, solution: dict[str, int]) -> bool:
-    operator, width = tree[0], tree[1]
+    operator: str = tree[0]
+    width: int = tree[1]
     if not 0 <= value < 1 << width:
         return False
     if operator == "field" and tree[2] not in known:
@@ -156,14 +161,18 @@ def _solve(tree: Tree, value: int, known: Environment, solution: dict[str, int])
         return _solve(tree[2], value, known, solution)
     if operator == "sext":
         narrow = value & ((1 << tree[2][1]) - 1)
-        return signed(narrow, tree[2][1]) & ((1 << width) - 1) == value and _solve(tree[2], narrow, known, solution)
+        return signed(narrow, tree[2][1]) & ((1 << width) - 1) == value and _solve(
+            tree[2], narrow, known, solution
+        )
     if operator == "concat":
         low = tree[3][1]
         return _solve(tree[2], value >> low, known, solution) and _solve(
             tree[3], value & ((1 << low) - 1), known, solution
         )
     if operator in ("not", "neg"):
-        return _solve(tree[2], (~value if operator == "not" else -value) & ((1 << width) - 1), known, solution)
+        return _solve(
+            tree[2], (~value if operator == "not" else -value) & ((1 << width) - 1), known, solution
+        )
     if operator == "slice" and tree[3] == 0:
         # the bits above are free: zeros first
         return _solve(tree[2], value, known, solution)

@@ -16,7 +16,8 @@ MAX_NESTING = 12
 
 @dataclass(slots=True)
 class Chosen:
-    """An operand as written: the case, the numbers in its holes, nested operands, and its own value or register."""
+    """An operand as written: the case, the numbers in its holes, nested operands, and its own value or
+    register."""
 
     operand: Operand
     case: Case
@@ -40,7 +41,8 @@ class Matcher:
     def __init__(self, syntax: Syntax, dialect: str = "") -> None:
         self.dialect = dialect
         self.symbols = {
-            name: {text.lower(): number for number, text in table.items()} for name, table in syntax.symbols.items()
+            name: {text.lower(): number for number, text in table.items()}
+            for name, table in syntax.symbols.items()
         }
         self._reserved = {text for name, table in self.symbols.items() for text in table}
 
@@ -168,11 +170,14 @@ class Matcher:
 
 
 def _literal(text: str, line: str, position: int) -> int | None:
-    """The position behind `text` in `line`: letters in either case, blanks of any number around punctuation."""
+    """The position behind `text` in `line`: letters in either case, blanks of any number around
+    punctuation."""
     for character in text:
         if character == " ":
             skipped = _blanks(line, position)
-            needed = position and line[position - 1 : position].isalnum() and line[skipped : skipped + 1].isalnum()
+            needed = (
+                position and line[position - 1 : position].isalnum() and line[skipped : skipped + 1].isalnum()
+            )
             if needed and skipped == position:
                 return None
             position = skipped

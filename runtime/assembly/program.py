@@ -14,16 +14,47 @@ MAX_PASSES = 32
 MAX_IMAGE = 1 << 28
 _LABEL = re.compile(r"\s*([A-Za-z_.$][\w.$]*|\d+)\s*:(?!:)")
 _ASSIGNMENT = re.compile(r"\s*([A-Za-z_.$][\w.$]*)\s*=(?!=)(.*)")
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "\\": "\\", '"': '"', "a": "\a", "b": "\b", "e": "\x1b"}
+_ESCAPES = {
+    "n": "\n",
+    "t": "\t",
+    "r": "\r",
+    "0": "\0",
+    "\\": "\\",
+    '"': '"',
+    "a": "\a",
+    "b": "\b",
+    "e": "\x1b",
+}
 _DATA = {".byte": 1, ".half": 2, ".short": 2, ".2byte": 2, ".hword": 2, ".word": 4, ".long": 4, ".int": 4}
 _DATA |= {".4byte": 4, ".dword": 8, ".quad": 8, ".8byte": 8, ".xword": 8}
-_IGNORED = {".type", ".size", ".file", ".ident", ".option", ".attribute", ".local", ".p2alignl", ".cfi_startproc"}
-_IGNORED |= {".cfi_endproc", ".syntax", ".cpu", ".arch", ".fpu", ".machine", ".register", ".intel_syntax", ".att_syntax"}
+_IGNORED = {
+    ".type",
+    ".size",
+    ".file",
+    ".ident",
+    ".option",
+    ".attribute",
+    ".local",
+    ".p2alignl",
+    ".cfi_startproc",
+}
+_IGNORED |= {
+    ".cfi_endproc",
+    ".syntax",
+    ".cpu",
+    ".arch",
+    ".fpu",
+    ".machine",
+    ".register",
+    ".intel_syntax",
+    ".att_syntax",
+}
 
 
 @dataclass(slots=True)
 class Section:
-    """A part of the image: `flags` of "awx"; `data` is empty and `size` counts for one without contents (.bss)."""
+    """A part of the image: `flags` of "awx"; `data` is empty and `size` counts for one without contents
+    (.bss)."""
 
     name: str
     flags: str
@@ -35,7 +66,8 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An assembled program: sections with addresses, symbols, the entry's address and which symbols are global."""
+    """An assembled program: sections with addresses, symbols, the entry's address and which symbols are
+    global."""
 
     sections: tuple[Section, ...]
     symbols: dict[str, int]
@@ -59,7 +91,8 @@ class _Item:
 
 
 class Program:
-    """Assembles a source text into an `Image`. `base`: the first section's address; later ones start on new pages."""
+    """Assembles a source text into an `Image`. `base`: the first section's address; later ones start on new
+    pages."""
 
     def __init__(self, assembler: Assembler, base: int = 0x10000, page: int = 0x1000) -> None:
         self._assembler, self._base, self._page = assembler, base, page
@@ -90,8 +123,10 @@ class Program:
                 try:
                     self._statement(statement, f"{name}:{number}")
                 except AssemblyError as error:
-                    raise error if error.where else AssemblyError(
-                        error.what, where=f"{name}:{number}", remedy=error.remedy
+                    raise (
+                        error
+                        if error.where
+                        else AssemblyError(error.what, where=f"{name}:{number}", remedy=error.remedy)
                     ) from error
         symbols = self._lay_out()
         self._emit(symbols)
@@ -103,7 +138,8 @@ class Program:
             frozenset(self._globals),
         )
 
-    # --- reading -----------------------------------------------------------------------------------------------------
+    # --- reading
+    # -----------------------------------------------------------------------------------------------------
 
     def _statements(self, line: str) -> list[str]:
         """The statements of a line: comments dropped, split at semicolons outside strings."""
@@ -181,12 +217,15 @@ class Program:
 
         written = candidate.written
         return Written(
-            {k: value(v) for k, v in written.numbers.items()}, {k: chosen(v) for k, v in written.operands.items()}
+            {k: value(v) for k, v in written.numbers.items()},
+            {k: chosen(v) for k, v in written.operands.items()},
         )
 
     def _add(self, item: _Item) -> None:
         if item.kind in ("instruction", "data") and not item.section.contents:
-            raise AssemblyError(f"contents in {item.section.name}", where=item.where, remedy="use .space there")
+            raise AssemblyError(
+                f"contents in {item.section.name}", where=item.where, remedy="use .space there"
+            )
         self._items.append(item)
 
     def _section(self, name: str, flags: str, contents: bool = True) -> Section:
@@ -200,17 +239,32 @@ class Program:
             self._switch(parts[0].strip('"'), parts[1].strip('"') if len(parts) > 1 else "")
         elif word in _DATA:
             values = [self._value(part, where) for part in rest.split(",")]
-            self._add(_Item(where, self._current, "data", values=values, unit=_DATA[word], size=_DATA[word] * len(values)))
+            self._add(
+                _Item(
+                    where,
+                    self._current,
+                    "data",
+                    values=values,
+                    unit=_DATA[word],
+                    size=_DATA[word] * len(values),
+                )
+            )
         elif word in (".ascii", ".asciz", ".string"):
-            text = b"".join(_string(part, where) + (b"" if word == ".ascii" else b"\0") for part in _strings(rest, where))
+            text = b"".join(
+                _string(part, where) + (b"" if word == ".ascii" else b"\0") for part in _strings(rest, where)
+            )
             self._add(_Item(where, self._current, "data", text=text, size=len(text)))
         elif word in (".space", ".zero", ".skip"):
-            self._add(_Item(where, self._current, "space", values=[self._value(p, where) for p in rest.split(",")]))
+            self._add(
+                _Item(where, self._current, "space", values=[self._value(p, where) for p in rest.split(",")])
+            )
         elif word in (".align", ".p2align", ".balign"):
             amount = self._constant(rest.split(",")[0], where)
             alignment = amount if word == ".balign" else 1 << min(max(amount, 0), 16)
             if alignment < 1 or alignment & (alignment - 1) or alignment > 1 << 16:
-                raise AssemblyError(f"alignment {alignment}", where=where, remedy="use a power of two up to 65536")
+                raise AssemblyError(
+                    f"alignment {alignment}", where=where, remedy="use a power of two up to 65536"
+                )
             self._add(_Item(where, self._current, "align", unit=alignment))
         elif word in (".globl", ".global"):
             self._globals.update(part.strip() for part in rest.split(","))
@@ -218,7 +272,9 @@ class Program:
             name, _, expression = rest.partition(",")
             self._set(name.strip(), expression, where)
         elif word not in _IGNORED:
-            raise AssemblyError(f"unknown directive {word}", where=where, remedy="see docs/assembler.md for those that work")
+            raise AssemblyError(
+                f"unknown directive {word}", where=where, remedy="see docs/assembler.md for those that work"
+            )
 
     def _switch(self, name: str, flags: str) -> None:
         known = {".text": "ax", ".rodata": "a", ".bss": "aw"}
@@ -228,7 +284,9 @@ class Program:
     def _value(self, text: str, where: str) -> Value:
         parsed = parse(text, 0)
         if parsed is None or text[parsed[1] :].strip():
-            raise AssemblyError(f"not an expression: {text.strip()!r}", where=where, remedy="numbers, symbols and operators")
+            raise AssemblyError(
+                f"not an expression: {text.strip()!r}", where=where, remedy="numbers, symbols and operators"
+            )
         return parsed[0]
 
     def _constant(self, text: str, where: str) -> int:
@@ -240,12 +298,19 @@ class Program:
             ) from error
 
     def _constants(self) -> dict[str, int]:
-        return {i.name: i.values[0].value for i in self._items if i.kind == "set" and isinstance(i.values[0], Number)}
+        return {
+            i.name: i.values[0].value
+            for i in self._items
+            if i.kind == "set" and isinstance(i.values[0], Number)
+        }
 
     def _set(self, name: str, expression: str, where: str) -> None:
-        self._items.append(_Item(where, self._current, "set", name=name, values=[self._value(expression, where)]))
+        self._items.append(
+            _Item(where, self._current, "set", name=name, values=[self._value(expression, where)])
+        )
 
-    # --- layout ------------------------------------------------------------------------------------------------------
+    # --- layout
+    # ------------------------------------------------------------------------------------------------------
 
     def _lay_out(self) -> dict[str, int]:
         """Addresses of all symbols, once no statement's size changes any more."""
@@ -261,10 +326,14 @@ class Program:
                         grown |= self._place(item, symbols)
                 address += section.size
                 if address - self._base > MAX_IMAGE:
-                    raise AssemblyError("the image is larger than 256 MiB", remedy="make .space or .align smaller")
+                    raise AssemblyError(
+                        "the image is larger than 256 MiB", remedy="make .space or .align smaller"
+                    )
             if symbols == before and not grown:
                 return symbols
-        raise AssemblyError("sizes and addresses do not settle", remedy="break the circle among .set, .space and labels")
+        raise AssemblyError(
+            "sizes and addresses do not settle", remedy="break the circle among .set, .space and labels"
+        )
 
     def _first(self) -> Section:
         return next(iter(self._sections.values()))
@@ -297,7 +366,8 @@ class Program:
             return
 
     def _note_pcrel(self, item: _Item, symbols: dict[str, int], here: int) -> None:
-        """Remember what %pcrel_hi at this address means, for a %pcrel_lo that names its label (RISC-V psABI)."""
+        """Remember what %pcrel_hi at this address means, for a %pcrel_lo that names its label (RISC-V
+        psABI)."""
         for candidate in item.candidates:
             for chosen in candidate.written.operands.values():
                 value = chosen.value or next(iter(chosen.numbers.values()), None)
@@ -322,7 +392,9 @@ class Program:
             try:
                 section.data += self._bytes(item, symbols, here)
             except Undefined as error:
-                raise AssemblyError(f"undefined symbol {error}", where=item.where, remedy="define it, or fix its name") from error
+                raise AssemblyError(
+                    f"undefined symbol {error}", where=item.where, remedy="define it, or fix its name"
+                ) from error
 
     def _bytes(self, item: _Item, symbols: Mapping[str, int], here: int) -> bytes:
         if item.kind == "instruction":
@@ -379,8 +451,12 @@ def _string(literal: str, where: str) -> bytes:
         if body[0] in "01234567":
             return chr(int(body, 8) & 0xFF)
         if body not in _ESCAPES:
-            raise AssemblyError(f"unknown escape \\{body}", where=where, remedy="use \\n \\t \\r \\0 \\\\ \\\" \\xNN")
+            raise AssemblyError(
+                f"unknown escape \\{body}", where=where, remedy='use \\n \\t \\r \\0 \\\\ \\" \\xNN'
+            )
         return _ESCAPES[body]
 
     text = re.sub(r"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)", escape, literal[1:-1])
-    return b"".join(bytes([ord(c)]) if ord(c) < 256 and c in text and ord(c) < 128 else c.encode() for c in text)
+    return b"".join(
+        bytes([ord(c)]) if ord(c) < 256 and c in text and ord(c) < 128 else c.encode() for c in text
+    )

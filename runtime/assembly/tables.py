@@ -1,6 +1,7 @@
 """What ``generated/<target>/syntax.py`` holds: every form's encoding and text, as data.
 
-Bits are numbered from the least significant. A *head* is the part of an encoding that stands before any appended unit:
+Bits are numbered from the least significant. A *head* is the part of an encoding that stands before any
+appended unit:
 one number, read in the target's byte order (in a stream: its units in memory order, the first on top).
 """
 
@@ -11,7 +12,8 @@ from dataclasses import dataclass, field
 from runtime.assembly.expressions import Tree
 
 Gather = tuple[tuple[int, int, int], ...]
-"""Where a field's bits lie in a word: (lowest bit in the word, width, lowest bit in the field), any number of times."""
+"""Where a field's bits lie in a word: (lowest bit in the word, width, lowest bit in the field), any number
+of times."""
 
 NUMBER_FORMATS = frozenset(("hex", "d", "u", "+"))
 """A hole's formats for numbers; any other names a register file, bank or enum."""
@@ -38,7 +40,8 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """Units behind the head: `width` bits holding a field's bits (`gather` is empty for a whole field) or a constant."""
+    """Units behind the head: `width` bits holding a field's bits (`gather` is empty for a whole field) or a
+    constant."""
 
     width: int
     value: int = 0
@@ -49,7 +52,8 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One way to encode an operand: `mask` and `pattern` over the operand's bits, then fields and nested operands."""
+    """One way to encode an operand: `mask` and `pattern` over the operand's bits, then fields and nested
+    operands."""
 
     mask: int = 0
     pattern: int = 0
@@ -102,7 +106,8 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """A prefix byte: `pattern` under `mask`; it sets `variable` to `value` and takes `fields` from the byte."""
+    """A prefix byte: `pattern` under `mask`; it sets `variable` to `value` and takes `fields` from the
+    byte."""
 
     mask: int
     pattern: int
@@ -138,7 +143,8 @@ class Alias:
 class Syntax:
     """A target's whole syntax.
 
-    `contexts`: decode-time variables in the order of evaluation: name, width, expression (None: given by the caller,
+    `contexts`: decode-time variables in the order of evaluation: name, width, expression (None: given by the
+    caller,
     `defaults` has its usual value). `symbols`: texts of register files, banks and enums: number -> name.
     """
 

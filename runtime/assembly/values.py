@@ -1,4 +1,5 @@
-"""The assembler's arithmetic: numbers, symbols, operators and relocation functions such as ``%hi(symbol)``."""
+"""The assembler's arithmetic: numbers, symbols, operators and relocation functions such as
+``%hi(symbol)``."""
 
 from __future__ import annotations
 
@@ -84,7 +85,9 @@ def _primary(text: str, position: int, depth: int) -> tuple[Value, int] | None:
     end = match.end()
     if match.group("number"):
         digits = match.group("number")
-        return Number(int(digits, 0) if digits[:2].lower() in ("0x", "0b") else _decimal_or_octal(digits)), end
+        return Number(
+            int(digits, 0) if digits[:2].lower() in ("0x", "0b") else _decimal_or_octal(digits)
+        ), end
     if match.group("char"):
         body = match.group("char")[1:-1]
         return Number(_ESCAPES.get(body[1], ord(body[1])) if body[0] == "\\" else ord(body)), end
@@ -118,7 +121,8 @@ class Undefined(Exception):
 
 
 def evaluate(value: Value, symbols: Mapping[str, int], pc: int) -> int:
-    """The number that `value` stands for. Raises Undefined for an unknown symbol, AssemblyError for a bad operation."""
+    """The number that `value` stands for. Raises Undefined for an unknown symbol, AssemblyError for a bad
+    operation."""
     match value:
         case Number(value=number):
             return number
@@ -128,8 +132,11 @@ def evaluate(value: Value, symbols: Mapping[str, int], pc: int) -> int:
             if name not in symbols:
                 raise Undefined(name)
             return symbols[name]
-        case Operation(operator="%pcrel_lo", operands=(Symbol(name=name),)) if f"%pcrel@{symbols.get(name)}" in symbols:
-            # the symbol labels the instruction with the matching %pcrel_hi (RISC-V psABI, "PC-Relative Symbol Addresses")
+        case Operation(operator="%pcrel_lo", operands=(Symbol(name=name),)) if (
+            f"%pcrel@{symbols.get(name)}" in symbols
+        ):
+            # the symbol labels the instruction with the matching %pcrel_hi (RISC-V psABI, "PC-Relative
+            # Symbol Addresses")
             return RELOCATIONS["%lo"](symbols[f"%pcrel@{symbols[name]}"], pc)
         case Operation(operator=operator, operands=operands):
             return _operate(operator, [evaluate(operand, symbols, pc) for operand in operands], pc)
@@ -141,7 +148,9 @@ def _operate(operator: str, operands: list[int], pc: int) -> int:
         return {"-": -first, "~": ~first, "+": first}[operator[5:]]
     if operator.startswith("%") and len(operands) == 1:
         if operator not in RELOCATIONS:
-            raise AssemblyError(f"unknown relocation function {operator}", remedy=f"use one of {', '.join(RELOCATIONS)}")
+            raise AssemblyError(
+                f"unknown relocation function {operator}", remedy=f"use one of {', '.join(RELOCATIONS)}"
+            )
         return RELOCATIONS[operator](first, pc)
     second = operands[1]
     match operator:
