@@ -15,7 +15,6 @@ from generator.ir import nodes
 from generator.ir.effects import FEATURES, RETIRED
 from generator.ir.executor import Slot
 from generator.ir.nodes import Const, Expr
-from generator.ir.windows import PLACE
 
 LINE = 110
 """Longest line of generated Python."""
@@ -302,9 +301,6 @@ class Writer:
 
     def place(self, name: str, index: Expr | None) -> str:
         """The byte offset of a register, or of a file's entry."""
-        if name == PLACE:
-            assert index is not None
-            return self.argument(index)
         field = self._layout.field(name)
         constant = re_name(name)
         self._constants[constant] = field.offset

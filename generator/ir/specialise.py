@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from generator.emit.layout import FIRST_EXECUTOR, place
+from generator.emit.layout import FIRST_EXECUTOR
 from generator.ir import build, nodes
 from generator.ir.decisions import Facts
 from generator.ir.effects import Analysis, Effects, Sensitive, statements
@@ -41,7 +41,6 @@ from generator.ir.executor import (
 )
 from generator.ir.nodes import DECODE, DYNAMIC, Block, Const, Expr, Field, Local, Stmt, kind_of
 from generator.ir.simplify import Reducer, without_dead
-from generator.ir.windows import PLACE, Windows
 from generator.model.target import Form, Register, Target
 
 BUDGETS: Mapping[str, int] = {"riscv": 600, "x86": 1500}
@@ -84,7 +83,6 @@ class _Slots:
         self,
         registers: Mapping[str, Register],
         sensitive: Sensitive,
-        windows: Windows,
         effects: Effects,
         pc_width: int,
         *,
@@ -92,7 +90,6 @@ class _Slots:
     ) -> None:
         self._registers = registers
         self._sensitive = sensitive
-        self._windows = windows
         self._effects = effects
         self._pc_width = pc_width
         self._general = general
@@ -174,9 +171,6 @@ class _Slots:
 
     def _index(self, name: str, index: Expr, *, write: bool) -> tuple[str, Expr]:
         """The register and index of an access: a slot where the index is decode-time."""
-        place = self._windows.place(name, index, self._number, write=write)
-        if place is not None:
-            return PLACE, place
         if kind_of(index) == DYNAMIC or (write and self._sensitive.bits(name)):
             return name, self._expr(index)
         if isinstance(index, Const) and not self._general:
@@ -317,7 +311,6 @@ class _Explorer:
         self._domains = {context.name: context.domain for context in target.contexts}
         self._stepped = frozenset(context.name for context in target.contexts if context.next is not None)
         self._analysis = analysis
-        self._windows = Windows(target, place(target))
         self._pc_width = target.pc_width
 
     def paths(self, body: Block, conditions: Iterable[Expr | None], *, guard: bool) -> Iterator[_Path]:
@@ -368,7 +361,6 @@ class _Explorer:
             slots = _Slots(
                 self._registers,
                 self._analysis.sensitive,
-                self._windows,
                 effects,
                 self._pc_width,
                 general=general,
