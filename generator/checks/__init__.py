@@ -40,7 +40,7 @@ def _run(target: Target, report: Reporter, assemble: Assemble | None) -> Iterato
     yield from reachable.check(target, encodings, solver, report)
     yield from assigned.check(target, report)
     yield from order.check(target, encodings, solver, report)
-    yield from syntax.check(target, report)
+    yield from syntax.check(target, solver, report)
     yield from aliasing.check(target, encodings, solver, report)
     yield from cost.check(target, encodings, report)
     yield from examples.check(target, encodings, solver, report, assemble)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from generator.checks.solve import FALSE, TRUE, All, Any, Atom, Cube, Formula, Segments
+from generator.checks.walk import within
 from generator.ir.arithmetic import mask
 from generator.ir.decode import FEATURE_PREFIX, field_widths, picture_width
-from generator.ir.nodes import Binary, Const, Context, Expr
+from generator.ir.nodes import Binary, Const, Context, Expr, Field
 from generator.model.target import Form, InstructionSet, Operand, OperandCase, Piece, Target, Variant
 
 Fields = Mapping[str, Segments]
@@ -125,38 +126,48 @@ class Encodings:
         width = picture_width(form.picture)
         place = _Placing(group.unit, None if group.stream else width, not self.target.big_endian)
 
+        _, known = self._static(form)
+        wanted = [c for c in (form.when, *conditions) if c is not None]
+        early = [c for c in wanted if _names(c) <= known.keys()]
+        late = [c for c in wanted if c not in early]
+
         def end(position: int, fields: Fields) -> Formula:
             parts = [self._operand(o, fields) for o in form.operands if o.width == 0]
-            parts += [Atom(c, fields) for c in (form.when, *conditions) if c is not None]
-            return conjunction(parts)
+            return conjunction([*parts, *(Atom(c, fields) for c in late)])
 
         body = self._pieces(form.picture, 0, form.operands, place, 0, {}, (), end)
-        return conjunction([body, self._prefix_condition(form)])
+        return conjunction([self._prefix_condition(form), *(Atom(c, known) for c in early), body])
 
     def fixed_prefix(self, form: Form) -> Prefix:
         """The fixed bits of `form` that lie at the same place in all its words."""
+        return self._static(form)[0]
+
+    def _static(self, form: Form) -> tuple[Prefix, Fields]:
+        """The fixed bits and the fields that lie at the same place in all words of `form`."""
         group = self.sets[form.set_name]
         width = picture_width(form.picture)
         place = _Placing(group.unit, None if group.stream else width, not self.target.big_endian)
         by_path = {operand.path: operand for operand in form.operands}
         left = field_widths(form.picture)
         bits = value = position = 0
+        known: dict[str, Segments] = {}
         varies = False
         for piece in form.picture:
+            segments = place(position, piece.width, piece.kind == "field")
+            position += piece.width
             if piece.kind == "fixed":
-                cube = cube_of(place(position, piece.width, False), piece.width, piece.value)
+                cube = cube_of(segments, piece.width, piece.value)
                 bits |= cube.mask
                 value |= cube.value
-            position += piece.width
-            if piece.kind == "field":
+            elif piece.kind == "field":
+                known[piece.name] = known.get(piece.name, ()) + shifted(segments, piece.low)
                 left[piece.name] -= piece.width
-                operand = by_path.get(piece.name)
-                varies = varies or (
-                    left[piece.name] == 0 and operand is not None and self._may_append(operand)
-                )
+                if left[piece.name] == 0 and piece.name in by_path:
+                    known = dict(self._operand_fields(by_path[piece.name], known))
+                    varies = varies or self._may_append(by_path[piece.name])
             if varies and position % group.unit == 0:
                 break
-        return Prefix(bits, value)
+        return Prefix(bits, value), {name: known[name] for name in known if not left.get(name)}
 
     def own_case(self, operand: Operand, number: int) -> Formula:
         """Whether case `number` fits, over the operand's own bits (lying at bit 0 of the word)."""
@@ -327,6 +338,11 @@ class Encodings:
             rest = self._appending(tuple(appending), place, position, known, units)
             choices.append(conjunction([own, rest]))
         return disjunction(choices)
+
+
+def _names(expr: Expr) -> set[str]:
+    """The fields that an expression names."""
+    return {node.name for node in within(expr) if isinstance(node, Field)}
 
 
 class _Placing:

@@ -107,27 +107,33 @@ class Solver:
 
     def solve(self, formula: Formula) -> Solution | None:
         """An assignment for which `formula` holds, or None. Raises `GaveUpError`."""
-        steps = 0
+        simple, others = _parts(formula)
         start = _State(0, 0, {})
-        if not self._propagate(formula, start):
+        if _contradict(simple) or not all(self._propagate(part, start) for part in simple.parts):
             return None
+        steps = 0
         todo = [start]
         while todo:
             steps += 1
             if steps > BUDGET:
                 raise GaveUpError
             state = todo.pop()
+            # What must hold in any case is settled first: most contradictions show there, and cheaply.
+            needed: list[Formula] = []
             unsettled: list[Formula] = []
-            verdict = self._evaluate(formula, state, unsettled)
+            verdict = self._evaluate(simple, state, needed, needed)
+            if verdict is True:
+                verdict = self._evaluate(others, state, needed, unsettled)
             if verdict is False:
                 continue
             if verdict is True:
                 names = {_name(leaf): known.value for leaf, known in state.variables.items()}
                 return Solution(state.word, state.word_known, names)
-            todo += self._split(unsettled[0], state)
+            todo += self._split((needed or unsettled)[0], state)
         return None
 
-    def _propagate(self, formula: Formula, state: _State) -> bool:
+    @staticmethod
+    def _propagate(formula: Formula, state: _State) -> bool:
         """Take over the bits that must be as they are; False if they contradict each other."""
         match formula:
             case Cube(mask=bits, value=value):
@@ -135,19 +141,22 @@ class Solver:
                     return False
                 state.word_known |= bits
                 state.word |= value
-            case All(parts=parts):
-                return all(self._propagate(part, state) for part in parts)
         return True
 
-    def _evaluate(self, formula: Formula, state: _State, unsettled: list[Formula]) -> bool | None:
-        """True, False or not yet known; `unsettled` gets the atoms and cubes that are to blame."""
+    def _evaluate(
+        self, formula: Formula, state: _State, needed: list[Formula], unsettled: list[Formula]
+    ) -> bool | None:
+        """True, False or not yet known.
+
+        The atoms and cubes that are to blame go into `needed` if they must hold, else into `unsettled`.
+        """
         match formula:
             case Cube(mask=bits, value=value):
                 if (state.word ^ value) & bits & state.word_known:
                     return False
                 if bits & ~state.word_known == 0:
                     return True
-                unsettled.append(formula)
+                needed.append(formula)
                 return None
             case Atom():
                 known = evaluate_known(
@@ -155,29 +164,34 @@ class Solver:
                 )
                 if known.certain:
                     return bool(known.value)
-                unsettled.append(formula)
+                needed.append(formula)
                 return None
             case Not(part=part):
-                verdict = self._evaluate(part, state, unsettled)
+                verdict = self._evaluate(part, state, unsettled, unsettled)
                 return None if verdict is None else not verdict
             case All(parts=parts):
                 result: bool | None = True
                 for part in parts:
-                    verdict = self._evaluate(part, state, unsettled)
+                    verdict = self._evaluate(part, state, needed, unsettled)
                     if verdict is False:
                         return False
                     if verdict is None:
                         result = None
                 return result
             case Any(parts=parts):
-                result = False
+                open_parts = []
                 for part in parts:
-                    verdict = self._evaluate(part, state, unsettled)
+                    blamed: list[Formula] = []
+                    verdict = self._evaluate(part, state, blamed, blamed)
                     if verdict is True:
                         return True
                     if verdict is None:
-                        result = None
-                return result
+                        open_parts.append(blamed)
+                if not open_parts:
+                    return False
+                # The last alternative that is left has to hold.
+                (needed if len(open_parts) == 1 else unsettled).extend(open_parts[0])
+                return None
 
     def _leaf(self, leaf: Expr, fields: Mapping[str, Segments], state: _State) -> Known:
         if isinstance(leaf, Field) and leaf.name in fields:
@@ -266,6 +280,34 @@ class Solver:
             case _:
                 seen[expr] = seen.get(expr, 0) | bits
         return seen
+
+
+def _parts(formula: Formula) -> tuple[All, All]:
+    """The cubes and atoms that must hold, and everything else that must."""
+    simple: list[Formula] = []
+    others: list[Formula] = []
+    todo = [formula]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, All):
+            todo += reversed(part.parts)
+        else:
+            (simple if isinstance(part, Cube | Atom) else others).append(part)
+    return All(tuple(simple)), All(tuple(others))
+
+
+def _contradict(simple: All) -> bool:
+    """Whether one expression is demanded to have two values: a quick look before anything is split."""
+    values: dict[Expr, int] = {}
+    todo = [part.condition for part in simple.parts if isinstance(part, Atom)]
+    while todo:
+        match todo.pop():
+            case Binary(width=1, op="and", left=left, right=right):
+                todo += [left, right]
+            case Binary(op="eq", left=Context() as left, right=Const(value=value)):
+                if values.setdefault(left, value) != value:
+                    return True
+    return False
 
 
 def _name(leaf: Expr) -> str:

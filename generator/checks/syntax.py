@@ -1,9 +1,8 @@
-"""Check 6: no line of assembly means two instructions.
+"""Check 6: no line of assembly means two instructions; and texts as patterns, which other checks match lines with.
 
-Texts are flattened to patterns: literals, register and other names, numbers. From each pattern some lines are
-written (first, middle and last name in every hole, a small number), and all other patterns of the dialect try
-them. That a mnemonic has several encodings for one line is meant so (the assembler takes the shortest, the
-first of equals); that two mnemonics share a line is not.
+That one instruction has several encodings for a line is meant so (the assembler takes the shortest, the first of equals).
+Two instructions that are written alike, with operands of the same classes, are a mistake. What classes overlap only for
+some operands is found by conformance, which assembles what it disassembled.
 """
 
 from __future__ import annotations
@@ -14,9 +13,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
+from generator.checks.encodings import conjunction
 from generator.checks.overlap import compatible
 from generator.checks.report import Reporter
+from generator.checks.solve import Atom, GaveUpError, Solver
+from generator.checks.walk import within
 from generator.errors import Diagnostic
+from generator.ir.nodes import Field
 from generator.model.target import Alias, Form, Hole, Operand, Span, Target, Text
 
 SAMPLES = 3
@@ -215,50 +218,73 @@ def dialects(target: Target) -> list[str]:
     return sorted({text.dialect for form in target.forms for text in form.texts} | {""})
 
 
-def check(target: Target, report: Reporter) -> Iterator[Diagnostic]:
-    """A diagnostic for each pair of instructions that a line may both mean, and for each alias written
-    twice.
-    """
+def check(target: Target, solver: Solver, report: Reporter) -> Iterator[Diagnostic]:
+    """A diagnostic for each pair of instructions that are written alike, and for each alias written twice."""
     patterns = Patterns(target)
     for dialect in dialects(target):
-        yield from _forms(target, patterns, dialect, report)
+        yield from _forms(target, patterns, dialect, solver, report)
     yield from _aliases(target, report)
 
 
-def _forms(target: Target, patterns: Patterns, dialect: str, report: Reporter) -> Iterator[Diagnostic]:
-    groups: dict[str, list[tuple[Form, Pattern]]] = {}
-    for form in target.forms:
-        for pattern in patterns.of_form(form, dialect):
-            groups.setdefault(pattern.first_word, []).append((form, pattern))
-    seen: set[frozenset[Span]] = set()
-    for entries in groups.values():
-        if len({form.mnemonic for form, _ in entries}) < 2:
+def _signature(form: Form, dialect: str) -> tuple[object, ...] | None:
+    """A form's text, with each hole's class and widths instead of its name."""
+    text = for_dialect(form.texts, dialect)
+    if text is None:
+        return None
+    operands = {operand.path: operand for operand in form.operands}
+    widths = dict(form.fields)
+    result: list[object] = []
+    for part in text.parts:
+        if isinstance(part, str):
+            result.append(squeeze(part))
             continue
-        for form, pattern in entries:
-            rivals = [(o, p) for o, p in entries if _rivals(target, form, o)]
-            for line in pattern.samples() if rivals else ():
-                for other, theirs in rivals:
-                    key = frozenset((form.span, other.span))
-                    if key in seen or not theirs.matches(line):
-                        continue
-                    seen.add(key)
-                    first, second = sorted((form, other), key=target.forms.index)
-                    yield report.make(
-                        second.span,
-                        f"`{line}` may be `{first.name}` or `{second.name}`",
-                        label="second instruction",
-                        related=((first.span, "first instruction"),),
-                        remedy="give one of them another text",
-                    )
+        operand = operands.get(part.name)
+        how = part.format, part.default, part.prefix, part.suffix
+        if operand is None:
+            result.append((widths.get(part.name), how))
+        else:
+            result.append((operand.operand_class, operand.width, operand.value_width, how))
+    return tuple(result)
 
 
-def _rivals(target: Target, first: Form, second: Form) -> bool:
+def _forms(
+    target: Target, patterns: Patterns, dialect: str, solver: Solver, report: Reporter
+) -> Iterator[Diagnostic]:
+    groups: dict[object, list[Form]] = {}
+    for form in target.forms:
+        signature = _signature(form, dialect)
+        if signature is not None:
+            groups.setdefault((form.set_name, signature), []).append(form)
+    seen: set[frozenset[Span]] = set()
+    for forms in groups.values():
+        for number, first in enumerate(forms):
+            for second in forms[number + 1 :]:
+                key = frozenset((first.span, second.span))
+                if key in seen or not _rivals(target, first, second, solver):
+                    continue
+                seen.add(key)
+                lines = (line for p in patterns.of_form(first, dialect) for line in p.samples())
+                yield report.make(
+                    second.span,
+                    f"`{next(lines, first.name)}` may be `{first.name}` or `{second.name}`",
+                    label="second instruction",
+                    related=((first.span, "first instruction"),),
+                    remedy="give one of them another text",
+                )
+
+
+def _rivals(target: Target, first: Form, second: Form, solver: Solver) -> bool:
     """Whether two forms are different instructions that one program may contain side by side."""
-    return (
-        first.mnemonic != second.mnemonic
-        and first.set_name == second.set_name
-        and compatible(target, first, second)
-    )
+    if (first.instruction, first.mnemonic) == (second.instruction, second.mnemonic):
+        return False
+    if not compatible(target, first, second):
+        return False
+    conditions = [form.when for form in (first, second) if form.when is not None]
+    context_only = [c for c in conditions if not any(isinstance(node, Field) for node in within(c))]
+    try:
+        return solver.solve(conjunction([Atom(c, {}) for c in context_only])) is not None
+    except GaveUpError:
+        return True
 
 
 def _aliases(target: Target, report: Reporter) -> Iterator[Diagnostic]:
