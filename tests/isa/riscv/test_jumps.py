@@ -10,8 +10,10 @@ from tests.isa.riscv.hart import CODE, Hart
 
 # text, lowest and highest power of two of the offset, width of the target it exists for (0: both)
 JUMPS = [
-    ("beq a0, a0", 1, 12, 0), ("bne a0, zero", 1, 12, 0), ("bltu zero, a0", 1, 12, 0), ("bge a0, a0", 1, 12, 0),
-    ("jal t0", 1, 20, 0), ("c.j", 1, 11, 0), ("c.jal", 1, 11, 32), ("c.bnez a0", 1, 8, 0), ("c.beqz a1", 1, 8, 0),
+    ("beq a0, a0", 1, 12, 0), ("bne a0, zero", 1, 12, 0), ("bltu zero, a0", 1, 12, 0),
+    ("bge a0, a0", 1, 12, 0),
+    ("jal t0", 1, 20, 0), ("c.j", 1, 11, 0), ("c.jal", 1, 11, 32),
+    ("c.bnez a0", 1, 8, 0), ("c.beqz a1", 1, 8, 0),
 ]  # fmt: skip
 
 

@@ -218,6 +218,7 @@ def test_same_results(xlen: int, require_tool: Callable[..., str], tmp_path: Pat
         if here != there:
             wrong.append(
                 f"{case.form.name} {case.code.hex()} x {[hex(v) for v in case.x]} "
-                f"f {[hex(v) for v in case.f]} fcsr {case.fcsr:#x}: {struct.unpack('<10Q', here)}, qemu {struct.unpack('<10Q', there)}"
+                f"f {[hex(v) for v in case.f]} fcsr {case.fcsr:#x}: {struct.unpack('<10Q', here)}, "
+                f"qemu {struct.unpack('<10Q', there)}"
             )
     assert not wrong, f"{len(wrong)} of {len(todo)}\n" + "\n".join(wrong[:20])
