@@ -195,9 +195,9 @@ class Compiled:
                 case NumberValue(value=expr):
                     stored = values(expr)
                 case TargetValue(target=expr):
-                    stored = ctypes.addressof(self._records) + (targets or {})[values(expr)]
+                    stored = ctypes.addressof(self._records) + _known(targets)[values(expr)]
                 case SkipValue():
-                    stored = (targets or {})[-1]
+                    stored = _known(targets)[-1]
             bits = {"u16": 16, "i16": 16, "i32": 32, "i64": 64}[slot.storage]
             stored &= (1 << bits) - 1
             if slot.storage != "u16" and stored >> (bits - 1):
@@ -222,6 +222,10 @@ class Compiled:
         entry = (pc ^ pc >> 11) % block.JUMP_CACHE_ENTRIES
         self._jumps[2 * entry] = _signed(pc)
         self._jumps[2 * entry + 1] = ctypes.addressof(self._records) + offset
+
+
+def _known(targets: Mapping[int, int] | None) -> Mapping[int, int]:
+    return {} if targets is None else targets
 
 
 def _signed(value: int) -> int:
