@@ -1,0 +1,44 @@
+"""The language's floating-point built-ins on the runtime's reference arithmetic, for the evaluator."""
+
+from __future__ import annotations
+
+from generator.ir.evaluate import Builtin, Builtins
+from runtime.softfloat import reference
+from runtime.softfloat.policy import POLICIES
+
+
+def _operation(name: str) -> Builtin:
+    return lambda policy, args: reference.call(f"sf_f{args[0]}_{name}", POLICIES[policy], *args[1:])
+
+
+def _integer(letter: str, to_float: bool) -> Builtin:
+    def call(policy: str, args: tuple[int, ...]) -> tuple[int, ...]:
+        width, bits = (args[0], args[1]) if to_float else (args[1], args[0])
+        way = "from" if to_float else "to"
+        return reference.call(f"sf_f{width}_{way}_{letter}{bits}", POLICIES[policy], *args[2:])
+
+    return call
+
+
+def _convert(policy: str, args: tuple[int, ...]) -> tuple[int, ...]:
+    return reference.call(f"sf_f{args[1]}_to_f{args[0]}", POLICIES[policy], *args[2:])
+
+
+def _classify(policy: str, args: tuple[int, ...]) -> tuple[int, ...]:
+    return reference.call(f"sf_f{args[0]}_classify", POLICIES[policy], args[1])[:1]
+
+
+BUILTINS: Builtins = {
+    **{f"f{name}": _operation(name) for name in ("add", "sub", "mul", "div", "sqrt")},
+    "fma": _operation("fma"),
+    "fmin": _operation("minimum_number"),
+    "fmax": _operation("maximum_number"),
+    **{f"f{name}": _operation(f"{name}_signaling") for name in ("eq", "lt", "le")},
+    **{f"f{name}_q": _operation(f"{name}_quiet") for name in ("eq", "lt", "le")},
+    "fcvt": _convert,
+    "fclass": _classify,
+    "f2s": _integer("i", False),
+    "f2u": _integer("u", False),
+    "s2f": _integer("i", True),
+    "u2f": _integer("u", True),
+}

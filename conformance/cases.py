@@ -1,0 +1,165 @@
+"""Single-instruction cases: an encoding and a start state, made from a seed, the same for every machine compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Final
+
+from conformance.builtins import BUILTINS
+from conformance.corners import (
+    CODE,
+    CODE_SIZE,
+    DATA,
+    MEMORY_SIZE,
+    random_float,
+    random_integer,
+    random_pointer,
+)
+from conformance.families import Family
+from conformance.memory import CaseMemory
+from conformance.setup import Setup, all_features
+from conformance.words import LONGEST, WordMaker
+from generator.ir.decode import Decoded
+from generator.ir.evaluate import Evaluator
+from generator.ir.state import FEATURES, GuestFault, State, stored_width
+from generator.model.target import Form, Register
+
+WORD_TRIES: Final = 300
+"""Candidates that are decoded before a form counts as one that no encoding was found for."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A machine's state before the instruction at `pc`; `wild`: system registers are random too (for our own machines)."""
+
+    code: bytes
+    pc: int
+    registers: dict[str, int]
+    files: dict[str, list[int]]
+    contexts: dict[str, int] = field(default_factory=dict)
+    wild: bool = False
+
+    def state(self, memory: CaseMemory) -> State:
+        """A fresh evaluator state over `memory`."""
+        registers = dict(self.registers)
+        registers["pc"] = self.pc
+        files = {name: list(values) for name, values in self.files.items()}
+        return State(registers, files, memory, dict(self.contexts))
+
+    def with_register(self, name: str, index: int | None, value: int) -> Start:
+        """A copy with one register changed."""
+        if index is None:
+            return replace(self, registers={**self.registers, name: value})
+        values = list(self.files[name])
+        values[index] = value
+        return replace(self, files={**self.files, name: values})
+
+
+@dataclass(frozen=True)
+class Word:
+    """An encoding of a form, with the contexts it was decoded under."""
+
+    decoded: Decoded
+    code: bytes
+    registers: dict[str, int]  # single registers that decoding depends on (modes), and their values
+
+
+class CaseMaker:
+    """Makes words of a target's forms and start states for them."""
+
+    def __init__(self, setup: Setup, family: Family) -> None:
+        self.setup = setup
+        self.family = family
+        self.model = setup.model
+        self.features = all_features(self.model)
+        self.evaluator = Evaluator(self.model, BUILTINS, self.features)
+        self.memory = CaseMemory(self.model.pc_width)
+        self.words = WordMaker(self.model)
+        base = self.evaluator.reset(self.memory)
+        self.base_registers = {**base.registers, **family.fixed}
+        self.base_files = base.files
+        self._registers = {r.name: r for r in self.model.registers}
+        self._free = [r for r in self.model.registers if family.is_user(r.name) and r.name != "pc"]
+        self._system = [r for r in self.model.registers if self._is_system(r)]
+
+    def _is_system(self, register: Register) -> bool:
+        untouched = {FEATURES, "pc", *self.family.never, *self.family.fixed}
+        return not self.family.is_user(register.name) and register.name not in untouched
+
+    def form(self, name: str) -> Form:
+        """The form of that name. Raises KeyError."""
+        return next(form for form in self.model.forms if form.name == name)
+
+    def word(self, form: Form, random: Random) -> Word | None:
+        """An encoding of `form`; None if `WORD_TRIES` candidates are other instructions or none."""
+        for _ in range(WORD_TRIES):
+            modes = self.family.modes(self.model, random)
+            data = self.words.candidate(form, random)
+            pc = self.place(random)
+            state = Start(data, pc, {**self.base_registers, **modes}, self.base_files).state(self.memory)
+            self.memory.put_code(pc, data[:LONGEST])
+            try:
+                decoded = self.evaluator.decode(state)
+            except GuestFault:
+                continue
+            if isinstance(decoded, Decoded) and decoded.form is form:
+                return Word(decoded, data[: decoded.length], modes)
+        return None
+
+    def place(self, random: Random) -> int:
+        """Where the instruction lies: mostly inside the first page, sometimes across the border of the two."""
+        if random.random() < 0.9:
+            return CODE + 0x100
+        return CODE + CODE_SIZE // 2 - self.family.step
+
+    def start(self, word: Word, random: Random) -> Start:
+        """A random start state for `word`."""
+        wild = bool(self._system) and random.random() < self.family.wild
+        registers = dict(self.base_registers)
+        files = {name: list(values) for name, values in self.base_files.items()}
+        pointers = random.choice((0.15, 0.4, 0.6, 0.9))
+        for register in self._free + (self._system if wild else []):
+            if register.count is None:
+                registers[register.name] = self._value(register, random, pointers)
+            else:
+                entries = files[register.name]
+                for index in range(register.count):
+                    if index != register.zero:
+                        entries[index] = self._value(register, random, pointers)
+        registers.update(word.registers)
+        self.family.settle(registers, files, random)
+        pc = word.decoded.pc
+        contexts = {"npc": self.family.next_pc(pc, random)} if "npc" in self.evaluator.stepped else {}
+        return Start(word.code, pc, registers, files, contexts, wild)
+
+    def _value(self, register: Register, random: Random, pointers: float) -> int:
+        width = stored_width(register)
+        if register.name in self.family.float_files:
+            return random_float(random, width) if width <= 64 else random.getrandbits(width)
+        if width >= 16 and random.random() < pointers:
+            return random_pointer(random)
+        return random_integer(random, width)
+
+    def starts(self, word: Word, random: Random, count: int) -> Iterator[Start]:
+        """`count` start states for a word."""
+        for _ in range(count):
+            yield self.start(word, random)
+
+
+def memory_pattern(random: Random) -> bytes:
+    """What the cases' memory holds: small numbers, extremes and random bytes."""
+    out = bytearray(random.randbytes(MEMORY_SIZE))
+    for offset in range(0, MEMORY_SIZE, 64):
+        choice = random.random()
+        if choice < 0.2:
+            out[offset : offset + 64] = bytes(64)
+        elif choice < 0.3:
+            out[offset : offset + 64] = b"\xff" * 64
+        elif choice < 0.4:
+            out[offset : offset + 8] = random_integer(random, 64).to_bytes(8, "little")
+    return bytes(out)
+
+
+DATA_RANGE: Final = range(DATA, DATA + MEMORY_SIZE)

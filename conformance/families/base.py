@@ -1,0 +1,79 @@
+"""The shape of a family's description."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+from generator.model.target import Target
+
+Files = dict[str, list[int]]
+Registers = dict[str, int]
+
+
+@dataclass(frozen=True)
+class PeerRegister:
+    """A register of the peer and the registers of ours that make it up: (name, index in its file or None, lowest bit, width).
+
+    Bits of the peer's register that no part covers are written as `fixed` says and not compared.
+    """
+
+    number: int
+    parts: tuple[tuple[str, int | None, int, int], ...]
+    fixed: int = 0
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Unicorn as a family's CPU: its architecture and mode numbers, model (None: its default) and registers.
+
+    `rejects` are the numbers of its interrupt hook that mean "no such instruction". `modes` gives another mode number for
+    values of our mode registers. `set_up` is called once on a new instance.
+    """
+
+    architecture: int
+    mode: int
+    pc: int
+    registers: tuple[PeerRegister, ...]
+    model: int | None = None
+    rejects: tuple[int, ...] = ()
+    set_up: Callable[[object], None] | None = None
+
+
+def no_modes(model: Target, random: Random) -> Registers:
+    """A family with one mode."""
+    return {}
+
+
+def settled(registers: Registers, files: Files, random: Random) -> None:
+    """A family whose registers are independent."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """How start states of a family are made.
+
+    `fixed`: single registers' values in ordinary cases. `system`: names that programs don't see; they are random in
+    `wild` of the cases, where only our own machines are compared. `never`: registers kept by the engine.
+    `modes`: registers that decoding depends on, drawn for each encoding. `settle` makes registers fit together.
+    `step`: the usual length of an instruction.
+    """
+
+    fixed: Mapping[str, int] = field(default_factory=dict)
+    system: frozenset[str] = frozenset()
+    never: frozenset[str] = frozenset()
+    float_files: frozenset[str] = frozenset()
+    wild: float = 0.0
+    step: int = 4
+    modes: Callable[[Target, Random], Registers] = no_modes
+    settle: Callable[[Registers, Files, Random], None] = settled
+    peer: Callable[[], Peer] | None = None
+
+    def is_user(self, name: str) -> bool:
+        """Whether a register is drawn at random in ordinary cases."""
+        return name not in self.system and name not in self.never and name not in self.fixed
+
+    def next_pc(self, pc: int, random: Random) -> int:
+        """Where delay slots exist: the address behind the instruction's, now and then a jump's target."""
+        return pc + self.step if random.random() < 0.8 else pc + 0x40

@@ -1,0 +1,59 @@
+"""RISC-V: cases run in machine mode with floating point on; Unicorn is QEMU 5's hart."""
+
+from __future__ import annotations
+
+from random import Random
+
+from conformance.families.base import Family, Files, Peer, PeerRegister, Registers
+
+SYSTEM = frozenset(
+    "priv mstatus mtvec mscratch mepc mcause mtval medeleg mideleg mie mip interrupt_lines mcounteren menvcfg mhartid "
+    "pmpcfg pmpaddr stvec sscratch sepc scause stval satp scounteren senvcfg mcountinhibit mtime mcycle_base "
+    "minstret_base fs_state".split()
+)
+NEVER = frozenset("features instret waiting translations csr_instruction".split())
+
+
+def settle(registers: Registers, files: Files, random: Random) -> None:
+    """A reservation is mostly on an address that a register holds, with the value that was loaded unknown."""
+    registers["reserved"] = random.getrandbits(1)
+    if random.random() < 0.7:
+        registers["reservation"] = random.choice(files["x"])
+
+
+def peer(target: str) -> Peer:
+    """Unicorn's RV32 or RV64 hart."""
+    import unicorn
+    from unicorn import riscv_const as c
+
+    wide = target == "riscv64"
+    registers = [
+        PeerRegister(getattr(c, f"UC_RISCV_REG_X{i}"), (("x", i, 0, 64 if wide else 32),)) for i in range(1, 32)
+    ]
+    registers += [PeerRegister(getattr(c, f"UC_RISCV_REG_F{i}"), (("f", i, 0, 64),)) for i in range(32)]
+    registers += [
+        PeerRegister(c.UC_RISCV_REG_FFLAGS, (("fflags", None, 0, 5),)),
+        PeerRegister(c.UC_RISCV_REG_FRM, (("frm", None, 0, 3),)),
+    ]
+    return Peer(
+        architecture=unicorn.UC_ARCH_RISCV,
+        mode=unicorn.UC_MODE_RISCV64 if wide else unicorn.UC_MODE_RISCV32,
+        pc=c.UC_RISCV_REG_PC,
+        registers=tuple(registers),
+        rejects=(2,),
+        set_up=lambda uc: uc.reg_write(c.UC_RISCV_REG_MSTATUS, 3 << 13),  # type: ignore[attr-defined]
+    )
+
+
+def describe(target: str) -> Family:
+    """The family as `target` sees it."""
+    return Family(
+        fixed={"fs_on": 1},
+        system=SYSTEM,
+        never=NEVER,
+        float_files=frozenset({"f"}),
+        wild=0.15,
+        step=2,
+        settle=settle,
+        peer=lambda: peer(target),
+    )

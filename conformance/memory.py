@@ -1,0 +1,51 @@
+"""The evaluator's memory in state cases: a data area, a read-only page behind it, and the code."""
+
+from __future__ import annotations
+
+from conformance.corners import CODE, CODE_SIZE, DATA, DATA_SIZE, MEMORY_SIZE
+from generator.ir.state import Access, GuestFault
+
+
+class CaseMemory:
+    """Implements `generator.ir.state.Memory` over two byte arrays; `address_width` bits is where addresses wrap."""
+
+    def __init__(self, address_width: int) -> None:
+        self.mask = (1 << address_width) - 1
+        self.data = bytearray(MEMORY_SIZE)
+        self.code = bytearray(CODE_SIZE)
+
+    def put_code(self, address: int, code: bytes) -> None:
+        """Put an instruction at `address` of the code area, as far as it lies in it."""
+        offset = address - CODE
+        self.code[offset : offset + len(code)] = code[: CODE_SIZE - offset]
+
+    def check(self, address: int, size: int, access: Access) -> None:
+        address &= self.mask
+        end = address + size
+        if access != "fetch":
+            limit = DATA + (DATA_SIZE if access == "write" else MEMORY_SIZE)
+            if DATA <= address and end <= limit:
+                return
+        elif CODE <= address and end <= CODE + CODE_SIZE:
+            return
+        for place in range(address, end):
+            if not self._allows(place & self.mask, access):
+                raise GuestFault(place & self.mask, access)
+
+    @staticmethod
+    def _allows(address: int, access: Access) -> bool:
+        if DATA <= address < DATA + MEMORY_SIZE:
+            return access == "read" or (access == "write" and address < DATA + DATA_SIZE)
+        return CODE <= address < CODE + CODE_SIZE and access != "write"
+
+    def read(self, address: int, size: int, access: Access) -> bytes:
+        self.check(address, size, access)
+        address &= self.mask
+        if address >= CODE:
+            return bytes(self.code[address - CODE : address - CODE + size])
+        return bytes(self.data[address - DATA : address - DATA + size])
+
+    def write(self, address: int, data: bytes) -> None:
+        self.check(address, len(data), "write")
+        offset = (address & self.mask) - DATA
+        self.data[offset : offset + len(data)] = data

@@ -1,0 +1,112 @@
+"""The built engine as an oracle."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+
+from conformance.cases import Start
+from conformance.corners import CODE, CODE_SIZE, DATA, DATA_SIZE, MEMORY_SIZE, PAGE
+from conformance.oracles.outcome import COMPLETED, Ending
+from generator.ir.state import State
+from runtime.cpu.engine import Cpu
+from runtime.cpu.exits import Exit, Reason
+from runtime.cpu.package import RegisterInfo, TargetPackage
+from runtime.memory.space import EXECUTE, READ, WRITE, AddressSpace
+
+MASK64 = (1 << 64) - 1
+
+
+class EngineMachine:
+    """A CPU of a built target in user mode, with the cases' memory. `features`: those that are on."""
+
+    def __init__(self, package: TargetPackage, features: tuple[str, ...]) -> None:
+        self.package = package
+        self.memory = AddressSpace()
+        self.memory.map(DATA, DATA_SIZE, READ | WRITE)
+        self.memory.map(DATA + DATA_SIZE, MEMORY_SIZE - DATA_SIZE, READ)
+        self.memory.map(CODE, CODE_SIZE, READ | EXECUTE)
+        self.cpu = Cpu(package, self.memory, features=features)
+        self._areas = [(DATA, DATA_SIZE), (DATA + DATA_SIZE, PAGE)]
+        self._code = bytes(CODE_SIZE)
+        size = len(self.cpu.state) // 8
+        self._format = struct.Struct(f"={size}Q")
+        self._slots = _slots(package.registers.values())
+        self._base = list(self._format.unpack(self.cpu.state))
+        self._delay = self.cpu._delay
+
+    def put_code(self, address: int, code: bytes) -> None:
+        """Put an instruction at `address`."""
+        self.memory.write(address, code[: CODE + CODE_SIZE - address])
+
+    def words(self, registers: Mapping[str, int], files: Mapping[str, list[int]]) -> list[int]:
+        """The CPU block's register words for these registers; those that aren't named are as after reset."""
+        words = list(self._base)
+        for name, values in files.items():
+            first, stride, _ = self._slots[name]
+            if stride == 1:
+                words[first : first + len(values)] = values
+            else:
+                for i, value in enumerate(values):
+                    words[first + 2 * i] = value & MASK64
+                    words[first + 2 * i + 1] = value >> 64
+        for name, value in registers.items():
+            place = self._slots.get(name)
+            if place is not None:
+                words[place[0]] = value & MASK64
+                if place[1] == 2:
+                    words[place[0] + 1] = value >> 64
+        return words
+
+    def run(self, start: Start, pattern: bytes) -> tuple[Ending, list[int], bytes]:
+        """How the instruction at `start.pc` ended, the register words after it, and the data area's contents."""
+        self.memory.write(DATA, pattern)
+        cpu = self.cpu
+        words = self.words({**start.registers, **start.contexts}, start.files)
+        cpu.state[:] = self._format.pack(*words)
+        cpu.pc = start.pc
+        if "npc" in start.contexts:
+            cpu.next_pc = start.contexts["npc"]
+        stop = cpu.run(1)
+        found = list(self._format.unpack(cpu.state))
+        return self._ending(stop), found, self.memory.read(DATA, MEMORY_SIZE)
+
+    def _ending(self, stop: Exit) -> Ending:
+        if stop.reason in (Reason.BUDGET, Reason.WAITING):  # waiting: the instruction is done, the next one isn't due
+            return COMPLETED
+        if stop.reason is Reason.TRAP:
+            return Ending("trap", self.package.traps[stop.trap], stop.code, stop.arguments)
+        if stop.reason is Reason.FAULT:
+            return Ending("fault", arguments=(stop.address, stop.access))
+        return Ending("other", stop.reason.name)
+
+    def differences(self, expected: State, found: list[int], ignore: frozenset[str]) -> dict[str, tuple[int, int]]:
+        """Registers that differ: name -> (expected, found). pc and npc too."""
+        words = self.words({**expected.registers, **expected.contexts}, expected.files)
+        result: dict[str, tuple[int, int]] = {}
+        if words != found:
+            for name, (first, stride, count) in self._slots.items():
+                if name in ignore:
+                    continue
+                for i in range(count or 1):
+                    at = first + i * stride
+                    pair = tuple(
+                        w[at] | (w[at + 1] << 64 if stride == 2 else 0) for w in (words, found)
+                    )
+                    if pair[0] != pair[1]:
+                        result[name if count is None else f"{name}[{i}]"] = pair[0], pair[1]
+        if expected.pc != self.cpu.pc:
+            result["pc"] = expected.pc, self.cpu.pc
+        npc = expected.contexts.get("npc")
+        if npc is not None and npc != self.cpu.next_pc:
+            result["npc"] = npc, self.cpu.next_pc
+        return result
+
+
+def _slots(registers: object) -> dict[str, tuple[int, int, int | None]]:
+    """Register -> first word in the block, words an entry, entries (None: a single register)."""
+    found: dict[str, tuple[int, int, int | None]] = {}
+    for register in registers:  # type: ignore[attr-defined]
+        assert isinstance(register, RegisterInfo)
+        found[register.name] = register.offset // 8, register.stride // 8, register.count
+    return found

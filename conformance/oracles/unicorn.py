@@ -1,0 +1,103 @@
+"""Unicorn as a peer: an independent emulator (QEMU's translator) whose faults are listed in `conformance/data`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from conformance.cases import CaseMaker, Start
+from conformance.corners import CODE, CODE_SIZE, DATA, DATA_SIZE, MEMORY_SIZE
+from conformance.families.base import Peer, PeerRegister
+from conformance.oracles.outcome import COMPLETED, Ending
+from generator.ir.state import State
+
+
+class UnicornMachine:
+    """One Unicorn instance with the cases' memory. Raises ImportError where Unicorn isn't installed."""
+
+    def __init__(self, maker: CaseMaker, peer: Peer) -> None:
+        import unicorn
+
+        self.maker = maker
+        self.peer = peer
+        self._error = unicorn.UcError
+        self.uc: Any = unicorn.Uc(peer.architecture, peer.mode)
+        if peer.model is not None:
+            self.uc.ctl_set_cpu_model(peer.model)
+        self.uc.mem_map(DATA, DATA_SIZE, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE)
+        self.uc.mem_map(DATA + DATA_SIZE, MEMORY_SIZE - DATA_SIZE, unicorn.UC_PROT_READ)
+        self.uc.mem_map(CODE, CODE_SIZE, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
+        if peer.set_up is not None:
+            peer.set_up(self.uc)
+        self._numbers = [register.number for register in peer.registers]
+        self._stop: Ending | None = None
+        self._read_only = frozenset((unicorn.UC_MEM_READ_UNMAPPED, unicorn.UC_MEM_READ_PROT))
+        self._write = frozenset((unicorn.UC_MEM_WRITE_UNMAPPED, unicorn.UC_MEM_WRITE_PROT))
+        self.uc.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_fault)
+        self.uc.hook_add(unicorn.UC_HOOK_INTR, self._on_interrupt)
+        self._start_until = (1 << maker.model.pc_width) - 2
+
+    def _on_fault(self, uc: Any, kind: int, address: int, size: int, value: int, _: object) -> bool:
+        if self._stop is None:
+            access = 0 if kind in self._read_only else 1 if kind in self._write else 2
+            self._stop = Ending("fault", arguments=(address, access))
+        return False
+
+    def _on_interrupt(self, uc: Any, number: int, _: object) -> None:
+        if self._stop is None:
+            rejected = number in self.peer.rejects
+            self._stop = Ending("illegal") if rejected else Ending("trap", "", number)
+        uc.emu_stop()
+
+    def put_code(self, address: int, code: bytes) -> None:
+        """Put an instruction at `address`, with nothing known behind it."""
+        self.uc.mem_write(address, code[: CODE + CODE_SIZE - address])
+        self.uc.ctl_remove_cache(address, address + len(code))
+
+    def value(self, register: PeerRegister, state: State) -> int:
+        """What the peer's register holds in our state."""
+        value = register.fixed
+        for name, index, low, width in register.parts:
+            part = self.maker.evaluator.read(state, name, index, width)
+            value |= (part & ((1 << width) - 1)) << low
+        return value
+
+    def run(self, start: Start, pattern: bytes) -> tuple[Ending, list[int], int, bytes]:
+        """How the instruction ended, the peer's registers, its pc, and the data area's contents."""
+        uc = self.uc
+        before = start.state(self.maker.memory)
+        uc.mem_write(DATA, pattern)
+        values = [self.value(register, before) for register in self.peer.registers]
+        uc.reg_write_batch(list(zip(self._numbers, values, strict=True)))
+        self._stop = None
+        try:
+            uc.emu_start(start.pc, self._start_until, count=1)
+        except self._error as error:
+            if self._stop is None:
+                self._stop = Ending("other", str(error))
+        pc = uc.reg_read(self.peer.pc)
+        stop = self._stop or COMPLETED
+        if stop.kind == "fault" and stop.arguments[1] == 2 and stop.arguments[0] == pc != start.pc:
+            stop = COMPLETED  # it jumped, and only then the target could not be fetched
+        found = list(uc.reg_read_batch(self._numbers))
+        return stop, found, pc, bytes(uc.mem_read(DATA, MEMORY_SIZE))
+
+    def differences(
+        self, expected: State, found: list[int], pc: int, undefined: list[str]
+    ) -> dict[str, tuple[int, int]]:
+        """Registers that differ: name -> (expected, found); bits of `undefined` registers don't count."""
+        result: dict[str, tuple[int, int]] = {}
+        for register, value in zip(self.peer.registers, found, strict=True):
+            mask = 0
+            for name, _, low, width in register.parts:
+                if name not in undefined:
+                    mask |= ((1 << width) - 1) << low
+            wanted = self.value(register, expected)
+            if (wanted ^ value) & mask:
+                name, index, _, _ = register.parts[0]
+                label = "+".join(dict.fromkeys(part[0] for part in register.parts))
+                result[label if index is None else f"{name}[{index}]"] = wanted & mask, value & mask
+        if pc != expected.pc:
+            result["pc"] = expected.pc, pc
+        return result
+
+
