@@ -36,7 +36,10 @@ STREAM_LENGTH: Final = 15
 WAITING: Final = "waiting"
 NPC: Final = "npc"
 """The context that makes delay slots: ``context npc ... next npc + 4 rest pc + 4``."""
-ILLEGAL: Final = "illegal"
+ILLEGAL: Final = ("illegal", "undefined_instruction", "invalid_opcode")
+"""Names of the trap that an illegal instruction raises, as the families' manuals call it: the first that there is. Its
+parameter, if it has one, is the instruction's bits.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,11 +382,11 @@ class _Compiler:
 
     def _illegal(self) -> tuple[int, int, int]:
         """The trap for illegal instructions: number, code, and how the instruction's bits take part."""
-        trap = next((trap for trap in self.target.traps if trap.name == ILLEGAL), None)
+        traps = {trap.name: trap for trap in self.target.traps}
+        trap = next((traps[name] for name in ILLEGAL if name in traps), None)
         if trap is None:
-            raise DecoderError(
-                f"{self.target.name}: no trap is named `{ILLEGAL}`: illegal instructions raise it"
-            )
+            names = ", ".join(f"`{name}`" for name in ILLEGAL)
+            raise DecoderError(f"{self.target.name}: illegal instructions raise the trap named one of {names}")
         return trap.number, *_illegal_code(self.target, trap)
 
 

@@ -157,7 +157,16 @@ class _FormProgram:
         self.plans = [(variant, compiler.plans[number, n]) for n, variant in enumerate(form.variants)]
         self.asked_choices = {path for variant in form.variants for path, _ in variant.choices}
         self.used = self._used_fields()
-        self.kept: dict[str, int] = {}  # fields whose bits depend on cases: their registers
+        # Fields whose bits depend on cases, and operands' cases, live in registers of their own throughout.
+        self.kept: dict[str, int] = {}
+        self.choice_registers: dict[str, int] = {}
+        for operand in _all_operands(form.operands):
+            if len(operand.cases) > 1:
+                inside = {path for case in operand.cases for path in _case_fields(case)} & self.used
+                for path in sorted(inside - self.kept.keys()):
+                    self.kept[path] = self.program.register()
+            if operand.path in self.asked_choices:
+                self.choice_registers[operand.path] = self.program.register()
 
     # --- what is used ---------------------------------------------------------------------------------------
 
@@ -352,15 +361,12 @@ class _FormProgram:
             self._case(operand, cases[0], raw, failed)
             return
         if operand.path in self.asked_choices:
-            self.choices[operand.path] = self.program.register()
+            self.choices[operand.path] = self.choice_registers[operand.path]
         reads = any(case.appended or any(map(_appends, case.operands)) for case in cases[:-1])
         start = self.program.register() if reads else 0
         if reads:
             self.words.emit(Op.TELL, d=start)
-        inside = {path for case in cases for path in _case_fields(case)} & self.used
-        for path in inside:
-            if path not in self.kept:
-                self.kept[path] = self.program.register()
+        inside = {path for case in cases for path in _case_fields(case)} & self.kept.keys()
         end = Label()
         saved = self.program.branch()
         outer_choices = dict(self.fixed_choices)

@@ -155,8 +155,47 @@ _UNARY: Final[Mapping[str, Op]] = {
     "clz": Op.CLZ, "ctz": Op.CTZ, "popcount": Op.POPCOUNT, "bitreverse": Op.BITREVERSE, "byteswap": Op.BYTESWAP,
 }  # fmt: skip
 
+_FROM_LOW_BITS: Final = frozenset(("add", "sub", "mul", "and", "or", "xor"))
+
+
+def low_bits(expr: Expr, width: int) -> Expr | None:
+    """The low `width` bits of a wider expression without computing the rest; None if that isn't possible."""
+    if expr.width == width:
+        return expr
+    match expr:
+        case Const(value=value):
+            return Const(width, value & ((1 << width) - 1))
+        case Binary(op=op, left=left, right=right) if op in _FROM_LOW_BITS:
+            first, second = low_bits(left, width), low_bits(right, width)
+            return None if first is None or second is None else Binary(width, op, first, second)
+        case Binary(op="shl", left=left, right=right):
+            first = low_bits(left, width)
+            return None if first is None else Binary(width, "shl", first, right)
+        case Binary(op="concat", left=left, right=right):
+            if width <= right.width:
+                return low_bits(right, width)
+            top = low_bits(left, width - right.width)
+            return None if top is None else Binary(width, "concat", top, right)
+        case Unary(op="not" | "neg", operand=operand):
+            inner = low_bits(operand, width)
+            return None if inner is None else Unary(width, expr.op, inner)
+        case Unary(op="zext" | "sext", operand=operand):
+            if operand.width >= width:
+                return low_bits(operand, width)
+            return Unary(width, expr.op, operand)
+        case Select(condition=condition, then=then, otherwise=otherwise):
+            first, second = low_bits(then, width), low_bits(otherwise, width)
+            return None if first is None or second is None else Select(width, condition, first, second)
+        case _:
+            return Slice(width, expr, 0) if expr.width <= 64 else None
+
+
 FieldSource = Callable[["Program", str], int]
 """Emits what computes a field and returns its register."""
+
+
+Known = tuple[dict[Expr, int], dict[str, FieldSource], int]
+"""Computed expressions' registers, fields, and the first free register."""
 
 
 @dataclass
@@ -194,13 +233,13 @@ class Program:
         self._free += 1
         return self._free - 1
 
-    def branch(self) -> tuple[dict[Expr, int], dict[str, FieldSource]]:
+    def branch(self) -> Known:
         """What is known, to be restored where paths meet or part: see `back`."""
-        return dict(self.known), dict(self.fields)
+        return dict(self.known), dict(self.fields), self._free
 
-    def back(self, saved: tuple[dict[Expr, int], dict[str, FieldSource]]) -> None:
-        """Know only what was known at `branch`."""
-        self.known, self.fields = dict(saved[0]), dict(saved[1])
+    def back(self, saved: Known) -> None:
+        """Know only what was known at `branch`; registers taken since are free again."""
+        self.known, self.fields, self._free = dict(saved[0]), dict(saved[1]), saved[2]
 
     def constant(self, value: int) -> int:
         """A register that holds a number."""
@@ -269,6 +308,10 @@ class Program:
             case _:
                 pass
         if isinstance(expr, Slice):
+            if expr.operand.width > 64 and expr.low + expr.width <= 64:
+                low = low_bits(expr.operand, expr.low + expr.width)
+                if low is not None:
+                    return self.value(low if expr.low == 0 else Slice(expr.width, low, expr.low))
             source = self.value(expr.operand)
             register = self.register()
             self.words.emit(Op.SLICE, d=register, a=source, w=expr.width, b=expr.low)

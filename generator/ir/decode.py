@@ -14,8 +14,8 @@ prefixes",
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from generator.ir.arithmetic import mask
 from generator.ir.expressions import evaluate
@@ -406,9 +406,11 @@ class Decoder:
             if operand.path not in choices:
                 continue
             if operand.linear is not None:
-                case = next(c for c in operand.linear.cases if scope.holds(c.when))
+                # Conditions name fields of all cases; those of cases that weren't chosen are 0.
+                inner = replace(scope, fields={**dict.fromkeys(_fields_inside(operand), 0), **scope.fields})
+                case = next(c for c in operand.linear.cases if inner.holds(c.when))
                 for name in ("base", "index", "scale", "offset"):
-                    scope.fields[f"{operand.path}.{name}"] = evaluate(getattr(case, name), scope)
+                    scope.fields[f"{operand.path}.{name}"] = evaluate(getattr(case, name), inner)
             self._linear_fields(operand.cases[choices[operand.path]].operands, choices, scope)
 
     def _choose(self, matches: list[Decoded]) -> Decoded | None:
@@ -419,6 +421,17 @@ class Decoder:
                 return match
         names = ", ".join(f"`{match.form.name}`" for match in matches)
         raise AmbiguousEncodingError(f"{names} match at {matches[0].pc:#x}; order them with `before`")
+
+
+def _fields_inside(operand: Operand) -> Iterator[str]:
+    """Paths of all fields of an operand's cases."""
+    for case in operand.cases:
+        yield from field_widths(case.picture)
+        yield from field_widths(case.appended)
+        for nested in case.operands:
+            yield nested.path
+            yield from (path for path, _, _ in nested.fields)
+            yield from _fields_inside(nested)
 
 
 def chosen(variant: Variant, choices: Mapping[str, int]) -> bool:

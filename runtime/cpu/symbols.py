@@ -29,8 +29,12 @@ DROP_CODE: Final = "isagen_drop_code"
 FLUSH: Final = "isagen_flush"
 """``(s) -> 0``: forget all decoded code and translations. Only while the CPU doesn't run."""
 
+DECODE: Final = "isagen_decode"
+"""``(s, pc) -> record``: decode from `pc` on, as running would; 0: can't be fetched, or illegal (`REASON`). For tests."""
+
 EXPORTS: Final[dict[str, int]] = {
     RUN: 1, LOAD_SLOW: 3, STORE_SLOW: 5, PROBE_WRITE: 3, LOAD_PHYSICAL: 3, STORE_PHYSICAL: 5, DROP_CODE: 3, FLUSH: 1,
+    DECODE: 2,
 }  # fmt: skip
 """Symbols that the cold code defines, with their number of arguments (`runtime.cpu.native.functions()` has the code)."""
 

@@ -289,6 +289,15 @@ def make_room(s, c):  # type: ignore[no-untyped-def]
 
 
 @cold
+def decode(s, pc):  # type: ignore[no-untyped-def]
+    """See `symbols.DECODE`."""
+    c = load64(s + block.CACHE)
+    select_space(s, c, load64(s + block.TABLES))
+    make_room(s, c)
+    return find(s, c, pc)
+
+
+@cold
 def run(s):  # type: ignore[no-untyped-def]
     """See `symbols.RUN`. Every turn of the loop executes an instruction, takes a trap, or finds a record."""
     c = load64(s + block.CACHE)

@@ -325,7 +325,9 @@ def test_unknown_names(toy: TargetPackage) -> None:
 def random_instruction(choose: random.Random) -> bytes:
     kind = choose.random()
     if kind < 0.15:
-        return short(choose.choice(["c.addi", "c.j"]), 0 if kind < 0.07 else choose.randrange(8), choose.randint(-9, 9))
+        return short(
+            choose.choice(["c.addi", "c.j"]), 0 if kind < 0.07 else choose.randrange(8), choose.randint(-9, 9)
+        )
     if kind < 0.18:
         return choose.randbytes(choose.choice([2, 4]))
     name = choose.choice([*BODIES, "inc"])
