@@ -132,7 +132,8 @@ CONTEXT_KEY: Final = 472
 SCRATCH: Final = 480
 """Host address of the decoder's working memory."""
 ATTENTION: Final = 488
-"""Bits that executors set before they leave with `Reason.DISPATCH`. 1: forget all cached translations."""
+"""Bits that executors and shared functions set, for the run loop: 1: forget all cached translations; 2: an input of
+decoding changed; 4: an input of translation changed."""
 REGION_GENERATION: Final = 496
 """The generation of `REGIONS` that the TLB and the code cache were filled under."""
 EXECUTED: Final = 504

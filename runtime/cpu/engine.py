@@ -27,6 +27,7 @@ __all__ = ["Cpu", "TargetPackage", "load_target"]
 SLICE: Final = 50_000_000
 """Most instructions that run without Python looking after signals."""
 MAXIMUM_ANSWERS: Final = 256
+ATTENTION_TRANSLATION: Final = 4
 MASK64: Final = (1 << 64) - 1
 
 
@@ -153,6 +154,9 @@ class Cpu:
         offset, width, zero = self._place(name)
         if not zero:
             self._set_place(offset, width, value)
+            if self.system and name not in self.package.registers:
+                # Entries of files may be inputs of translation that no space's key has.
+                self._set_header(block.ATTENTION, ATTENTION_TRANSLATION)
 
     def _set_place(self, offset: int, width: int, value: int) -> None:
         value &= (1 << width) - 1

@@ -11,7 +11,7 @@ from runtime.cpu.native.lookup import end_record, find, find_private, set_steps,
 from runtime.cpu.native.pages import clear_space, flush, forget_translations
 from runtime.cpu.native.raw import load8, load16, load32, load64, store16, store64
 from runtime.cpu.native.registry import cold, pending_interrupt, take_trap, threaded
-from runtime.cpu.primitives import shr
+from runtime.cpu.primitives import FORGET_TRANSLATIONS, TRANSLATION_CHANGED, shr
 from runtime.memory import regions
 
 PAGE: Final = regions.PAGE_SIZE
@@ -110,6 +110,19 @@ def select_space(s, c, t):  # type: ignore[no-untyped-def]
         i += 1
     use_space(s, c, number)
     return number
+
+
+@cold
+def attend(s, c, t):  # type: ignore[no-untyped-def]
+    """What decoding and translation depend on may have changed: find the space, forget translations that are wrong."""
+    attention = load64(s + block.ATTENTION)
+    store64(s + block.ATTENTION, 0)
+    before = load64(c + cache.SPACE)
+    after = select_space(s, c, t)
+    # An input of translation that isn't in the space's key changed.
+    if attention & FORGET_TRANSLATIONS != 0 or (attention & TRANSLATION_CHANGED != 0 and before == after):
+        forget_translations(s)
+    return 0
 
 
 @cold
@@ -223,7 +236,8 @@ def take_interrupts(s, c, t):  # type: ignore[no-untyped-def]
     if status == symbols.STATUS_DONE and load64(s + block.RESULTS) != 0:
         here = load64(s + block.PC) + load64(t + tables.H_DELAY)
         store64(s + block.NEXT_PC, here & load64(t + tables.H_PC_MASK))
-        select_space(s, c, t)
+    if load64(s + block.ATTENTION) != 0:
+        attend(s, c, t)
     return 0
 
 
@@ -240,7 +254,7 @@ def deliver_trap(s, c, t):  # type: ignore[no-untyped-def]
         return 0
     here = load64(s + block.PC) + load64(t + tables.H_DELAY)
     store64(s + block.NEXT_PC, here & load64(t + tables.H_PC_MASK))
-    select_space(s, c, t)
+    attend(s, c, t)
     return 1
 
 
@@ -308,7 +322,7 @@ def run(s):  # type: ignore[no-untyped-def]
     if load64(table + regions.GENERATION) != load64(s + block.REGION_GENERATION):
         forget_translations(s)
         store64(s + block.REGION_GENERATION, load64(table + regions.GENERATION))
-    select_space(s, c, t)
+    attend(s, c, t)
     executed = 0
     stub = 0
     repeating = load64(s + block.MMIO_ANSWERED)
@@ -366,12 +380,11 @@ def run(s):  # type: ignore[no-untyped-def]
         if reason == STUB:
             stub = load64(s + block.EXIT_RECORD)
         elif reason == LOOKUP or reason == LOOKUP_NEXT or reason == STALE:
-            pass
-        elif reason == DISPATCH:
             if load64(s + block.ATTENTION) != 0:
-                store64(s + block.ATTENTION, 0)
-                forget_translations(s)
-            select_space(s, c, t)
+                attend(s, c, t)
+                interrupts_due = 1
+        elif reason == DISPATCH:
+            attend(s, c, t)
             interrupts_due = 1
         elif reason == TRAP:
             repeating = 0
