@@ -45,6 +45,7 @@ class _Builder:
         self.target = target
         self.tables = SyntaxTables(target)
         self._names: dict[str, str] = {}
+        self._seen: dict[int, str] = {}  # by identity: lowering shares operands among forms
         self._taken: set[str] = set()
         self._sets = {item.name: item for item in target.sets}
         self._shaping = {
@@ -128,7 +129,7 @@ class _Builder:
         mask, pattern, gathers = _layout(head)
         fields = [(name, gathers.get(name, ())) for name, _ in form.fields if name in gathers]
         bound = _tuple(
-            f"({operand.path!r}, {self._operand(operand, '')}, {gathers.get(operand.path, ())!r})"
+            f"({operand.path!r}, {self._operand(operand)}, {gathers.get(operand.path, ())!r})"
             for operand in form.operands
         )
         parts = [
@@ -147,8 +148,13 @@ class _Builder:
         ]
         return f"Form({', '.join(part for part in parts if part)})"
 
-    def _operand(self, operand: Operand, outer: str) -> str:
+    def _operand(self, operand: Operand) -> str:
         """The name of the constant that holds this operand class, declared on first use."""
+        if id(operand) not in self._seen:
+            self._seen[id(operand)] = self._declare(operand)
+        return self._seen[id(operand)]
+
+    def _declare(self, operand: Operand) -> str:
         cases = _tuple(self._case(operand, case) for case in operand.cases)
         kinds = {_number_kind(case.value) for case in operand.cases if case.value is not None}
         kind = next((k for k in ("address", "signed") if k in kinds), "unsigned")
@@ -179,8 +185,7 @@ class _Builder:
         )
         rest = [_renamed(piece, prefix) for piece in rest]
         inner_parts = _tuple(
-            f"({name!r}, {self._operand(inner, operand.path)}, {gathers.get(name, ())!r})"
-            for name, inner in nested.items()
+            f"({name!r}, {self._operand(inner)}, {gathers.get(name, ())!r})" for name, inner in nested.items()
         )
         fields = tuple((name, pieces) for name, pieces in gathers.items() if name not in nested)
         mine = [_appended(piece) for piece in rest]

@@ -42,13 +42,12 @@ def run(arguments: argparse.Namespace) -> int:
     names = family_targets(root, arguments.family)
     targets = [load_target(root, arguments.family, name, arguments.extra) for name in names]
     page = manual(targets, root)
-    text = render("manual.html.j2", manual=page, count=sum(len(chapter.entries) for chapter in page.chapters))
+    count = sum(len(chapter.entries) for chapter in page.chapters)
+    text = render("manual.html.j2", manual=page, count=count)
     if str(arguments.output) == "-":
         sys.stdout.write(text)
         return 0
     output = arguments.output or Path(f"{arguments.family}.html")
     output.write_text(text, encoding="utf-8")
-    print(
-        f"{output}: {sum(len(chapter.entries) for chapter in page.chapters)} instructions of {', '.join(names)}"
-    )
+    print(f"{output}: {count} instructions of {', '.join(names)}")
     return 0

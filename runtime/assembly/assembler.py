@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runtime.assembly.aliases import AliasBook, first_word
-from runtime.assembly.encoder import Encoder, Unencodable
+from runtime.assembly.encoder import Encoder, Encoding, Unencodable
 from runtime.assembly.expressions import may_hold
-from runtime.assembly.matcher import Matcher, Written
+from runtime.assembly.matcher import Matcher, Written, texts_of
 from runtime.assembly.tables import Form, Hole, Syntax, Text
 from runtime.assembly.values import AssemblyError
 
@@ -17,10 +17,12 @@ MAX_ALIAS_DEPTH = 4
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One reading of an instruction."""
+    """One reading of an instruction; `prefixes`: variables of prefixes that are written in front of it
+    (lock)."""
 
     form: Form
     written: Written
+    prefixes: frozenset[str] = frozenset()
 
 
 class Assembler:
@@ -41,20 +43,19 @@ class Assembler:
         self.encoder = Encoder(syntax, contexts)
         self._matcher = Matcher(syntax, dialect)
         self._aliases = AliasBook(syntax, dialect)
+        self._named_prefixes = {prefix.variable for prefix in syntax.prefixes if prefix.reject}
         self._exact: dict[str, list[tuple[Form, Text]]] = {}
         self._prefixed: list[tuple[str, Form, Text]] = []
         active = {s.name for s in syntax.sets if may_hold(s.when, self.encoder.contexts)}
         for form in syntax.forms:
             if form.set_name not in active or (features is not None and not features.issuperset(form.needs)):
                 continue
-            text = next((t for d in (dialect, "") for t in form.texts if t.dialect == d), None)
-            if text is None:
-                continue
-            head = text.parts[0] if text.parts else ""
-            if isinstance(head, str) and (" " in head or len(text.parts) == 1):
-                self._exact.setdefault(first_word(text), []).append((form, text))
-            else:
-                self._prefixed.append((first_word(text), form, text))
+            for text in texts_of(form.texts, dialect):
+                head = text.parts[0] if text.parts else ""
+                if isinstance(head, str) and (" " in head or len(text.parts) == 1):
+                    self._exact.setdefault(first_word(text), []).append((form, text))
+                else:
+                    self._prefixed.append((first_word(text), form, text))
 
     def read(self, line: str, depth: int = 0) -> list[list[Candidate]]:
         """What `line` may be: each reading a list of instructions, each with its candidates merged by
@@ -64,6 +65,13 @@ class Assembler:
         preference.
         Raises AssemblyError if nothing matches.
         """
+        word, _, rest = line.strip().partition(" ")
+        if word.lower() in self._named_prefixes and rest:
+            wanted = frozenset((word.lower(),))
+            return [
+                [Candidate(c.form, c.written, c.prefixes | wanted) for c in entry]
+                for entry in self.read(rest, depth)
+            ]
         direct = self._direct(line)
         readings: list[list[list[Candidate]]] = [[direct]] if direct else []
         if depth < MAX_ALIAS_DEPTH:
@@ -104,23 +112,26 @@ class Assembler:
     def encode(
         self, candidates: list[Candidate], symbols: Mapping[str, int], pc: int, at_least: int = 0
     ) -> bytes:
-        """The shortest encoding of `at_least` bytes or more among `candidates`, the first of equals.
+        """The encoding with the fewest prefixes, then the shortest, of `at_least` bytes or more; the first
+        of equals.
 
         Raises AssemblyError if none fits, values.Undefined for an unknown symbol.
         """
-        best: bytes | None = None
+        best: Encoding | None = None
         reasons: list[str] = []
         for candidate in candidates:
             try:
-                data = self.encoder.encode(candidate.form, candidate.written, symbols, pc)
+                found = self.encoder.encode(
+                    candidate.form, candidate.written, symbols, pc, candidate.prefixes
+                )
             except Unencodable as error:
                 reasons.append(str(error))
                 continue
-            if len(data) >= at_least and (best is None or len(data) < len(best)):
-                best = data
+            if len(found.data) >= at_least and (best is None or _cost(found) < _cost(best)):
+                best = found
         if best is None:
             raise AssemblyError(reasons[0] if reasons else "no encoding fits", remedy="change the operand")
-        return best
+        return best.data
 
     def assemble(self, line: str, pc: int = 0, symbols: Mapping[str, int] | None = None) -> bytes:
         """The bytes of one line (an instruction, alias or macro) at address `pc`."""
@@ -128,6 +139,10 @@ class Assembler:
         for candidates in self.read(line):
             out += self.encode(candidates, symbols or {}, pc + len(out))
         return out
+
+
+def _cost(encoding: Encoding) -> tuple[int, int]:
+    return encoding.prefixes, len(encoding.data)
 
 
 def show(text: Text) -> str:

@@ -204,6 +204,11 @@ class Disassembler:
             environment.update({f"{name}.{field}": value for field, value in item_bound.fields.items()})
         if not may_hold(form.when, environment):
             return None
+        if any(
+            p.reject and environment.get(p.variable) and p.variable not in form.allow
+            for p in self.syntax.prefixes
+        ):
+            return None
         return Decoded(form, length, environment, bound)
 
     def _bind_operand(self, operand: Operand, raw: int, environment: Mapping[str, int]) -> Bound | None:
@@ -266,7 +271,8 @@ class Disassembler:
             return decoded.form.mnemonic
         widths = {f"#{name}": width for name, width in decoded.form.widths}
         plain = self._render(text, {**decoded.environment, **widths}, decoded.operands, None, None)
-        alias = self.aliases.shorten(plain)
+        prefixes = "".join(f"{name} " for name in self._written_prefixes(decoded))
+        alias = prefixes + self.aliases.shorten(plain)
         if symbolize is None:
             return alias
         for bound in decoded.operands.values():
@@ -275,6 +281,11 @@ class Disassembler:
             if symbol:
                 return f"{alias} <{symbol}>"
         return alias
+
+    def _written_prefixes(self, decoded: Decoded) -> list[str]:
+        """Prefixes that stand as words before the mnemonic: those that the form allows by name (lock)."""
+        named = dict.fromkeys(prefix.variable for prefix in self.syntax.prefixes if prefix.reject)
+        return [name for name in named if name in decoded.form.allow and decoded.environment.get(name)]
 
     def line(
         self,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 
-from runtime.assembly.binding import scatter
+from runtime.assembly.binding import gather, scatter
 from runtime.assembly.expressions import Tree, evaluate, invert, may_hold, names
 from runtime.assembly.matcher import Chosen, Written
 from runtime.assembly.tables import Appended, Case, Form, Operand, Syntax
@@ -19,6 +20,15 @@ MAX_LENGTH = 32
 
 class Unencodable(Exception):
     """These operands do not fit this form; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """The bytes of an instruction, and how many of them are prefixes that only the operands' sizes and
+    registers ask for."""
+
+    data: bytes
+    prefixes: int
 
 
 class Encoder:
@@ -34,33 +44,59 @@ class Encoder:
         self._order = "big" if syntax.big_endian else "little"
         self._sets = {item.name: item for item in syntax.sets}
 
-    def encode(self, form: Form, written: Written, symbols: Mapping[str, int], pc: int) -> bytes:
-        """The bytes of `form` with these operands at address `pc`.
+    def encode(
+        self,
+        form: Form,
+        written: Written,
+        symbols: Mapping[str, int],
+        pc: int,
+        wanted: frozenset[str] = frozenset(),
+    ) -> Encoding:
+        """`form` with these operands at address `pc`; `wanted`: variables of prefixes that must be there
+        (lock).
 
         Raises Unencodable where an operand does not fit, Undefined for a symbol without a value.
         """
         # next_pc depends on the length and, in streams, the length on the operands: try until it holds
         length = form.bits // 8
         for _ in range(4):
-            data = self._attempt(form, written, symbols, pc, length)
-            if len(data) == length:
-                return data
-            length = len(data)
+            encoding = self._attempt(form, written, symbols, pc, length, wanted)
+            if len(encoding.data) == length:
+                return encoding
+            length = len(encoding.data)
         raise Unencodable("its length does not settle")
 
     def _attempt(
-        self, form: Form, written: Written, symbols: Mapping[str, int], pc: int, length: int
-    ) -> bytes:
+        self,
+        form: Form,
+        written: Written,
+        symbols: Mapping[str, int],
+        pc: int,
+        length: int,
+        wanted: frozenset[str],
+    ) -> Encoding:
+        extra = [p for p in self.syntax.prefixes if p.variable in wanted]
+        if not wanted.issubset(form.allow):
+            raise Unencodable(f"{form.mnemonic} does not take {' '.join(sorted(wanted))}")
+        head = bytes(p.pattern for p in extra)
+        forced = {p.variable: p.value for p in extra}
         mask = (1 << self.syntax.pc_width) - 1
         last: Unencodable | None = None
         for prefix_bytes, prefix_values in self._prefix_choices(form):
-            known = {**self.contexts, **prefix_values, "pc": pc & mask, "next_pc": (pc + length) & mask}
+            known = {
+                **self.contexts,
+                **forced,
+                **prefix_values,
+                "pc": pc & mask,
+                "next_pc": (pc + length) & mask,
+            }
             for name, width, tree in self.syntax.contexts:
                 if tree is not None:
                     with suppress(KeyError):
                         known[name] = evaluate(tree, known) & ((1 << width) - 1)
             try:
-                return prefix_bytes + self._body(form, written, symbols, known)
+                data = head + prefix_bytes + self._body(form, written, symbols, known)
+                return Encoding(data, len(prefix_bytes) - len(form.mandatory_prefixes))
             except Unencodable as error:
                 last = error
         raise last if last is not None else Unencodable("no prefixes allow it")
@@ -211,11 +247,29 @@ class Encoder:
             raw |= scatter(fields.get(name, 0), pieces)
         for name, _, pieces in case.operands:
             raw |= scatter(nested[name].raw, pieces)
+        if self._claimed(operand, case, raw, known):
+            raise Unencodable(f"these bits of {operand.name} mean something else")
         tail = b""
         values = {**fields, **{name: encoded.raw for name, encoded in nested.items()}}
         for item in case.appended:
             tail += self._appended(item, values, nested)
+            tail += b"".join(nested[name].tail for name, _ in item.fields if name in nested)
         return _Encoded(raw, fields, tail)
+
+    @staticmethod
+    def _claimed(operand: Operand, case: Case, raw: int, known: Mapping[str, int]) -> bool:
+        """Whether a case in front of `case` matches `raw` too: then it is what a decoder sees."""
+        for earlier in operand.cases:
+            if earlier is case:
+                return False
+            if raw & earlier.mask == earlier.pattern:
+                fields = {name: gather(raw, pieces) for name, pieces in earlier.fields if pieces}
+                try:
+                    if earlier.when is None or evaluate(earlier.when, {**known, **fields}):
+                        return True
+                except KeyError:
+                    continue
+        return False
 
     def _solve(
         self,

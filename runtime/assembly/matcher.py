@@ -5,11 +5,12 @@ A match leaves numbers as expressions, since labels are not known yet; `encoder`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from runtime.assembly.tables import NUMBER_FORMATS, Case, Hole, Operand, Syntax, Text
-from runtime.assembly.values import Number, Symbol, Value, parse
+from runtime.assembly.values import Number, Operation, Symbol, Value, parse
 
 MAX_NESTING = 12
 
@@ -44,7 +45,8 @@ class Matcher:
             name: {text.lower(): number for number, text in table.items()}
             for name, table in syntax.symbols.items()
         }
-        self._reserved = {text for name, table in self.symbols.items() for text in table}
+        self._numbered = syntax.numbered
+        self._reserved = {text for name, table in self.symbols.items() for text in table} | _words(syntax)
 
     def match(self, text: Text, operands: dict[str, Operand], line: str) -> Iterator[Written]:
         """Every way to read the whole of `line` as `text`."""
@@ -121,6 +123,8 @@ class Matcher:
         word, end = _word(line, position)
         if table is not None and word.lower() in table:
             yield Number(table[word.lower()]), end
+        if table is not None and form not in self._numbered:
+            return
         elif table is not None:  # names that are no words, such as 4*cr1+eq
             at = _blanks(line, position)
             for name in sorted(table, key=len, reverse=True):
@@ -134,6 +138,9 @@ class Matcher:
             yield parsed
 
     def _names_register(self, value: Value) -> bool:
+        """Whether a register's name stands where a number would: then this is not how the line reads."""
+        if isinstance(value, Operation):
+            return any(self._names_register(operand) for operand in value.operands)
         return isinstance(value, Symbol) and value.name.lower() in self._reserved
 
     def _operand(
@@ -142,11 +149,15 @@ class Matcher:
         if depth > MAX_NESTING:
             return
         for case in operand.cases:
-            text = next((t for d in (self.dialect, "") for t in case.texts if t.dialect == d), None)
-            if text is not None:
+            texts = texts_of(case.texts, self.dialect)
+            if texts:
+                # the first is what is printed; all are accepted
                 inner = {name: nested for name, nested, _ in case.operands}
-                for written, end in self._parts(text.parts, 0, inner, line, position, (operand, case), depth):
-                    yield self._chosen(operand, case, written), end
+                for text in texts:
+                    for written, end in self._parts(
+                        text.parts, 0, inner, line, position, (operand, case), depth
+                    ):
+                        yield self._chosen(operand, case, written), end
             elif case.register_file:
                 word, end = _word(line, position)
                 number = self.symbols.get(case.register_file, {}).get(word.lower())
@@ -167,6 +178,32 @@ class Matcher:
     def _chosen(operand: Operand, case: Case, written: Written) -> Chosen:
         numbers = dict(written.numbers)
         return Chosen(operand, case, value=numbers.pop("@", None), numbers=numbers, nested=written.operands)
+
+
+def _words(syntax: Syntax) -> set[str]:
+    """Words that operands' texts contain (rip, uxtw, lsl): they name no symbols."""
+    found: set[str] = set()
+    pending = [operand for form in syntax.forms for _, operand, _ in form.operands]
+    seen: set[int] = set()
+    while pending:
+        operand = pending.pop()
+        if id(operand) in seen:
+            continue
+        seen.add(id(operand))
+        for case in operand.cases:
+            pending += [inner for _, inner, _ in case.operands]
+            for text in case.texts:
+                for part in text.parts:
+                    if isinstance(part, str):
+                        found.update(re.findall(r"(?<![\w%])[a-z][\w.]*", part.lower()))
+    return found
+
+
+def texts_of(texts: tuple[Text, ...], dialect: str) -> list[Text]:
+    """What may be written in `dialect`: its own text or else the usual one, and those that are only
+    accepted."""
+    own = [text for text in texts if text.dialect == dialect] or [text for text in texts if not text.dialect]
+    return own + [text for text in texts if text.dialect == "accept"]
 
 
 def _literal(text: str, line: str, position: int) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from runtime.assembly.assembler import Assembler, Candidate
 from runtime.assembly.values import AssemblyError, Number, Operation, Symbol, Undefined, Value, parse
@@ -181,7 +181,7 @@ class Program:
             del word, rest
         else:
             for candidates in self._assembler.read(statement):
-                candidates = [Candidate(c.form, self._renamed(c)) for c in candidates]
+                candidates = [replace(c, written=self._renamed(c)) for c in candidates]
                 self._add(_Item(where, self._current, "instruction", candidates=candidates))
 
     def _label(self, name: str, where: str) -> str:

@@ -146,6 +146,8 @@ class Syntax:
     `contexts`: decode-time variables in the order of evaluation: name, width, expression (None: given by the
     caller,
     `defaults` has its usual value). `symbols`: texts of register files, banks and enums: number -> name.
+    `numbered`:
+    the tables of `symbols` whose entries may be written as numbers too (banks).
     """
 
     target: str
@@ -161,3 +163,4 @@ class Syntax:
     defaults: dict[str, int] = field(default_factory=dict)
     symbols: dict[str, dict[int, str]] = field(default_factory=dict)
     features: tuple[str, ...] = ()
+    numbered: frozenset[str] = frozenset()
