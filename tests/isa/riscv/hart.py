@@ -34,7 +34,7 @@ class Hart:
         # All of memory is open to all modes, as firmware would leave it.
         self.state.files["pmpaddr"][15] = (1 << (54 if xlen == 64 else 32)) - 1
         self.state.files["pmpcfg"][15] = 0x1F
-        self.evaluator.call(self.state, "reset", ())
+        self["mstatus"] = 0
 
     def __getitem__(self, name: str) -> int:
         return self.state.registers[name]

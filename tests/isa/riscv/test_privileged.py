@@ -237,8 +237,8 @@ def test_machine_only(make_hart: Callable[..., Hart]) -> None:
     for number in (MEDELEG, MIDELEG, SSTATUS, SATP, MCOUNTEREN, FCSR):
         hart.state.pc = CODE
         assert hart.step(csrrs(number, 10)) == ("illegal", csrrs(number, 10))
-    hart["mstatus"], hart.state.pc = 0x1800, CODE
-    assert hart.step(MRET) is None
+    hart["mstatus"], hart.state.pc = hart.evaluator.registers["mstatus"].reset, CODE
+    assert hart.step(MRET) is None  # to where it is: there is no other mode
     assert (hart["priv"], hart.csr(MSTATUS)) == (MACHINE, 0x1880)
 
 
