@@ -78,11 +78,9 @@ def build(
         fingerprint = fingerprints.of(target)
         start = time.perf_counter()
         folder = paths.generated_root() / target.name
-        known = None if force or check_only else read_manifest(folder)
-        if known is not None and known["fingerprint"] == fingerprint and is_intact(folder, known):
-            yield Result(
-                target.name, target.family, "unchanged", known["executors"], known["forms"], 0.0, folder
-            )
+        done = None if force or check_only else unchanged(target, folder, fingerprint)
+        if done is not None:
+            yield done
             continue
         from isagen import steps
 
@@ -101,6 +99,11 @@ def build(
             )
             continue
         with locked(paths.generated_root()), workplace(paths.generated_root()) as temporary:
+            # Another process may have built it while this one waited for the lock.
+            done = None if force else unchanged(target, folder, fingerprint)
+            if done is not None:
+                yield done
+                continue
             made = steps.build(target, temporary, jobs, report)
             write_manifest(temporary, fingerprint, made.executors, made.forms)
             publish(temporary, folder)
@@ -110,8 +113,15 @@ def build(
         )
 
 
-# --- the manifest
-# ----------------------------------------------------------------------------------------------------
+def unchanged(target: TargetSource, folder: Path, fingerprint: str) -> Result | None:
+    """The result for a target that is built from what `fingerprint` stands for, with all its files as they were."""
+    known = read_manifest(folder)
+    if known is None or known["fingerprint"] != fingerprint or not is_intact(folder, known):
+        return None
+    return Result(target.name, target.family, "unchanged", known["executors"], known["forms"], 0.0, folder)
+
+
+# --- the manifest -------------------------------------------------------------------------------------
 
 
 def files_in(folder: Path) -> dict[str, str]:
@@ -154,8 +164,7 @@ def is_intact(folder: Path, manifest: dict[str, Any]) -> bool:
         return False
 
 
-# --- publishing
-# ------------------------------------------------------------------------------------------------------
+# --- publishing ---------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager

@@ -66,11 +66,11 @@ class BareMachine:
         self.interface = HostInterface(self.memory, "big" if package.big_endian else "little", console)
         self._device: bytearray | None = None
         self._device_start = 0
+        self._last_write = 0
         self.step: Callable[[int], Exit] = self.cpu.run
         """How to run: `Cpu.run`, or what a tracer puts around it."""
 
-    # --- loading
-    # ----------------------------------------------------------------------------------------------------
+    # --- loading --------------------------------------------------------------------------------------
 
     def load_elf(self, elf: ElfFile) -> None:
         """Load segments at their physical addresses, and start at the entry point. Raises `IsagenError`."""
@@ -123,8 +123,7 @@ class BareMachine:
             gaps.append((at, end))
         return gaps
 
-    # --- the interface
-    # ----------------------------------------------------------------------------------------------
+    # --- the interface --------------------------------------------------------------------------------
 
     def _watch(self, elf: ElfFile) -> None:
         """Make the page of ``tohost`` a device, unless code lies in it."""
@@ -154,14 +153,16 @@ class BareMachine:
             self.cpu.answer(int.from_bytes(self._device[at : at + stop.size], "little"))
             return
         self._device[at : at + stop.size] = stop.value.to_bytes(8, "little")[: stop.size]
-        try:
-            written = range(stop.address, stop.address + stop.size)
-            tohost = self.symbols["tohost"]
-            # Two 32-bit writes make a value; the upper one alone says nothing.
-            if tohost in written or (tohost + 4 in written and self._word("tohost") >> 32):
+        written = range(stop.address, stop.address + stop.size)
+        tohost = self.symbols["tohost"]
+        # Two 32-bit writes make a value; the upper one alone says nothing.
+        if tohost in written or (tohost + 4 in written and self._word("tohost") >> 32):
+            try:
                 self._act()
-        finally:
-            self.cpu.answer()
+            except Ended:
+                self._last_write = 1
+                raise
+        self.cpu.answer()
 
     def _place(self, name: str) -> int | None:
         """The offset in the device page of a symbol, if it lies there."""
@@ -194,13 +195,12 @@ class BareMachine:
         if answer is not None and "fromhost" in self.symbols:
             self._set_word("fromhost", answer)
 
-    # --- running
-    # ----------------------------------------------------------------------------------------------------
+    # --- running --------------------------------------------------------------------------------------
 
     @property
     def instructions(self) -> int:
-        """Instructions executed so far."""
-        return self.cpu.executed
+        """Instructions executed so far; a write to ``tohost`` that ended the program is one of them."""
+        return self.cpu.executed + self._last_write
 
     def run(self, limit: int | None = None) -> Outcome:
         """Run until the program ends, or `limit` instructions were executed. Raises `IsagenError` where it
@@ -212,7 +212,7 @@ class BareMachine:
                 if limit is not None:
                     budget = min(budget, limit - self.cpu.executed)
                     if budget <= 0:
-                        return Outcome(None, self.cpu.executed)
+                        return Outcome(None, self.instructions)
                 stop = self.step(budget)
                 if stop.reason is Reason.MMIO:
                     self._access(stop)
@@ -226,7 +226,7 @@ class BareMachine:
                 else:
                     raise self._stuck(stop, f"{stop.reason.name.lower()} at address {stop.address:#x}")
         except Ended as ended:
-            return Outcome(ended.code, self.cpu.executed)
+            return Outcome(ended.code, self.instructions)
 
     def _fetch_address(self, pc: int) -> int:
         """`pc`, unless paging may be on: then an address that is mapped."""
@@ -239,8 +239,7 @@ class BareMachine:
     def _stuck(self, stop: Exit, what: str) -> IsagenError:
         return IsagenError(what, where=f"pc {stop.pc:#x} after {self.cpu.executed} instructions")
 
-    # --- signatures
-    # -------------------------------------------------------------------------------------------------
+    # --- signatures -----------------------------------------------------------------------------------
 
     def signature(self, granularity: int = 4) -> str:
         """Memory from ``begin_signature`` to ``end_signature``, `granularity` bytes a line, in

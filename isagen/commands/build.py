@@ -116,8 +116,9 @@ class progress:
         if self.bar is not None and self.task is not None and result.target == self.target:
             self.bar.remove_task(self.task)
             self.task = None
-        for note in result.notes:
-            self._print(note)
+        if result.status == "checked":
+            for note in result.notes:
+                self._print(note)
         if not self.quiet:
             self._print(describe(result))
 

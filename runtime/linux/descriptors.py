@@ -259,8 +259,7 @@ def host_termios(p: Process, data: bytes) -> bytes:
     return (flags + rest).ljust(64, b"\0")
 
 
-# --- waiting
-# ---------------------------------------------------------------------------------------------------------
+# --- waiting ------------------------------------------------------------------------------------------
 
 
 def wait_for(p: Process, address: int, count: int, timeout: float | None) -> int:

@@ -24,8 +24,7 @@ AT_EACCESS = 0x200
 NANOSECONDS = 1_000_000_000
 
 
-# --- opening
-# ---------------------------------------------------------------------------------------------------------
+# --- opening ------------------------------------------------------------------------------------------
 
 
 @system_call("openat")
@@ -61,8 +60,7 @@ def memfd_create(p: Process, name: int, flags: int) -> int:
     return p.files.add(host, b"/memfd:" + text, bool(flags & 1))
 
 
-# --- reading and writing
-# ---------------------------------------------------------------------------------------------
+# --- reading and writing ------------------------------------------------------------------------------
 
 
 def read_into(p: Process, host: int, address: int, size: int, offset: int | None) -> int:
@@ -205,8 +203,7 @@ def sendfile(p: Process, target: int, source: int, offset_at: int, count: int) -
     return sent
 
 
-# --- positions and sizes
-# ---------------------------------------------------------------------------------------------
+# --- positions and sizes ------------------------------------------------------------------------------
 
 
 def seek(p: Process, number: int, offset: int, whence: int) -> int:
@@ -296,8 +293,7 @@ def flock(p: Process, number: int, operation: int) -> int:
     return 0
 
 
-# --- what files are
-# --------------------------------------------------------------------------------------------------
+# --- what files are -----------------------------------------------------------------------------------
 
 
 def pack_stat(p: Process, status: os.stat_result) -> bytes:

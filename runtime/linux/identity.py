@@ -134,8 +134,7 @@ def getrandom(p: Process, address: int, count: int, flags: int) -> int:
     return count
 
 
-# --- limits
-# ----------------------------------------------------------------------------------------------------------
+# --- limits -------------------------------------------------------------------------------------------
 
 
 def limits_of(p: Process, which: int) -> tuple[int, int]:

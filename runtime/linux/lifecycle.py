@@ -128,8 +128,7 @@ def prctl(p: Process, option: int, a1: int, a2: int) -> int:
     raise SystemCallError(errno.EINVAL)
 
 
-# --- one architecture's own
-# ------------------------------------------------------------------------------------------
+# --- one architecture's own ---------------------------------------------------------------------------
 
 
 @system_call("arch_prctl")

@@ -58,8 +58,7 @@ class GuestMemory:
         self._starts: list[int] = []
         self._areas: list[Area] = []
 
-    # --- areas
-    # ---------------------------------------------------------------------------------------------------
+    # --- areas ----------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Area]:
         return iter(self._areas)
@@ -134,8 +133,7 @@ class GuestMemory:
         self._areas.insert(index, area)
         self._starts.insert(index, area.start)
 
-    # --- operations: addresses and sizes in whole pages
-    # ---------------------------------------------------------
+    # --- operations: addresses and sizes in whole pages -----------------------------------------------
 
     def check_range(self, start: int, size: int) -> None:
         """Raises ENOMEM unless the range is one a guest may map."""
@@ -190,8 +188,7 @@ class GuestMemory:
                 self.pages.map(area.start, length, permissions)
             self._put(replace(area, permissions=permissions, backed=area.backed or permissions != 0))
 
-    # --- contents
-    # -----------------------------------------------------------------------------------------------
+    # --- contents -------------------------------------------------------------------------------------
 
     def check(self, address: int, size: int, permission: int) -> None:
         """Raises `AccessFault` unless the guest itself may access all of the range so."""
@@ -240,8 +237,7 @@ class GuestMemory:
             address += size
         raise SystemCallError(errno.ENAMETOOLONG)
 
-    # --- brk
-    # ----------------------------------------------------------------------------------------------------
+    # --- brk ------------------------------------------------------------------------------------------
 
     def set_brk(self, new: int) -> int:
         """Linux's ``brk``: the new end of the heap, or the old one where it can't move there."""

@@ -65,8 +65,7 @@ class Process:
             number: handlers[name] for number, name in abi.call_names.items() if name in handlers
         }
 
-    # --- running
-    # ------------------------------------------------------------------------------------------------
+    # --- running --------------------------------------------------------------------------------------
 
     def run(self, limit: int | None = None) -> int | None:
         """Run until the process ends, and return its exit status: 128 + signal if a signal killed it.
@@ -123,8 +122,7 @@ class Process:
         if self.signals.pending:
             signals.deliver(self)
 
-    # --- arguments
-    # ----------------------------------------------------------------------------------------------
+    # --- arguments ------------------------------------------------------------------------------------
 
     def path(self, address: int) -> bytes:
         """The path at `address`. Raises ENAMETOOLONG beyond PATH_MAX."""

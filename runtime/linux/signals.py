@@ -129,8 +129,7 @@ def describe(process: Process, stop: Stop, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-# --- system calls
-# ----------------------------------------------------------------------------------------------------
+# --- system calls -------------------------------------------------------------------------------------
 
 
 def check_signal(number: int) -> int:

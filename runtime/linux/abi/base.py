@@ -134,8 +134,7 @@ class Abi:
                 guest |= ours
         return guest
 
-    # --- entering and leaving system calls
-    # ----------------------------------------------------------------------
+    # --- entering and leaving system calls ------------------------------------------------------------
 
     def is_system_call(self, stop: Stop) -> bool:
         return stop.kind == "trap" and (
@@ -163,8 +162,7 @@ class Abi:
         """The second result of calls that return two (``pipe`` on some architectures)."""
         raise NotImplementedError
 
-    # --- faults
-    # ------------------------------------------------------------------------------------------------
+    # --- faults ---------------------------------------------------------------------------------------
 
     def signal_of(self, stop: Stop) -> str:
         """The name of the signal that a trap or fault turns into."""
@@ -172,8 +170,7 @@ class Abi:
             return "SIGSEGV"
         return self.signal_codes.get(stop.code, "SIGILL")
 
-    # --- starting
-    # ----------------------------------------------------------------------------------------------
+    # --- starting -------------------------------------------------------------------------------------
 
     def check_program(self, elf: ElfFile) -> None:
         """Raises `LoadError` for programs of this machine that don't follow this ABI."""
@@ -197,8 +194,7 @@ class Abi:
     def set_thread_pointer(self, cpu: Cpu, value: int) -> None:
         cpu.set(self.thread_pointer, value)
 
-    # --- values
-    # ------------------------------------------------------------------------------------------------
+    # --- values ---------------------------------------------------------------------------------------
 
     def pack_words(self, *values: int) -> bytes:
         """`values` as an array of ``long``."""
