@@ -13,12 +13,21 @@ MAKERS = {"Mistake": 1, "Diagnostic": 1, "make": 1, "mistake": 1}
 """Callables whose argument at this position (or by name, `message`) is a diagnosis's message."""
 
 
+HOLE = "(?:.|\n)*?"
+"""What stands in a pattern for a value."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """One message in the source: where it is made, and what it looks like."""
 
     place: str
     pattern: str
+
+    @property
+    def plain(self) -> str:
+        """The pattern's fixed text."""
+        return re.sub(r"\\(.)", r"\1", self.pattern.replace(HOLE, "..."))
 
     def found_in(self, text: str) -> bool:
         return re.search(self.pattern, text) is not None
@@ -40,13 +49,23 @@ def kinds() -> list[Kind]:
 
 def _messages(call: ast.Call) -> Iterator[ast.expr]:
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    if name not in MAKERS:
+    if name not in MAKERS or any(_is_note(keyword) for keyword in call.keywords):
         return
-    if len(call.args) > MAKERS[name] and not any(isinstance(a, ast.Starred) for a in call.args[: MAKERS[name] + 1]):
+    if len(call.args) > MAKERS[name] and not any(
+        isinstance(a, ast.Starred) for a in call.args[: MAKERS[name] + 1]
+    ):
         yield call.args[MAKERS[name]]
     for keyword in call.keywords:
         if keyword.arg == "message":
             yield keyword.value
+
+
+def _is_note(keyword: ast.keyword) -> bool:
+    return (
+        keyword.arg == "severity"
+        and isinstance(keyword.value, ast.Constant)
+        and keyword.value.value == "note"
+    )
 
 
 def _patterns(message: ast.expr) -> Iterator[str]:
@@ -58,9 +77,9 @@ def _patterns(message: ast.expr) -> Iterator[str]:
             yield from _patterns(body)
             yield from _patterns(orelse)
         case ast.JoinedStr(values=values):
-            parts = [re.escape(v.value) if isinstance(v, ast.Constant) else "(?:.|\n)*?" for v in values]
+            parts = [re.escape(v.value) if isinstance(v, ast.Constant) else HOLE for v in values]
             yield "".join(parts)
         case ast.BinOp(left=left, op=ast.Add(), right=right):
             for first in _patterns(left):
-                for second in list(_patterns(right)) or ["(?:.|\n)*?"]:
+                for second in list(_patterns(right)) or [HOLE]:
                     yield first + second

@@ -13,7 +13,6 @@ from generator.ir.lower.statements import StatementPart
 from generator.ir.lower.widths import Widths
 from generator.ir.nodes import Expr, Local
 from generator.language import syntax as s
-from generator.language.source import Pos
 
 if TYPE_CHECKING:
     from generator.ir.lower.operands import CaseUse, OperandUse
@@ -157,11 +156,3 @@ class Body(StatementPart):
         """A condition over constants; None if it is none."""
         value = self.const(node, scope)
         return None if value is None else bool(value)
-
-    def lone(self, node: s.Expr, scope: Scope, width: int, at: Pos) -> Expr:
-        """An expression that stands for itself. It must not emit statements."""
-        before = len(self.out)
-        value = self.expr(node, scope, width)
-        if len(self.out) != before:
-            raise Mistake(at, "only a value may stand here: no memory access, call or loop")
-        return value
