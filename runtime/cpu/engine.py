@@ -27,6 +27,8 @@ __all__ = ["Cpu", "TargetPackage", "load_target"]
 SLICE: Final = 50_000_000
 """Most instructions that run without Python looking after signals."""
 MAXIMUM_ANSWERS: Final = 256
+FEATURES: Final = "features"
+"""The hidden register that decode contexts read the features from; bit n for feature number n."""
 ATTENTION_TRANSLATION: Final = 4
 MASK64: Final = (1 << 64) - 1
 
@@ -81,7 +83,6 @@ class Cpu:
         }.items():
             self._set_header(offset, value)
         self.features = package.closed(package.default_features if features is None else features)
-        self._set_features()
         self._set_exit_traps(exit_traps)
         memory.attach(self)
         self.reset()
@@ -102,6 +103,7 @@ class Cpu:
             for index in range(register.count or 1):
                 if register.reset and index != register.zero:
                     self._set_place(register.offset + index * register.stride, register.width, register.reset)
+        self._set_features()
         self.pc = self.package.pc_reset
 
     @property
@@ -182,6 +184,8 @@ class Cpu:
                 raise IsagenError(f"{self.package.name} has no feature `{name}`", remedy=f"take of: {known}")
             bits |= 1 << self.package.features.index(name)
         self.block[block.FEATURES : block.FEATURES + 32] = bits.to_bytes(32, "little")
+        if FEATURES in self._names:
+            self._set_place(self._names[FEATURES][0], 64, bits)
 
     def _set_exit_traps(self, names: Iterable[str]) -> None:
         bits = 0

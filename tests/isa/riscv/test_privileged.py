@@ -102,9 +102,10 @@ def test_sret(hart: Hart) -> None:
 )
 def test_supervisor_traps(hart: Hart, field: str, words: tuple[int, ...]) -> None:
     for word in words:
-        hart["priv"], hart.state.pc, hart["mstatus"] = SUPERVISOR, CODE, 0
+        hart["priv"], hart.state.pc, hart["mstatus"], hart["waiting"] = SUPERVISOR, CODE, 0, 0
         assert hart.step(word) is None
         hart["priv"], hart.state.pc = SUPERVISOR, CODE
+        hart["waiting"] = 0
         status(hart, **{field: 1})
         assert hart.step(word) == ("illegal", word)
         hart["priv"], hart.state.pc = MACHINE, CODE
