@@ -146,7 +146,9 @@ def _lower(function: Callable[..., Any], symbol: str, attributes: str = "") -> s
 def _steps_text(package: Package, names: Sequence[str]) -> str:
     threading = Threading(package.record_size)
     shapes = {shape.symbol: shape for shape in package.shapes}
-    texts = [_lower(package.callable(package.executors, name), name, "alwaysinline") for name in names]
+    texts = [
+        _lower(package.callable(package.executors, name), f"do_{name}", "alwaysinline") for name in names
+    ]
     texts += [threading.step(f"step_{name}", shapes[name]) for name in names]
     return join([*texts, threading.common()])
 

@@ -37,7 +37,7 @@ class Shape:
     """What the step of an executor must know about it."""
 
     symbol: str
-    """Of the executor: ``i64 (cpu, record, tlb)``."""
+    """The name of the executor; its code is ``i64 do_<name>(cpu, record, tlb)``."""
     size: int
     """Bytes of its record."""
     targets: tuple[int, ...] = ()
@@ -177,7 +177,7 @@ class Threading:
             text.label("run")
         if shape.counts:
             text.store("%budget", "%cpu", header(block.BUDGET))
-        status = text.value(f"call i64 @{shape.symbol}(i64 %cpu, i64 %record, i64 %tlb)")
+        status = text.value(f"call i64 @do_{shape.symbol}(i64 %cpu, i64 %record, i64 %tlb)")
         cases: list[tuple[int, str]] = []
         if shape.leaves:
             cases.append((LEAVE, "leaves"))
