@@ -170,7 +170,7 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class WriteReg:
-    """Write a state element. Writes to a file's zero register are dropped. `value` has the element's width."""
+    """Write a state element. Writes to a file's zero register are dropped. `value` has its width."""
 
     register: str
     index: Expr | None
@@ -249,7 +249,7 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class Raise:
-    """Leave the instruction with a trap: nothing behind this runs. `code` has 64 bits, `arguments` up to 64."""
+    """Leave the instruction with a trap: nothing behind it runs. `code` has 64 bits, `arguments` up to 64."""
 
     trap: str
     code: Expr

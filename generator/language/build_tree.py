@@ -10,6 +10,14 @@ from lark import Token, Transformer
 from generator.language import syntax as s
 from generator.language.source import Pos, Source
 
+MAX_DIGITS = 2500
+TOO_LARGE = 1 << 8200  # stands for numbers with more digits: it fits nowhere
+
+
+def number(text: str, base: int = 10) -> int:
+    """The value of digits; those of absurdly many are not computed."""
+    return int(text, base) if len(text) <= MAX_DIGITS else TOO_LARGE
+
 
 def unquote(token: Token) -> str:
     return str(token)[1:-1]
@@ -136,7 +144,7 @@ class TreeBuilder(Transformer[Token, Any]):
         )
 
     def target_elf(self, c: list[Any]) -> _Attr:
-        return _Attr(self._at(c), "elf", (int(c[0]), int(c[1]), str(c[2] or "")))
+        return _Attr(self._at(c), "elf", (number(c[0]), number(c[1]), str(c[2] or "")))
 
     def target_features(self, c: list[Any]) -> _Attr:
         return _Attr(self._at(c), "features", c[0])
@@ -210,7 +218,7 @@ class TreeBuilder(Transformer[Token, Any]):
         return s.FieldDef(self._at(c), str(c[0]), c[1], c[2])
 
     def reg_zero(self, c: list[Any]) -> _Attr:
-        return _Attr(self._at(c), "zero", int(c[0]))
+        return _Attr(self._at(c), "zero", number(c[0]))
 
     def reg_names(self, c: list[Any]) -> _Attr:
         return _Attr(self._at(c), "names", unquote(c[0]))
@@ -219,7 +227,7 @@ class TreeBuilder(Transformer[Token, Any]):
         return _Attr(self._at(c), "lazy", s.LazyDef(self._at(c), str(c[0]), c[1], c[2]))
 
     def reg_window(self, c: list[Any]) -> _Attr:
-        return _Attr(self._at(c), "window", (str(c[0]), int(c[1]), int(c[2])))
+        return _Attr(self._at(c), "window", (str(c[0]), number(c[1]), number(c[2])))
 
     def reg_reset(self, c: list[Any]) -> _Attr:
         return _Attr(self._at(c), "reset", c[0])
@@ -484,7 +492,7 @@ class TreeBuilder(Transformer[Token, Any]):
         return s.PicField(self._at(c), str(c[0]), c[1] or (), c[2])
 
     def raw_width(self, c: list[Any]) -> s.Expr:
-        return s.Number(self._at(c), int(c[0]), None)
+        return s.Number(self._at(c), number(c[0]), None)
 
     def raw_width_expr(self, c: list[Any]) -> Any:
         return c[0]
@@ -496,8 +504,8 @@ class TreeBuilder(Transformer[Token, Any]):
         return tuple(c)
 
     def range(self, c: list[Any]) -> tuple[int, int]:
-        first = int(c[0])
-        return first, int(c[1]) if c[1] is not None else first
+        first = number(c[0])
+        return first, number(c[1]) if c[1] is not None else first
 
     def alias(self, c: list[Any]) -> s.AliasItem:
         accept, dialect, text, expansion, when = c
@@ -645,11 +653,11 @@ class TreeBuilder(Transformer[Token, Any]):
         at = self._token_at(token)
         if text.startswith("0x"):
             digits = text[2:] or "0"
-            return s.Number(at, int(digits, 16), 4 * len(digits))
+            return s.Number(at, number(digits, 16), 4 * len(digits))
         if text.startswith("0b"):
             digits = text[2:] or "0"
-            return s.Number(at, int(digits, 2), len(digits))
-        return s.Number(at, int(text), None)
+            return s.Number(at, number(digits, 2), len(digits))
+        return s.Number(at, number(text), None)
 
     def string(self, c: list[Any]) -> s.Str:
         return s.Str(self._token_at(c[0]), unquote(c[0]))

@@ -96,11 +96,11 @@ class _Newlines(PostLex):
 
 def cache_directory() -> Path | None:
     """Where isagen keeps derived data of this user; None if that place cannot be made."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    path = Path(base) / "isagen"
+    base = os.environ.get("XDG_CACHE_HOME")
     try:
+        path = (Path(base) if base else Path.home() / ".cache") / "isagen"
         path.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # not writable; no home
         return None
     return path if os.access(path, os.W_OK) else None
 

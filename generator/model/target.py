@@ -94,7 +94,7 @@ class StateField(Model):
 
 
 class BankRow(Model):
-    """One or more numbered system registers (CSR, SPR, ASR): numbers `first` to `last`, and the name of each."""
+    """One or more numbered system registers (CSR, SPR, ASR): numbers `first` to `last`, and their name."""
 
     first: int
     last: int

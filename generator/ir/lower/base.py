@@ -26,6 +26,7 @@ from generator.language import syntax as s
 from generator.language.source import Pos
 
 MAX_INLINE_DEPTH = 48
+MAX_INLINED = 20_000  # calls in one body: beyond, its size has exploded
 
 
 class Base:
@@ -56,6 +57,7 @@ class Base:
         self.result_widths: tuple[int, ...] = ()
         self._taken: dict[str, int] = {}
         self._depth = 0
+        self._inlined = 0
         self._columns: set[int] = set()
 
     # --- the block ---------------------------------------------------------------------------
@@ -128,7 +130,14 @@ class Base:
     @contextmanager
     def deeper(self, at: Pos, name: str) -> Iterator[None]:
         self._depth += 1
+        self._inlined += 1
         try:
+            if self._inlined > MAX_INLINED:
+                raise Mistake(
+                    at,
+                    f"this behaviour inlines more than {MAX_INLINED} calls",
+                    "make a long function a `shared fn`",
+                )
             if self._depth > MAX_INLINE_DEPTH:
                 raise Mistake(
                     at, f"`{name}` calls itself", "only a `shared fn` is called; others are inlined"

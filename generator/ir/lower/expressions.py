@@ -172,6 +172,8 @@ class ExpressionPart(WidthPart):
         if want is None:
             raise Mistake(at, "how wide is this number?", "say it: let x : bits(8) = ..., or zext(..., 8)")
         if value >= 1 << want or value < -(1 << (want - 1)):
+            if value.bit_length() > 256:
+                raise Mistake(at, f"this number does not fit in {plural(want, 'bit')}")
             raise Mistake(
                 at,
                 f"{value:#x} does not fit in {plural(want, 'bit')}"

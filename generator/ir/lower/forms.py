@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
+from math import prod
 
 from generator.ir import build
 from generator.ir.lower.accesses import mark_updates
@@ -33,6 +34,7 @@ from generator.language import syntax as s
 from generator.model.target import Form, InstructionSet, Piece, PrefixRow, Text, Variant
 
 MAX_PICTURE_BITS = 512
+MAX_EXPANSIONS = 4096  # of one row
 
 
 @dataclass
@@ -132,6 +134,8 @@ class FormLowering:
             ):
                 base, texts = self._columns(item, row)
                 axes = [list(self._axis(axis, base)) for axis in item.axes]
+                if prod(map(len, axes)) > MAX_EXPANSIONS:
+                    raise Mistake(item.at, f"the axes make more than {MAX_EXPANSIONS} forms")
                 for values in product(*axes):
                     scope = base.inner()
                     all_texts = dict(texts)

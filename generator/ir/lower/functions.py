@@ -167,9 +167,8 @@ def _access_function(
                 )
         return tuple(out)
 
-    edges = sorted(
-        {0, *(r.first for r in rows), *(r.last + 1 for r in rows)} & set(range(1 << number.width)) | {0}
-    )
+    starts = {0, *(r.first for r in rows), *(r.last + 1 for r in rows)}
+    edges = sorted(start for start in starts if start < 1 << number.width)
     leaves: list[tuple[int, Block]] = []
     for start in edges:
         matching = [r for r in rows if r.first <= start <= r.last]

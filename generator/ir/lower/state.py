@@ -19,9 +19,9 @@ from generator.ir.lower.entities import (
     StateElement,
     Window,
 )
-from generator.ir.lower.report import Mistake, did_you_mean, plural
+from generator.ir.lower.report import Mistake, Poisoned, did_you_mean, plural
 from generator.ir.lower.scope import Number, Scope, Values
-from generator.ir.nodes import DECODE, Expr, Local, ReadReg, Slice, kind_of
+from generator.ir.nodes import DECODE, Binary, Context, Expr, Local, ReadReg, Select, Slice, Unary, kind_of
 from generator.language import syntax as s
 from generator.language.source import Pos
 from generator.model.target import (
@@ -114,6 +114,7 @@ def elaborate_state(spec: Elaboration) -> None:
         if isinstance(entity, ContextEntity):
             with report.recover(context.at):
                 _finish_context(spec, context, entity)
+    _check_cycles(spec)
 
 
 def _enum(spec: Elaboration, item: s.EnumItem) -> None:
@@ -338,6 +339,42 @@ def _finish_context(spec: Elaboration, item: s.ContextItem, entity: ContextEntit
     )
 
 
+def _check_cycles(spec: Elaboration) -> None:
+    """Report contexts that are derived from themselves."""
+    sources: dict[str, set[str]] = {}
+    for name in spec.family.contexts:
+        entity = spec.entities.get(name)
+        if isinstance(entity, ContextEntity) and entity.model is not None and entity.model.value is not None:
+            sources[name] = _contexts_in(entity.model.value)
+    for name in sources:
+        reached: set[str] = set()
+        todo = [name]
+        while todo:
+            for source in sources.get(todo.pop(), ()):
+                if source not in reached:
+                    reached.add(source)
+                    todo.append(source)
+        if name in reached:
+            item = spec.family.contexts[name]
+            spec.report.add(
+                Mistake(item.at, f"the context `{name}` is derived from itself", "derive it from registers")
+            )
+
+
+def _contexts_in(expr: Expr) -> set[str]:
+    match expr:
+        case Context(name=name):
+            return {name}
+        case Unary(operand=operand) | Slice(operand=operand):
+            return _contexts_in(operand)
+        case Binary(left=left, right=right):
+            return _contexts_in(left) | _contexts_in(right)
+        case Select(condition=condition, then=then, otherwise=otherwise):
+            return _contexts_in(condition) | _contexts_in(then) | _contexts_in(otherwise)
+        case _:
+            return set()
+
+
 def feature_contexts(spec: Elaboration) -> list[ContextVariable]:
     """The contexts `has_X` of the features that behaviours ask for."""
     stored = ReadReg(64, "features", None)
@@ -407,8 +444,9 @@ def _prefix_row(spec: Elaboration, row: s.PrefixRowNode) -> PrefixRow:
         width += bits
     if width != 8:
         raise Mistake(row.picture.at, f"a prefix of {plural(width, 'bit')}", "prefixes are bytes")
-    variable = spec.entities[row.variable]
-    assert isinstance(variable, ContextEntity)
+    variable = spec.entities.get(row.variable)
+    if not isinstance(variable, ContextEntity):
+        raise Poisoned  # its name is taken, which has been reported
     when = None
     if row.when is not None:
         when = Body(spec, pure=True).condition(row.when, Scope())

@@ -47,7 +47,7 @@ def lower_target(files: Files, name: str, report: Report) -> Target | None:
     """The model of target `name`; None where mistakes (in `report`) leave nothing to model."""
     isa = header(files, report)
     if isa is None:
-        if files:
+        if files and not report.diagnostics:
             report.add(Mistake(_start(files[0][0]), "the family has no header", "isa NAME le unit 32"))
         return None
     family = Family(isa)

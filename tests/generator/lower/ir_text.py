@@ -1,4 +1,6 @@
-"""IR as text, for tests, messages and the curious: one statement a line, every width that is not obvious written down."""
+"""IR as text, for tests, messages and the curious: one statement a line, every width that is not obvious
+written down.
+"""
 
 from __future__ import annotations
 
@@ -109,16 +111,20 @@ def _lines(statement: Stmt, indent: str) -> Iterator[str]:
             yield f"{indent}for {local.name}:{local.width} in set {show(mask)}:"
             yield from (line for s in body for line in _lines(s, inner))
         case Goto(target=target, delay=delay, annul=annul):
-            yield f"{indent}goto {show(target)}{' delay' if delay else ''}" + (f" annul {show(annul)}" if annul else "")
+            yield f"{indent}goto {show(target)}{' delay' if delay else ''}" + (
+                f" annul {show(annul)}" if annul else ""
+            )
         case Skip(condition=condition):
             yield f"{indent}skip {show(condition)}"
         case Raise(trap=trap, code=code, arguments=arguments):
             yield f"{indent}raise {trap} {show(code)} ({', '.join(map(show, arguments))})"
         case CallStmt(results=results, function=function, arguments=arguments, builtin=builtin):
             names = ", ".join(f"{r.name}:{r.width}" for r in results)
-            yield f"{indent}{names + ' = ' if names else ''}{'' if builtin else 'call '}{function}(" + ", ".join(
-                map(show, arguments)
-            ) + ")"
+            yield (
+                f"{indent}{names + ' = ' if names else ''}{'' if builtin else 'call '}{function}("
+                + ", ".join(map(show, arguments))
+                + ")"
+            )
         case Atomic(body=body):
             yield f"{indent}atomic:"
             yield from (line for s in body for line in _lines(s, inner))
