@@ -38,10 +38,29 @@ from generator.ir.nodes import (
 )
 
 _SIGNS = {
-    "add": "+", "sub": "-", "mul": "*", "and": "&", "or": "|", "xor": "^", "udiv": "/u", "sdiv": "/s", "urem": "%u",
-    "srem": "%s", "shl": "<<", "lshr": ">>u", "ashr": ">>s", "rotl": "<<<", "rotr": ">>>", "eq": "==", "ne": "!=",
-    "ult": "<u", "ule": "<=u", "slt": "<s", "sle": "<=s", "concat": "@",
-}  # fmt: skip
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "and": "&",
+    "or": "|",
+    "xor": "^",
+    "udiv": "/u",
+    "sdiv": "/s",
+    "urem": "%u",
+    "srem": "%s",
+    "shl": "<<",
+    "lshr": ">>u",
+    "ashr": ">>s",
+    "rotl": "<<<",
+    "rotr": ">>>",
+    "eq": "==",
+    "ne": "!=",
+    "ult": "<u",
+    "ule": "<=u",
+    "slt": "<s",
+    "sle": "<=s",
+    "concat": "@",
+}
 
 
 def show(expr: Expr) -> str:

@@ -9,18 +9,40 @@ from generator.ir import arithmetic, build
 from generator.ir.expressions import evaluate
 from generator.ir.nodes import Binary, Const, Expr, Local, Select, Slice, Unary
 
-BINARY = ["add", "sub", "mul", "and", "or", "xor", "udiv", "sdiv", "urem", "srem", "shl", "lshr", "ashr", "rotl",
-          "rotr", "eq", "ne", "ult", "ule", "slt", "sle", "concat"]  # fmt: skip
+BINARY = [
+    "add",
+    "sub",
+    "mul",
+    "and",
+    "or",
+    "xor",
+    "udiv",
+    "sdiv",
+    "urem",
+    "srem",
+    "shl",
+    "lshr",
+    "ashr",
+    "rotl",
+    "rotr",
+    "eq",
+    "ne",
+    "ult",
+    "ule",
+    "slt",
+    "sle",
+    "concat",
+]
 
 
 class Values:
     """Locals a and b; no other leaves."""
 
-    fields: dict[str, int] = {}
     pc = next_pc = 0
 
     def __init__(self, **values: int) -> None:
         self.locals = values
+        self.fields: dict[str, int] = {}
 
     def context(self, name: str) -> int:
         raise KeyError(name)

@@ -146,9 +146,20 @@ def test_shared_functions_see_registers_where_instructions_see_decode_time_value
 
 def test_every_construct_lowers_for_both_targets() -> None:
     assert {f.name for f in kitchen("k64").forms} == {
-        "addi", "beq", "b.x", "lw", "lwu", "add", "sub", "memory_op_8", "memory_op_32", "other", "sized_16",
-        "sized_32", "call",
-    }  # fmt: skip
+        "addi",
+        "beq",
+        "b.x",
+        "lw",
+        "lwu",
+        "add",
+        "sub",
+        "memory_op_8",
+        "memory_op_32",
+        "other",
+        "sized_16",
+        "sized_32",
+        "call",
+    }
     assert "lwu" not in {f.name for f in kitchen("k32").forms}
 
 
@@ -213,8 +224,11 @@ def test_pictures_texts_and_defaults() -> None:
     target = kitchen()
     beq = form(target, "beq")
     assert [(p.kind, p.name, p.high, p.low) for p in beq.picture if p.name == "to"] == [
-        ("field", "to", 12, 12), ("field", "to", 10, 5), ("field", "to", 4, 1), ("field", "to", 11, 11),
-    ]  # fmt: skip
+        ("field", "to", 12, 12),
+        ("field", "to", 10, 5),
+        ("field", "to", 4, 1),
+        ("field", "to", 11, 11),
+    ]
     (text,) = form(target, "sized_16").texts
     hole = next(p for p in text.parts if not isinstance(p, str) and p.name == "f")
     assert (hole.prefix, hole.default, hole.format) == (", ", 7, "round")
@@ -249,8 +263,11 @@ def test_an_operand_of_one_address_shape_needs_no_variants() -> None:
     assert operand.linear is not None and operand.linear.register_file == "y"
     assert len(operand.linear.cases) == 4 and len(only.variants) == 1
     assert [show(c.base) for c in operand.linear.cases] == [
-        "zext($b.b[5:2], 5)", "zext($b.b[5:2], 5)", "0x10'5", "zext($b.b[5:2], 5)",
-    ]  # fmt: skip
+        "zext($b.b[5:2], 5)",
+        "zext($b.b[5:2], 5)",
+        "0x10'5",
+        "zext($b.b[5:2], 5)",
+    ]
     assert "y[$b.base]" in show_block(only.variants[0].body)
     load = only.variants[0].body[0]
     assert isinstance(load, Load) and kind_of(load.address) > DECODE

@@ -28,8 +28,10 @@ from tests.generator.lower.specs import HEADER, HEADER_LINES, KITCHEN, insn, mis
         ("rd = rs1[3:8]", "the slice 3:8 is upside down"),
         ("rd = zext(rs1[32])", "there is no bit 32 in a value of 32 bits"),
         ("rd = mem(24)[rs1]", "memory is accessed by 8, 16, 32, 64 or 128 bits, not by 24"),
-        ("rd = flag == 1 ? mem(32)[rs1] : 0", "a memory access, call or assignment in a part that only sometimes "
-         "runs"),
+        (
+            "rd = flag == 1 ? mem(32)[rs1] : 0",
+            "a memory access, call or assignment in a part that only sometimes runs",
+        ),
         ("pc = 4", "`pc` cannot be assigned"),
         ("rd.n = 4", "the field `rd.n` cannot be assigned"),
         ("raise worse(1)", "there is no trap `worse`"),
@@ -47,7 +49,7 @@ from tests.generator.lower.specs import HEADER, HEADER_LINES, KITCHEN, insn, mis
         ("let (a, b) = rs1", "2 names for 1 value"),
         ("rd = fadd(33, rs1, rs2, 0)", "`fadd` knows no width of 33"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_statement_says_what_is_wrong(statements: str, message: str) -> None:
     assert message in mistakes(insn(statements))
 
@@ -56,24 +58,34 @@ def test_a_wrong_statement_says_what_is_wrong(statements: str, message: str) -> 
     ("text", "message"),
     [
         ("insn t {\n    bits 0000000\n}\n", "the picture has 7 bits, which is no multiple of 32"),
-        ("insn t {\n    asm \"t\"\n}\n", "`t` has no encoding"),
+        ('insn t {\n    asm "t"\n}\n', "`t` has no encoding"),
         ("insn t {\n    bits rd rd rd rd rd rd 00\n}\n", "a bit of `rd` is placed twice"),
         ("insn t {\n    bits q rd rd 0\n}\n", "how many bits has `q`?"),
-        ("insn t[op, a] {\n    bits a:32\n} each {\n    t, 1, 2\n}\n", "this row has 3 columns, and the header 2"),
-        ("insn t[op, a] {\n    bits a:32\n} each {\n    t, rs1 + 1\n}\n", "the column `a` is no number in this row"),
-        ("insn t {\n    bits k:32\n    asm \"t {j}\"\n}\n", "there is no `j` that this text could print"),
-        ("insn t {\n    bits k:32\n    asm \"t {k\"\n}\n", "a single `{` in a text"),
+        (
+            "insn t[op, a] {\n    bits a:32\n} each {\n    t, 1, 2\n}\n",
+            "this row has 3 columns, and the header 2",
+        ),
+        (
+            "insn t[op, a] {\n    bits a:32\n} each {\n    t, rs1 + 1\n}\n",
+            "the column `a` is no number in this row",
+        ),
+        ('insn t {\n    bits k:32\n    asm "t {j}"\n}\n', "there is no `j` that this text could print"),
+        ('insn t {\n    bits k:32\n    asm "t {k"\n}\n', "a single `{` in a text"),
         ("insn t {\n    bits k:32\n    needs Zip\n}\n", "there is no feature `Zip`"),
         ("reg flag : bits(2)\n", "`flag` is declared twice"),
-        ("fn f() -> bits(32) {\n    if flag { return 1 }\n}\n" + insn("rd = f()"),
-         "`f` does not return a value on every path"),
+        (
+            "fn f() -> bits(32) {\n    if flag { return 1 }\n}\n" + insn("rd = f()"),
+            "`f` does not return a value on every path",
+        ),
         ("fn f(a: bits(32)) -> bits(32) = f(a)\n" + insn("rd = f(rs1)"), "`f` calls itself"),
-        ("operand o (n: 4) {\n    case 111 \"x\"\n}\ninsn t {\n    bits o:o k:28\n}\n",
-         "this case has 3 bits, and `o` has 4"),
-        ("regs z[4] : bits(32) names \"a b c\"\n", "3 names for 4 registers"),
+        (
+            'operand o (n: 4) {\n    case 111 "x"\n}\ninsn t {\n    bits o:o k:28\n}\n',
+            "this case has 3 bits, and `o` has 4",
+        ),
+        ('regs z[4] : bits(32) names "a b c"\n', "3 names for 4 registers"),
         ("context a : bits(1) = b\ncontext b : bits(1) = a\n", "the context `a` is derived from itself"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_declaration_says_what_is_wrong(text: str, message: str) -> None:
     assert message in mistakes(text)
 
@@ -143,8 +155,28 @@ def test_behaviours_that_explode_are_mistakes() -> None:
 
 
 TOKENS = re.findall(r"\s+|\w+|[^\w\s]", KITCHEN)
-INSERTED = ["0", "99999999999999999999", "(", ")", "[", "]", "{", "}", '"', "\0", "é", "0x", "mem", "<", "@", "..",
-            "bits(0)", "bits(99999)", "1 << 4000", ".7"]  # fmt: skip
+INSERTED = [
+    "0",
+    "99999999999999999999",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    '"',
+    "\0",
+    "é",
+    "0x",
+    "mem",
+    "<",
+    "@",
+    "..",
+    "bits(0)",
+    "bits(99999)",
+    "1 << 4000",
+    ".7",
+]
 
 
 @pytest.mark.parametrize("seed", range(60))
