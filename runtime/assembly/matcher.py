@@ -123,14 +123,14 @@ class Matcher:
         word, end = _word(line, position)
         if table is not None and word.lower() in table:
             yield Number(table[word.lower()]), end
-        if table is not None and form not in self._numbered:
-            return
         elif table is not None:  # names that are no words, such as 4*cr1+eq
             at = _blanks(line, position)
             for name in sorted(table, key=len, reverse=True):
                 if not name.isalnum() and line[at : at + len(name)].lower() == name:
                     yield Number(table[name]), at + len(name)
                     return
+        if table is not None and form not in self._numbered:
+            return
         if form == "+" and line[_blanks(line, position) :][:1] not in ("+", "-"):
             return
         parsed = parse(line, position)
