@@ -89,4 +89,4 @@ def select(words: Sequence[str], extra: Sequence[Path] = ()) -> list[TargetSourc
                 where=str(file),
                 remedy="name it with letters, digits and underscores",
             )
-    return [TargetSource(name, known[name], tuple(file.resolve() for file in extra)) for name in chosen]
+    return [TargetSource(name, known[name], tuple(extra)) for name in chosen]
