@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import random
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from generator.ir.evaluate import Completed, Evaluator, Faulted, Outcome, Trappe
 from generator.ir.executor import NOTHING, Leaf, TargetValue
 from generator.ir.nodes import Context, Expr, Field
 from generator.ir.state import SparseMemory, State
-from generator.model.target import Form, Target, Variant
+from generator.model.target import Form, Operand, Target, Variant
 from runtime.cpu import block
 from runtime.cpu.exits import Reason
 from runtime.softfloat import reference
@@ -75,7 +75,7 @@ class Differential(Compiled):
         self._linear = {
             f"{operand.path}.{part}": size
             for form in target.forms
-            for operand in form.operands
+            for operand in _nested(form.operands)
             if operand.linear is not None
             for part, size in (
                 ("base", _count(target, operand.linear.register_file)),
@@ -100,7 +100,10 @@ class Differential(Compiled):
         if kind < 0.4:
             return (MAPPED + r.randrange(-8, PAGE + 8)) & top
         if kind < 0.7:
-            return r.choice((0, 1, top, top >> 1, (top >> 1) + 1, r.getrandbits(5), 1 << r.randrange(width))) & top
+            return (
+                r.choice((0, 1, top, top >> 1, (top >> 1) + 1, r.getrandbits(5), 1 << r.randrange(width)))
+                & top
+            )
         return r.getrandbits(width)
 
     def case(self, number: int) -> Case | None:
@@ -183,7 +186,9 @@ class Differential(Compiled):
         if problem is None:
             return None
         shown = {leaf.name: hex(value) for leaf, value in case.leaves.items()}
-        return f"{case.form.name}: {problem}; leaves {shown}; outcome {outcome}; registers {before}; left {left}"
+        return (
+            f"{case.form.name}: {problem}; leaves {shown}; outcome {outcome}; registers {before}; left {left}"
+        )
 
     def _run(self, case: Case) -> tuple[int, int, int, int]:
         def values(expr: Expr) -> int:
@@ -218,9 +223,7 @@ class Differential(Compiled):
         left, reason, at = self.run(10, start, end)
         return left, reason, at - end, target
 
-    def _compare(
-        self, outcome: Outcome, state: State, reason: int, at: int, target: int
-    ) -> str | None:
+    def _compare(self, outcome: Outcome, state: State, reason: int, at: int, target: int) -> str | None:
         match outcome:
             case Trapped(trap=trap, code=code, arguments=arguments):
                 if reason != Reason.TRAP:
@@ -311,6 +314,14 @@ def _placed(expr: Expr) -> Expr:
 
 def _holds(condition: Expr, values: Mapping[Field | Context, int]) -> bool:
     return compiled(_placed(condition))(values) == 1
+
+
+def _nested(operands: Iterable[Operand]) -> Iterator[Operand]:
+    """Operands, and those inside their cases."""
+    for operand in operands:
+        yield operand
+        for case in operand.cases:
+            yield from _nested(case.operands)
 
 
 def _count(target: Target, register: str) -> int:
