@@ -29,6 +29,9 @@ class Reason(IntEnum):
     """`EXIT_RECORD` (and `EXIT_NEXT`): the instruction wasn't executed; `TRAP_NUMBER`, `TRAP_CODE`, `TRAP_ARGUMENTS`.
     Also for Python, when the run loop is told not to deliver it; then `PC` is set."""
 
+    SKIPPED = 7
+    """Delay slots: the instruction is executed and skips the next one, of which `EXIT_RECORD` is a stub or link."""
+
     # --- threaded code to the run loop, and on to Python with `PC` (and `NEXT_PC`) set
     BUDGET = 16
     """`EXIT_RECORD` (and `EXIT_NEXT`): the next instruction; the budget is spent."""

@@ -243,6 +243,13 @@ class Threading:
             raise ValueError("guards and delay slots in one target are not supported")
         if self.record_size is None:
             raise ValueError("skip without delay slots")
+        # Behind a stub or link lies no record of the instruction behind the one that it stands for.
+        operation = text.load("%next", 0, "i16")
+        ends = text.value(f"icmp ule i16 {operation}, {block.OP_LINK}")
+        text.line(f"br i1 {ends}, label %skip_end, label %skip_on, !prof !2")
+        text.label("skip_end")
+        text.tail("@leave_skipped", "%next", budget, text.add("%next", self.record_size))
+        text.label("skip_on")
         slot = text.add("%next", self.record_size)
         self._go(text, slot, budget, text.add(slot, self.record_size))
 
@@ -309,6 +316,7 @@ class Threading:
         if self.delayed:
             reasons["leave_lookup_next"] = exits.Reason.LOOKUP_NEXT
             reasons["leave_lookup_annulled"] = exits.Reason.LOOKUP
+            reasons["leave_skipped"] = exits.Reason.SKIPPED
         texts = [
             self._leaving(name, reason, refund=name in ("leave", "leave_spent")).replace(
                 "define", "define internal", 1

@@ -14,7 +14,7 @@ from runtime.cpu.native.decode import (
     map_place,
     start_record,
 )
-from runtime.cpu.native.memory import PAGE_FLAGS, refuse, resolve
+from runtime.cpu.native.memory import FAILED, PAGE_FLAGS, PARTIAL, refuse, resolve
 from runtime.cpu.native.pages import drop_host_page, mark_code, page_entry, page_number
 from runtime.cpu.native.raw import load8, load16, load32, load64, store8, store32, store64
 from runtime.cpu.native.registry import cold
@@ -42,8 +42,10 @@ def page_for(s, c, pc):  # type: ignore[no-untyped-def]
     space = load64(c + cache.SPACES) + load64(c + cache.SPACE) * cache.SPACE_SIZE
     place = load64(space + cache.SPACE_CODE_TLB) + 16 * (shr(pc, 12) & (cache.CODE_TLB_ENTRIES - 1))
     if load64(place) == guest and load64(place + 8) != 0:
+        store64(s + PARTIAL, 0)
         return load64(place + 8)
     host = resolve(s, pc, 2)
+    partial = load64(s + PARTIAL)
     if host == 0:
         return NONE
     entry = page_entry(s, c, host & -PAGE, guest, load64(s + PAGE_FLAGS))
@@ -53,8 +55,10 @@ def page_for(s, c, pc):  # type: ignore[no-untyped-def]
         behind = resolve(s, (guest + PAGE) & load64(s + block.ADDRESS_MASK), 2)
         if behind != across:
             drop_host_page(s, load64(entry + cache.PAGE_HOST))
-    store64(place, guest)
-    store64(place + 8, entry)
+    store64(s + PARTIAL, partial)
+    if partial == 0:
+        store64(place, guest)
+        store64(place + 8, entry)
     return entry
 
 
@@ -341,6 +345,9 @@ def decode_run(s, c, entry, pc, private):  # type: ignore[no-untyped-def]
                     fixed = load64(t + tables.H_RECORD_SIZE)
                     first = start_record(c, r, block.OP_BREAK, fixed if fixed != 0 else block.END_SIZE)
                     store32(place, (first - records) >> 3)
+                    # Delay slots: an instruction before may skip this one.
+                    behind = (pc + load64(t + tables.H_DELAY)) & load64(t + tables.H_PC_MASK)
+                    end_record(c, r, block.OP_STUB, behind, 0)
                     return first
                 break
         where = cache.SCRATCH_NEXT if private != 0 else cache.RECORDS_NEXT
@@ -388,6 +395,17 @@ def decode_run(s, c, entry, pc, private):  # type: ignore[no-untyped-def]
 
 
 @cold
+def fetch_checked(s, c, entry, pc):  # type: ignore[no-untyped-def]
+    """Records for one use of the instruction at `pc`, where leave to fetch holds for these bytes only; or NONE."""
+    record = decode_run(s, c, entry, pc, 1)
+    if record != 0:
+        last = load64(load64(s + block.SCRATCH) + 8 * tables.R_NEXT_PC) - 1
+        if resolve(s, last & load64(s + block.ADDRESS_MASK), 2) == FAILED:
+            return NONE
+    return record
+
+
+@cold
 def find(s, c, pc):  # type: ignore[no-untyped-def]
     """The record of the instruction at `pc`, decoded if need be; NONE: it can't be fetched, or is illegal."""
     jumps = jump_entry(s, pc)
@@ -403,6 +421,8 @@ def find(s, c, pc):  # type: ignore[no-untyped-def]
     entry = page_for(s, c, pc)
     if entry == 0:
         return NONE
+    if load64(s + PARTIAL) != 0:
+        return fetch_checked(s, c, entry, pc)
     number = load32(map_place(t, entry, pc))
     if number != 0:
         record = load64(c + cache.RECORDS) + 8 * number
@@ -423,4 +443,4 @@ def find_private(s, c, pc):  # type: ignore[no-untyped-def]
     entry = page_for(s, c, pc)
     if entry == 0:
         return NONE
-    return decode_run(s, c, entry, pc, 1)
+    return fetch_checked(s, c, entry, pc) if load64(s + PARTIAL) != 0 else decode_run(s, c, entry, pc, 1)

@@ -17,6 +17,7 @@ from runtime.memory import regions
 PAGE: Final = regions.PAGE_SIZE
 STUB, LOOKUP, LOOKUP_NEXT = int(Reason.STUB), int(Reason.LOOKUP), int(Reason.LOOKUP_NEXT)
 STALE, DISPATCH, TRAP = int(Reason.STALE), int(Reason.DISPATCH), int(Reason.TRAP)
+SKIPPED = int(Reason.SKIPPED)
 BUDGET, FAULT, MMIO = int(Reason.BUDGET), int(Reason.FAULT), int(Reason.MMIO)
 WAITING, INTERRUPTED = int(Reason.WAITING), int(Reason.INTERRUPTED)
 
@@ -185,6 +186,10 @@ def settle(s, c, t, reason):  # type: ignore[no-untyped-def]
         store64(s + block.PC, pc_of(c, record))
         return 0
     pc = pc_of(c, record)
+    if reason == SKIPPED:
+        store64(s + block.PC, (pc + delay) & mask)
+        store64(s + block.NEXT_PC, (pc + 2 * delay) & mask)
+        return 0
     store64(s + block.PC, pc)
     if delay != 0:
         behind = load64(s + block.EXIT_NEXT)
@@ -379,7 +384,7 @@ def run(s):  # type: ignore[no-untyped-def]
         reason = load64(s + block.REASON)
         if reason == STUB:
             stub = load64(s + block.EXIT_RECORD)
-        elif reason == LOOKUP or reason == LOOKUP_NEXT or reason == STALE:
+        elif reason == LOOKUP or reason == LOOKUP_NEXT or reason == STALE or reason == SKIPPED:
             if load64(s + block.ATTENTION) != 0:
                 attend(s, c, t)
                 interrupts_due = 1
