@@ -11,7 +11,7 @@ from conformance.builtins import BUILTINS
 from conformance.corners import (
     CODE,
     CODE_SIZE,
-    DATA,
+    LONGEST,
     MEMORY_SIZE,
     random_float,
     random_integer,
@@ -20,7 +20,7 @@ from conformance.corners import (
 from conformance.families import Family
 from conformance.memory import CaseMemory
 from conformance.setup import Setup, all_features
-from conformance.words import LONGEST, WordMaker
+from conformance.words import WordMaker
 from generator.ir.decode import Decoded
 from generator.ir.evaluate import Evaluator
 from generator.ir.state import FEATURES, GuestFault, State, stored_width
@@ -32,7 +32,11 @@ WORD_TRIES: Final = 300
 
 @dataclass(frozen=True)
 class Start:
-    """A machine's state before the instruction at `pc`; `wild`: system registers are random too (for our own machines)."""
+    """A machine's state before the instruction at `pc`.
+
+    `wild`: system registers are random too (only our own machines are compared then). `floats`: the one width of the
+    numbers in all floating-point registers, or 0 where they are mixed.
+    """
 
     code: bytes
     pc: int
@@ -40,6 +44,7 @@ class Start:
     files: dict[str, list[int]]
     contexts: dict[str, int] = field(default_factory=dict)
     wild: bool = False
+    floats: int = 0
 
     def state(self, memory: CaseMemory) -> State:
         """A fresh evaluator state over `memory`."""
@@ -105,7 +110,9 @@ class CaseMaker:
             except GuestFault:
                 continue
             if isinstance(decoded, Decoded) and decoded.form is form:
-                return Word(decoded, data[: decoded.length], modes)
+                word = Word(decoded, data[: decoded.length], modes)
+                self.memory.put_code(pc, word.code)
+                return word
         return None
 
     def place(self, random: Random) -> int:
@@ -120,24 +127,25 @@ class CaseMaker:
         registers = dict(self.base_registers)
         files = {name: list(values) for name, values in self.base_files.items()}
         pointers = random.choice((0.15, 0.4, 0.6, 0.9))
+        floats = random.choice((0, 0, 16, 32, 64)) if self.family.float_files else 0
         for register in self._free + (self._system if wild else []):
             if register.count is None:
-                registers[register.name] = self._value(register, random, pointers)
+                registers[register.name] = self._value(register, random, pointers, floats)
             else:
                 entries = files[register.name]
                 for index in range(register.count):
                     if index != register.zero:
-                        entries[index] = self._value(register, random, pointers)
+                        entries[index] = self._value(register, random, pointers, floats)
         registers.update(word.registers)
         self.family.settle(registers, files, random)
         pc = word.decoded.pc
         contexts = {"npc": self.family.next_pc(pc, random)} if "npc" in self.evaluator.stepped else {}
-        return Start(word.code, pc, registers, files, contexts, wild)
+        return Start(word.code, pc, registers, files, contexts, wild, floats)
 
-    def _value(self, register: Register, random: Random, pointers: float) -> int:
+    def _value(self, register: Register, random: Random, pointers: float, floats: int) -> int:
         width = stored_width(register)
         if register.name in self.family.float_files:
-            return random_float(random, width) if width <= 64 else random.getrandbits(width)
+            return random_float(random, width, floats) if width <= 64 else random.getrandbits(width)
         if width >= 16 and random.random() < pointers:
             return random_pointer(random)
         return random_integer(random, width)
@@ -161,5 +169,3 @@ def memory_pattern(random: Random) -> bytes:
             out[offset : offset + 8] = random_integer(random, 64).to_bytes(8, "little")
     return bytes(out)
 
-
-DATA_RANGE: Final = range(DATA, DATA + MEMORY_SIZE)

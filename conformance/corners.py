@@ -13,9 +13,11 @@ DATA_SIZE: Final = 2 * PAGE
 READ_ONLY: Final = DATA + DATA_SIZE
 """A page that is only readable; nothing is mapped behind it."""
 MEMORY_SIZE: Final = DATA_SIZE + PAGE
-CODE: Final = 0x1_0000
+CODE: Final = 0x8000
 """Two executable pages that hold the instruction; nothing is mapped around them."""
 CODE_SIZE: Final = 2 * PAGE
+LONGEST: Final = 16
+"""Bytes that an instruction may have, and more than any has."""
 
 
 @lru_cache(maxsize=64)
@@ -64,11 +66,13 @@ def random_integer(random: Random, width: int) -> int:
     return random.getrandbits(width)
 
 
-def random_float(random: Random, width: int) -> int:
-    """A floating-point register's contents: a corner or any number of a format it holds, NaN-boxed if narrower."""
+def random_float(random: Random, width: int, only: int) -> int:
+    """A floating-point register's contents: a corner or any number of a format it holds, NaN-boxed if narrower.
+
+    `only`: the format's width; 0: any.
+    """
     formats = [w for w in _FORMATS if w <= width]
-    choice = random.random()
-    size = width if choice < 0.45 and width in _FORMATS else random.choice(formats)
+    size = only or (width if random.random() < 0.45 and width in _FORMATS else random.choice(formats))
     value = random.choice(floats(size)) if random.random() < 0.6 else random.getrandbits(size)
     if size < width:
         value |= ((1 << width) - 1) ^ ((1 << size) - 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.corners import CODE, CODE_SIZE, DATA, DATA_SIZE, MEMORY_SIZE
+from conformance.corners import CODE, CODE_SIZE, DATA, DATA_SIZE, LONGEST, MEMORY_SIZE
 from generator.ir.state import Access, GuestFault
 
 
@@ -15,9 +15,10 @@ class CaseMemory:
         self.code = bytearray(CODE_SIZE)
 
     def put_code(self, address: int, code: bytes) -> None:
-        """Put an instruction at `address` of the code area, as far as it lies in it."""
+        """Put an instruction at `address` of the code area, zeros behind it, as far as it lies in it."""
         offset = address - CODE
-        self.code[offset : offset + len(code)] = code[: CODE_SIZE - offset]
+        padded = code.ljust(LONGEST, b"\0")
+        self.code[offset : offset + LONGEST] = padded[: CODE_SIZE - offset]
 
     def check(self, address: int, size: int, access: Access) -> None:
         address &= self.mask

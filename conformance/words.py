@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from random import Random
 
-from conformance.corners import random_field
+from conformance.corners import LONGEST, random_field
 from generator.ir.decode import Decoded, Decoder, RegisterReader, no_registers
 from generator.ir.state import GuestFault, SparseMemory
 from generator.model.target import Form, InstructionSet, Piece, PrefixRow, Target
-
-LONGEST = 16
-"""Bytes that an instruction may have, and more than any has."""
 
 
 class WordMaker:

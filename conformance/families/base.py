@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -28,8 +28,8 @@ class PeerRegister:
 class Peer:
     """Unicorn as a family's CPU: its architecture and mode numbers, model (None: its default) and registers.
 
-    `rejects` are the numbers of its interrupt hook that mean "no such instruction". `modes` gives another mode number for
-    values of our mode registers. `set_up` is called once on a new instance.
+    `when` are the values of our mode registers that it is for; `rejects` are the numbers of its interrupt hook that mean "no such instruction"; `illegal` are our traps that mean so.
+    `set_up` is called once on a new instance.
     """
 
     architecture: int
@@ -38,7 +38,14 @@ class Peer:
     registers: tuple[PeerRegister, ...]
     model: int | None = None
     rejects: tuple[int, ...] = ()
+    illegal: tuple[str, ...] = ("illegal",)
     set_up: Callable[[object], None] | None = None
+    when: tuple[tuple[str, int], ...] = ()
+
+
+def files_of(constants: object, prefix: str, name: str, indices: range, width: int) -> list[PeerRegister]:
+    """A file's entries that the peer numbers ``prefix0``, ``prefix1``, ..."""
+    return [PeerRegister(getattr(constants, f"{prefix}{i}"), ((name, i, 0, width),)) for i in indices]
 
 
 def no_modes(model: Target, random: Random) -> Registers:
@@ -68,7 +75,7 @@ class Family:
     step: int = 4
     modes: Callable[[Target, Random], Registers] = no_modes
     settle: Callable[[Registers, Files, Random], None] = settled
-    peer: Callable[[], Peer] | None = None
+    peers: Callable[[], Sequence[Peer]] | None = None
 
     def is_user(self, name: str) -> bool:
         """Whether a register is drawn at random in ordinary cases."""

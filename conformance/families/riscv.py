@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from conformance.families.base import Family, Files, Peer, PeerRegister, Registers
+from conformance.families.base import Family, Files, Peer, PeerRegister, Registers, files_of
 
 SYSTEM = frozenset(
     "priv mstatus mtvec mscratch mepc mcause mtval medeleg mideleg mie mip interrupt_lines mcounteren menvcfg mhartid "
@@ -27,10 +27,8 @@ def peer(target: str) -> Peer:
     from unicorn import riscv_const as c
 
     wide = target == "riscv64"
-    registers = [
-        PeerRegister(getattr(c, f"UC_RISCV_REG_X{i}"), (("x", i, 0, 64 if wide else 32),)) for i in range(1, 32)
-    ]
-    registers += [PeerRegister(getattr(c, f"UC_RISCV_REG_F{i}"), (("f", i, 0, 64),)) for i in range(32)]
+    registers = files_of(c, "UC_RISCV_REG_X", "x", range(1, 32), 64 if wide else 32)
+    registers += files_of(c, "UC_RISCV_REG_F", "f", range(32), 64)
     registers += [
         PeerRegister(c.UC_RISCV_REG_FFLAGS, (("fflags", None, 0, 5),)),
         PeerRegister(c.UC_RISCV_REG_FRM, (("frm", None, 0, 3),)),
@@ -55,5 +53,5 @@ def describe(target: str) -> Family:
         wild=0.15,
         step=2,
         settle=settle,
-        peer=lambda: peer(target),
+        peers=lambda: [peer(target)],
     )

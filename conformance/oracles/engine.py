@@ -6,7 +6,7 @@ import struct
 from collections.abc import Mapping
 
 from conformance.cases import Start
-from conformance.corners import CODE, CODE_SIZE, DATA, DATA_SIZE, MEMORY_SIZE, PAGE
+from conformance.corners import CODE, CODE_SIZE, DATA, DATA_SIZE, LONGEST, MEMORY_SIZE
 from conformance.oracles.outcome import COMPLETED, Ending
 from generator.ir.state import State
 from runtime.cpu.engine import Cpu
@@ -27,17 +27,14 @@ class EngineMachine:
         self.memory.map(DATA + DATA_SIZE, MEMORY_SIZE - DATA_SIZE, READ)
         self.memory.map(CODE, CODE_SIZE, READ | EXECUTE)
         self.cpu = Cpu(package, self.memory, features=features)
-        self._areas = [(DATA, DATA_SIZE), (DATA + DATA_SIZE, PAGE)]
-        self._code = bytes(CODE_SIZE)
         size = len(self.cpu.state) // 8
         self._format = struct.Struct(f"={size}Q")
         self._slots = _slots(package.registers.values())
         self._base = list(self._format.unpack(self.cpu.state))
-        self._delay = self.cpu._delay
 
     def put_code(self, address: int, code: bytes) -> None:
         """Put an instruction at `address`."""
-        self.memory.write(address, code[: CODE + CODE_SIZE - address])
+        self.memory.write(address, code.ljust(LONGEST, b"\0")[: CODE + CODE_SIZE - address])
 
     def words(self, registers: Mapping[str, int], files: Mapping[str, list[int]]) -> list[int]:
         """The CPU block's register words for these registers; those that aren't named are as after reset."""

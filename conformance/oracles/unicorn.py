@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from conformance.cases import CaseMaker, Start
-from conformance.corners import CODE, CODE_SIZE, DATA, DATA_SIZE, MEMORY_SIZE
+from conformance.corners import CODE, CODE_SIZE, DATA, DATA_SIZE, LONGEST, MEMORY_SIZE
 from conformance.families.base import Peer, PeerRegister
 from conformance.oracles.outcome import COMPLETED, Ending
 from generator.ir.state import State
@@ -49,9 +49,14 @@ class UnicornMachine:
         uc.emu_stop()
 
     def put_code(self, address: int, code: bytes) -> None:
-        """Put an instruction at `address`, with nothing known behind it."""
-        self.uc.mem_write(address, code[: CODE + CODE_SIZE - address])
-        self.uc.ctl_remove_cache(address, address + len(code))
+        """Put an instruction at `address`, zeros behind it."""
+        self.uc.mem_write(address, code.ljust(LONGEST, b"\0")[: CODE + CODE_SIZE - address])
+        self.uc.ctl_remove_cache(address, address + LONGEST)
+
+    def can_tell(self, start: Start) -> bool:
+        """Whether Unicorn can be put into that state: no system registers, and no delay slot behind a jump."""
+        npc = start.contexts.get("npc")
+        return not start.wild and (npc is None or npc == start.pc + self.maker.family.step)
 
     def value(self, register: PeerRegister, state: State) -> int:
         """What the peer's register holds in our state."""
@@ -82,21 +87,23 @@ class UnicornMachine:
         return stop, found, pc, bytes(uc.mem_read(DATA, MEMORY_SIZE))
 
     def differences(
-        self, expected: State, found: list[int], pc: int, undefined: list[str]
+        self, expected: State, found: list[int], pc: int, undefined: list[str], narrow: dict[str, int]
     ) -> dict[str, tuple[int, int]]:
-        """Registers that differ: name -> (expected, found); bits of `undefined` registers don't count."""
+        """Registers that differ: name -> (expected, found); bits of `undefined` registers don't count, and of the files
+        in `narrow` only that many low bits.
+        """
         result: dict[str, tuple[int, int]] = {}
         for register, value in zip(self.peer.registers, found, strict=True):
             mask = 0
             for name, _, low, width in register.parts:
                 if name not in undefined:
-                    mask |= ((1 << width) - 1) << low
+                    mask |= ((1 << narrow.get(name, width)) - 1) << low
             wanted = self.value(register, expected)
             if (wanted ^ value) & mask:
                 name, index, _, _ = register.parts[0]
                 label = "+".join(dict.fromkeys(part[0] for part in register.parts))
                 result[label if index is None else f"{name}[{index}]"] = wanted & mask, value & mask
-        if pc != expected.pc:
+        if pc != expected.pc and "pc" not in undefined:
             result["pc"] = expected.pc, pc
         return result
 

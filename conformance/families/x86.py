@@ -1,0 +1,71 @@
+"""x86: 16-, 32- and 64-bit code with flat segments; Unicorn in the three modes."""
+
+from __future__ import annotations
+
+from random import Random
+
+from conformance.families.base import Family, Files, Peer, PeerRegister, Registers
+from generator.model.target import Target
+
+NAMES = {
+    64: "RAX RCX RDX RBX RSP RBP RSI RDI R8 R9 R10 R11 R12 R13 R14 R15".split(),
+    32: "EAX ECX EDX EBX ESP EBP ESI EDI".split(),
+    16: "AX CX DX BX SP BP SI DI".split(),
+}
+FLAGS = (("cf", 0), ("pf", 2), ("af", 4), ("zf", 6), ("sf", 7), ("df", 10), ("of", 11))
+
+
+def modes(model: Target, random: Random) -> Registers:
+    """The mode of the code segment: any that the target has."""
+    domain = next(context.domain for context in model.contexts if context.name == "mode")
+    return {"code_size": random.choice(domain)}
+
+
+def settle(registers: Registers, files: Files, random: Random) -> None:
+    """Repeated string instructions: the count is small mostly. 8086 to 80386: there are eight registers."""
+    gpr = files["gpr"]
+    if random.random() < 0.5:
+        gpr[1] = random.randrange(4)
+    if max(gpr) >> 32 == 0:
+        gpr[8:] = [0] * 8
+
+
+def peer(target: str, mode: int) -> Peer:
+    """Unicorn in a mode."""
+    import unicorn
+    from unicorn import x86_const as c
+
+    width = {"x86_64": 64, "i386": 32, "i8086": 16}[target]
+    names = NAMES[64 if mode == 64 else width if width < 64 else 32]
+    bits = 64 if mode == 64 else width
+    registers = [PeerRegister(getattr(c, f"UC_X86_REG_{n}"), (("gpr", i, 0, bits),)) for i, n in enumerate(names)]
+    if width > 16:
+        registers += [
+            PeerRegister(getattr(c, f"UC_X86_REG_XMM{i}"), (("xmm", i, 0, 128),)) for i in range(16 if mode == 64 else 8)
+        ]
+    registers.append(
+        PeerRegister(c.UC_X86_REG_EFLAGS, tuple((name, None, bit, 1) for name, bit in FLAGS), fixed=0x202)
+    )
+    return Peer(
+        architecture=unicorn.UC_ARCH_X86,
+        mode={64: unicorn.UC_MODE_64, 32: unicorn.UC_MODE_32, 16: unicorn.UC_MODE_16}[mode],
+        pc={64: c.UC_X86_REG_RIP, 32: c.UC_X86_REG_EIP, 16: c.UC_X86_REG_EIP}[mode],
+        registers=tuple(registers),
+        rejects=(6,),
+        illegal=("invalid_opcode",),
+        when=(("code_size", mode),),
+    )
+
+
+def describe(target: str) -> Family:
+    """The family as `target` sees it."""
+    ours = {"x86_64": (64,), "i386": (32, 16), "i8086": (16,)}[target]
+    return Family(
+        system=frozenset({"seg_base"}),
+        never=frozenset({"flag_bits"}),
+        wild=0.15,
+        step=1,
+        modes=modes,
+        settle=settle,
+        peers=lambda: [peer(target, mode) for mode in ours],
+    )

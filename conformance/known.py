@@ -1,0 +1,60 @@
+"""Reviewable lists, in `conformance/data/*.tsv`, of what peers lack or get wrong, each with the manual's section.
+
+Columns: targets (a pattern), item (a pattern of form names, or ``@Feature`` for all forms that need it), kind, argument,
+reason. Lines that begin with ``#`` are comments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+
+from runtime.errors import IsagenError
+
+FOLDER = Path(__file__).resolve().parent / "data"
+
+
+@dataclass(frozen=True)
+class Known:
+    """One line of a list."""
+
+    targets: str
+    item: str
+    kind: str
+    argument: str
+    reason: str
+
+    def covers(self, target: str, item: str, features: Sequence[str] = ()) -> bool:
+        """Whether it is about `item`, which needs `features`."""
+        if not fnmatchcase(target, self.targets):
+            return False
+        return self.item[1:] in features if self.item.startswith("@") else fnmatchcase(item, self.item)
+
+
+@lru_cache(maxsize=32)
+def load(name: str) -> tuple[Known, ...]:
+    """The list of that name; empty if there is none. Raises `IsagenError` for lines that aren't of that form."""
+    path = FOLDER / f"{name}.tsv"
+    if not path.is_file():
+        return ()
+    found = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        columns = line.split("\t")
+        if len(columns) != 5:
+            raise IsagenError(
+                f"{len(columns)} columns where 5 belong",
+                where=f"{path.name}:{number}",
+                remedy="separate targets, item, kind, argument and reason by single tabs",
+            )
+        found.append(Known(*columns))
+    return tuple(found)
+
+
+def matching(name: str, target: str, item: str, features: Sequence[str] = ()) -> list[Known]:
+    """The lines of list `name` about an item."""
+    return [known for known in load(name) if known.covers(target, item, features)]

@@ -1,0 +1,235 @@
+"""Differential state tests: each form on random and corner operands, evaluator = built engine = Unicorn.
+
+A case is one instruction and a start state. Case n of a form is `STARTS` start states for one encoding, and depends on the
+seed, the target, the form and n only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from random import Random
+from typing import Final
+
+from conformance.cases import CaseMaker, Start, Word, memory_pattern
+from conformance.corners import DATA
+from conformance.families import family_of
+from conformance.known import matching
+from conformance.oracles.engine import EngineMachine
+from conformance.oracles.evaluated import Evaluated
+from conformance.oracles.outcome import Ending
+from conformance.oracles.unicorn import UnicornMachine
+from conformance.results import Failure, Row
+from conformance.setup import Setup
+from conformance.shrink import described, shrink
+from conformance.tasks import Options, Task, command_for
+from generator.ir.state import State
+from generator.model.target import Form
+
+STARTS: Final = 10
+"""Start states for one encoding."""
+
+FAULT_RETRIES: Final = 3
+"""A start state that makes the instruction fault is mostly replaced, this many times: completed accesses tell more."""
+
+
+def items(setup: Setup, options: Options) -> list[str]:
+    """The names of the target's forms that `options` asks for."""
+    return [form.name for form in setup.model.forms if fnmatchcase(form.name, options.forms)]
+
+
+@dataclass
+class Bench:
+    """The machines of one target, made once a process."""
+
+    maker: CaseMaker
+    evaluated: Evaluated
+    engine: EngineMachine
+    peers: tuple[UnicornMachine, ...]
+    ignored: frozenset[str]
+
+
+@lru_cache(maxsize=2)
+def bench_for(setup: Setup, peers: bool) -> Bench:
+    """The machines of a target. Without Unicorn the comparison is between our own."""
+    family = family_of(setup.family, setup.target)
+    maker = CaseMaker(setup, family)
+    machines: tuple[UnicornMachine, ...] = ()
+    if peers and family.peers is not None:
+        with suppress(ImportError):
+            machines = tuple(UnicornMachine(maker, peer) for peer in family.peers())
+    engine = EngineMachine(setup.package, maker.features)
+    return Bench(maker, Evaluated(maker), engine, machines, family.never)
+
+
+def run(task: Task) -> list[Row]:
+    """A row for each form of the task."""
+    bench = bench_for(task.setup, task.options.peers)
+    return [FormRun(task, bench, bench.maker.form(name)).run() for name in task.items]
+
+
+class FormRun:
+    """The cases of one form."""
+
+    def __init__(self, task: Task, bench: Bench, form: Form) -> None:
+        self.task, self.bench, self.form = task, bench, form
+        self.row = Row("states", task.setup.target, form.name)
+        known = matching("unicorn", task.setup.target, form.name, form.needs)
+        self.lacks = [k for k in known if k.kind == "lacks"]
+        self.differs = [k for k in known if k.kind == "differs"]
+        self.boxed = [k for k in known if k.kind == "boxed"]
+        self.peer: UnicornMachine | None = None
+        self.variants: set[int] = set()
+
+    def run(self) -> Row:
+        options = self.task.options
+        numbers = range(-(-options.cases // STARTS)) if options.case is None else [options.case]
+        for number in numbers:
+            if not self.case(number):
+                break
+        if self.lacks:
+            self.row.notes.append(f"Unicorn: {self.lacks[0].reason}")
+        for known in self.differs + self.boxed:
+            self.row.notes.append(f"Unicorn differs: {known.reason}")
+        missed = len(self.form.variants) - len(self.variants)
+        if missed and options.case is None:
+            self.row.count("variants not reached", missed)
+        return self.row
+
+    def case(self, number: int) -> bool:
+        """Run case `number`. False if the form has no encoding that can be found."""
+        bench, row = self.bench, self.row
+        random = Random(f"{self.task.options.seed}/{row.target}/{self.form.name}/{number}")
+        word = bench.maker.word(self.form, random)
+        if word is None:
+            row.fail(Failure("encodings", self.form.name, ("no encoding found that decodes as this form",), ""))
+            return False
+        self.variants.add(self.form.variants.index(word.decoded.variant))
+        pattern = memory_pattern(random)
+        bench.engine.put_code(word.decoded.pc, word.code)
+        self.peer = None if self.lacks else self.peer_for(word)
+        if self.peer is not None:
+            self.peer.put_code(word.decoded.pc, word.code)
+        for _ in range(STARTS):
+            start, ending, state, memory = self.draw(word, pattern, random)
+            row.cases += 1
+            row.count(ending.kind)
+            found = self.engine_differences(start, pattern, ending, state, memory)
+            if found:
+                self.report("engine", number, word, start, pattern, self._engine_check)
+            if self.peer is None or not self.peer.can_tell(start):
+                continue
+            if self.boxed and str(start.floats) != self.boxed[0].argument:
+                continue
+            row.count("with Unicorn")
+            undefined = bench.evaluated.undefined(word, start)
+            if self.peer_differences(start, pattern, ending, state, memory, undefined):
+                self.report("Unicorn", number, word, start, pattern, self._peer_check)
+        return True
+
+    def peer_for(self, word: Word) -> UnicornMachine | None:
+        """The peer that runs the mode of `word`."""
+        modes = {**self.bench.maker.base_registers, **word.registers}
+        for machine in self.bench.peers:
+            if all(modes[name] == value for name, value in machine.peer.when):
+                return machine
+        return None
+
+    def draw(self, word: Word, pattern: bytes, random: Random) -> tuple[Start, Ending, State, bytes]:
+        """A start state, and what the evaluator makes of it."""
+        for attempt in range(FAULT_RETRIES + 1):
+            start = self.bench.maker.start(word, random)
+            ending, state, memory = self.bench.evaluated.run(word, start, pattern)
+            if ending.kind != "fault" or attempt == FAULT_RETRIES or random.random() < 0.25:
+                break
+        return start, ending, state, memory
+
+    def engine_differences(
+        self, start: Start, pattern: bytes, ending: Ending, state: State, memory: bytes
+    ) -> list[str]:
+        """How the engine disagrees with the evaluator; empty if it doesn't."""
+        got, found, got_memory = self.bench.engine.run(start, pattern)
+        lines = []
+        if got.kind != ending.kind:
+            lines.append(f"evaluator: {ending}; engine: {got}")
+        elif ending.kind in ("trap", "fault"):
+            same = (got.name, got.code, got.arguments[: len(ending.arguments)])
+            if same != (ending.name, ending.code, ending.arguments):
+                lines.append(f"evaluator: {ending}; engine: {got}")
+        differences = self.bench.engine.differences(state, found, self.bench.ignored)
+        lines += [f"{name}: evaluator {a:#x}, engine {b:#x}" for name, (a, b) in differences.items()]
+        return lines + memory_differences(memory, got_memory, "engine")
+
+    def peer_differences(
+        self, start: Start, pattern: bytes, ending: Ending, state: State, memory: bytes, undefined: list[str]
+    ) -> list[str]:
+        """How Unicorn disagrees with the evaluator, apart from what the list of its faults says."""
+        assert self.peer is not None
+        got, found, pc, got_memory = self.peer.run(start, pattern)
+        kind = "illegal" if ending.kind == "trap" and ending.name in self.peer.peer.illegal else ending.kind
+        excused = {name for k in self.differs for name in k.argument.split(",")}
+        if "all" in excused:
+            return []
+        lines = []
+        if kind != got.kind:
+            if kind in excused or got.kind in excused:
+                return []
+            lines.append(f"evaluator: {ending}; Unicorn: {got}")
+        if kind != "completed" or lines:
+            return lines
+        narrow = {name: int(k.argument) for k in self.boxed for name in self.bench.maker.family.float_files}
+        differences = self.peer.differences(state, found, pc, [*undefined, *excused], narrow)
+        lines += [f"{name}: evaluator {a:#x}, Unicorn {b:#x}" for name, (a, b) in differences.items()]
+        return lines if "memory" in excused else lines + memory_differences(memory, got_memory, "Unicorn")
+
+    def _engine_check(self, word: Word, start: Start, pattern: bytes) -> list[str]:
+        ending, state, memory = self.bench.evaluated.run(word, start, pattern)
+        return self.engine_differences(start, pattern, ending, state, memory)
+
+    def _peer_check(self, word: Word, start: Start, pattern: bytes) -> list[str]:
+        ending, state, memory = self.bench.evaluated.run(word, start, pattern)
+        undefined = self.bench.evaluated.undefined(word, start)
+        return self.peer_differences(start, pattern, ending, state, memory, undefined)
+
+    def report(
+        self,
+        between: str,
+        number: int,
+        word: Word,
+        start: Start,
+        pattern: bytes,
+        check: Callable[[Word, Start, bytes], list[str]],
+    ) -> None:
+        """Count a failure; shrink and describe it if it is one of the first."""
+        if not self.row.wants_failures:
+            self.row.failed += 1
+            return
+        maker = self.bench.maker
+        base = Start(start.code, start.pc, {**maker.base_registers, **word.registers}, maker.base_files)
+        small, memory = shrink(start, base, pattern, lambda s, m: bool(check(word, s, m)))
+        lines = check(word, small, memory) or check(word, start, pattern)
+        if memory == bytes(len(memory)):
+            lines.append("memory: zeros")
+        command = command_for(self.task, self.form.name, number)
+        details = (described(small, base), *lines[:12])
+        self.row.fail(Failure(f"evaluator and {between}", self.text(word), details, command))
+
+    def text(self, word: Word) -> str:
+        """The instruction as the disassembler prints it, and its bytes."""
+        from runtime.assembly.disassembler import Disassembler
+
+        line = Disassembler(self.task.setup.syntax).line(word.code, word.decoded.pc, contexts=word.decoded.contexts)
+        return f"{line.text} ({word.code.hex(' ')})"
+
+
+def memory_differences(expected: bytes, found: bytes, who: str) -> list[str]:
+    """The first bytes that differ."""
+    if expected == found:
+        return []
+    places = [i for i, (a, b) in enumerate(zip(expected, found, strict=True)) if a != b][:4]
+    return [f"byte at {DATA + i:#x}: evaluator {expected[i]:#04x}, {who} {found[i]:#04x}" for i in places]
+
+
