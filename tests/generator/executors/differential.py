@@ -1,6 +1,7 @@
 """Random executions of a target's forms: its executors against the evaluator, without encodings.
 
-Fields, contexts, registers and memory are random, with a liking for edges; the evaluator says what must happen.
+Fields, contexts, registers and memory are random, with a liking for edges; the evaluator says what must
+happen.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class Differential(Compiled):
                 self._floats.append(_float(name, int(count)))
         return super()._cold()
 
-    # --- choosing --------------------------------------------------------------------------------------------------
+    # --- choosing --------------------------------------------------------------------------------
 
     def value(self, width: int) -> int:
         """A number that is often at an edge, or near the page of memory."""
@@ -136,7 +137,7 @@ class Differential(Compiled):
             return self.random.choice((0, 1, (1 << leaf.width) - 1, 1 << (leaf.width - 1)))
         return self.random.getrandbits(leaf.width)
 
-    # --- both ways -------------------------------------------------------------------------------------------------
+    # --- both ways --------------------------------------------------------------------------------
 
     def state(self) -> State:
         """A random state, in the block and for the evaluator."""
@@ -179,7 +180,7 @@ class Differential(Compiled):
             return None
         state = self.state()
         decoded = Decoded(case.form, case.variant, case.fields, case.contexts, {}, PC, LENGTH)
-        before = {register: value for register, value in state.registers.items()}
+        before = dict(state.registers)
         outcome = self.evaluator.execute(state, decoded)
         left, reason, at, target = self._run(case)
         problem = self._compare(outcome, state, reason, at, target)
@@ -192,8 +193,7 @@ class Differential(Compiled):
 
     def _run(self, case: Case) -> tuple[int, int, int, int]:
         def values(expr: Expr) -> int:
-            known: dict[object, int] = {**case.leaves}
-            return compiled(_placed(expr))(known)
+            return compiled(_placed(expr))(case.leaves)
 
         plan = next(
             v
