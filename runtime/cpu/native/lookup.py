@@ -85,7 +85,8 @@ def end_record(c, r, op, pc, value):  # type: ignore[no-untyped-def]
     """A stub or a link; its address."""
     t = load64(r + 8 * tables.R_TABLES)
     fixed = load64(t + tables.H_RECORD_SIZE)
-    size = fixed if fixed != 0 else block.END_SIZE
+    # Delay slots: what lies behind a stub or link by address means "in sequence", so nothing may lie there.
+    size = 2 * fixed if fixed != 0 else block.END_SIZE
     store64(r + 8 * tables.R_FLAGS, cache.META_END)
     store64(r + 8 * tables.R_SKIP, 0)
     record = start_record(c, r, op, size)
