@@ -58,7 +58,8 @@ class Shape:
 class _Text:
     """Lines of one function, with fresh names."""
 
-    def __init__(self) -> None:
+    def __init__(self, delayed: bool) -> None:
+        self.delayed = delayed  # without delay slots, `next` is whatever is in its register
         self.lines: list[str] = []
         self.count = 0
 
@@ -85,8 +86,10 @@ class _Text:
         pointer = self.value(f"inttoptr i64 {self.add(base, offset)} to ptr")
         self.line(f"store i64 {value}, ptr {pointer}")
 
-    def tail(self, function: str, record: str, budget: str, following: str) -> None:
+    def tail(self, function: str, record: str, budget: str, following: str = "%next") -> None:
         """Go on in `function`, with everything else unchanged."""
+        if not self.delayed:
+            following = "undef"
         arguments = f"i64 %cpu, i64 {record}, i64 %tlb, i64 %table, i64 {budget}, i64 {following}"
         returned = self.value(f"musttail call ghccc i64 {function}({arguments})")
         self.line(f"ret i64 {returned}")
@@ -150,9 +153,9 @@ class Threading:
         self._taken(text, record, budget, annulled=annulled)
         text.label(lost)
         if self.record_size is None:
-            text.tail("@leave_lookup", "%record", budget, "%next")
+            text.tail("@leave_lookup", "%record", budget)
         elif annulled:
-            text.tail("@leave_lookup_annulled", "%record", budget, "%next")
+            text.tail("@leave_lookup_annulled", "%record", budget)
         else:
             self._leave_next(text, budget)
 
@@ -165,7 +168,7 @@ class Threading:
 
     def step(self, name: str, shape: Shape) -> str:
         """The step of an executor."""
-        text = _Text()
+        text = _Text(self.delayed)
         if shape.guard:
             budget = "%budget"
         else:
@@ -173,7 +176,7 @@ class Threading:
             spent = text.value(f"icmp slt i64 {budget}, 0")
             text.line(f"br i1 {spent}, label %spent, label %run, !prof !2")
             text.label("spent")
-            text.tail("@leave_spent", "%record", budget, "%next")
+            text.tail("@leave_spent", "%record", budget)
             text.label("run")
         if shape.counts:
             text.store("%budget", "%cpu", header(block.BUDGET))
@@ -208,12 +211,12 @@ class Threading:
 
     def _ending(self, text: _Text, shape: Shape, status: int, budget: str) -> None:
         if status == LEAVE:
-            text.tail("@leave", "%record", budget, "%next")
+            text.tail("@leave", "%record", budget)
         elif status in (JUMP, JUMP_ANNULLED):
             self._jump(text, shape.size, budget, annulled=status == JUMP_ANNULLED)
         elif status == DISPATCH:
             if self.record_size is None:
-                text.tail("@leave_dispatch", "%record", budget, "%next")
+                text.tail("@leave_dispatch", "%record", budget)
             else:
                 text.tail("@leave_dispatch", "%next", budget, text.add("%next", self.record_size))
         elif status == DISPATCH_NEXT:
@@ -233,7 +236,7 @@ class Threading:
             spent = text.value(f"icmp slt i64 {left}, 0")
             text.line(f"br i1 {spent}, label %spent, label %pass, !prof !2")
             text.label("spent")
-            text.tail("@leave_spent", "%record", left, "%next")
+            text.tail("@leave_spent", "%record", left)
             text.label("pass")
             if self.record_size is None:
                 size = text.value(f"sext i16 {text.load('%record', shape.skip_slot, 'i16')} to i64")
@@ -257,11 +260,12 @@ class Threading:
         """Cold: note where the run stopped and return to the run loop; `refund`: what was counted did not
         happen.
         """
-        text = _Text()
+        text = _Text(self.delayed)
         if reason is not None:
             text.store(str(int(reason)), "%cpu", header(block.REASON))
         text.store("%record", "%cpu", header(block.EXIT_RECORD))
-        text.store("%next", "%cpu", header(block.EXIT_NEXT))
+        if self.delayed:
+            text.store("%next", "%cpu", header(block.EXIT_NEXT))
         text.line(f"ret i64 {text.add('%budget', 1) if refund else '%budget'}")
         body = "\n".join(text.lines)
         return f"define ghccc i64 @{name}({STEP}) nounwind noinline cold {{\n{body}\n}}\n"
@@ -272,7 +276,7 @@ class Threading:
 
     def _stub(self) -> str:
         """Try the jump cache where the stub is not to be patched."""
-        text = _Text()
+        text = _Text(self.delayed)
         patch = text.load("%record", block.STUB_PATCH)
         fixed = text.value(f"icmp ne i64 {patch}, 0")
         text.line(f"br i1 {fixed}, label %lost, label %try")
@@ -283,7 +287,7 @@ class Threading:
         text.label("found")
         self._follow(text, record)
         text.label("lost")
-        text.tail("@leave_stub", "%record", "%budget", "%next")
+        text.tail("@leave_stub", "%record", "%budget")
         body = "\n".join(text.lines)
         return f"define ghccc i64 @special_stub({STEP}) nounwind {{\n{body}\n}}\n"
 
@@ -300,7 +304,7 @@ class Threading:
         self._go(text, record, "%budget", text.value(f"select i1 {sequential}, i64 {there}, i64 %next"))
 
     def _link(self) -> str:
-        text = _Text()
+        text = _Text(self.delayed)
         self._follow(text, text.load("%record", block.LINK_RECORD))
         body = "\n".join(text.lines)
         return f"define ghccc i64 @special_link({STEP}) nounwind {{\n{body}\n}}\n"
@@ -337,7 +341,7 @@ class Threading:
         names = [*reserved, *steps]
         declarations = "\n".join(f"declare ghccc i64 @{name}({_TYPES})" for name in steps)
         pointers = ", ".join(f"ptr @{name}" for name in names)
-        text = _Text()
+        text = _Text(self.delayed)
         table = text.value("ptrtoint ptr @isagen_steps to i64")
         cpu = text.value(f"add i64 %s, {block.HEADER_SIZE}")
         tlb = text.load("%s", block.TLB)
