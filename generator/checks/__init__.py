@@ -37,7 +37,7 @@ def errors(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
 def _run(target: Target, report: Reporter, assemble: Assemble | None) -> Iterator[Diagnostic]:
     encodings, solver = Encodings(target), Solver(target)
     yield from overlap.check(target, encodings, solver, report)
-    yield from reachable.check(target, encodings, solver, report)
+    yield from reachable.check(target, encodings, report)
     yield from assigned.check(target, report)
     yield from order.check(target, encodings, solver, report)
     yield from syntax.check(target, solver, report)

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
-from generator.checks.encodings import Encodings
-from generator.checks.solve import GaveUpError, Solution, Solver
+from generator.checks.encodings import Encodings, conjunction
+from generator.checks.solve import GaveUpError, Not, Solution, Solver
 from generator.ir.arithmetic import mask
-from generator.ir.decode import AmbiguousEncodingError, Decoded, Decoder, Illegal, picture_width
+from generator.ir.decode import AmbiguousEncodingError, Decoded, Decoder, Illegal, picture_width, winners
 from generator.ir.state import FEATURES, GuestFault, SparseMemory, State, reset_state
 from generator.model.target import Form, Operand, Piece, PrefixRow, Target
 
@@ -45,6 +45,7 @@ class Sampler:
         self.solver = solver or Solver(target)
         self.decoder = Decoder(target)
         self.features = frozenset(feature.name for feature in target.features)
+        self._winners = winners(target)
         self._registers = {r.name for r in target.registers if r.count is None}
         self._contexts = {c.name for c in target.contexts}
         self._prefix_names = {n for r in target.prefixes for n in (r.variable, *(f[0] for f in r.fields))}
@@ -53,8 +54,9 @@ class Sampler:
         """One encoding of `form`, and the bits of its word that matter; None where there is none to be
         found.
         """
+        others = (Not(self.encodings.matches(winner)) for winner in self._winners.get(form.name, ()))
         try:
-            solution = self.solver.solve(self.encodings.matches(form))
+            solution = self.solver.solve(conjunction([self.encodings.matches(form), *others]))
         except GaveUpError:
             return None
         if solution is None:
@@ -86,7 +88,7 @@ class Sampler:
                 sample = Sample(data, base.registers, base.contexts)
                 decoded = self.decode(sample)
                 if decoded is not None and decoded.form is form:
-                    yield Sample(data[: decoded.length], base.registers, base.contexts)
+                    yield self._exact(sample, decoded.length)
                     break
             else:
                 yield base
@@ -123,9 +125,11 @@ class Sampler:
 
     def _trimmed(self, form: Form, sample: Sample) -> Sample:
         decoded = self.decode(sample)
-        if decoded is None or decoded.form is not form:
-            return sample
-        data = bytes(self.state(sample).memory.read(BASE, decoded.length, "fetch"))
+        return sample if decoded is None or decoded.form is not form else self._exact(sample, decoded.length)
+
+    def _exact(self, sample: Sample, length: int) -> Sample:
+        """The sample with as many bytes as were decoded (what follows its own is 0)."""
+        data = bytes(self.state(sample).memory.read(BASE, length, "fetch"))
         return Sample(data, sample.registers, sample.contexts)
 
     # --- bytes ----------------------------------------------------------------------------------------------
@@ -139,7 +143,7 @@ class Sampler:
         chosen: list[tuple[PrefixRow, int]] = []
         for row in self.target.prefixes:
             fields = sum(values.get(name, 0) << low for name, _, low in row.fields)
-            if values.get(row.variable, 0) == row.value or fields:
+            if (row.value and values.get(row.variable, 0) == row.value) or fields:
                 chosen.append((row, row.pattern | fields))
         chosen.sort(key=lambda item: item[0].last)
         return bytes(byte for _, byte in chosen)

@@ -12,7 +12,7 @@ from generator.checks.overlap import compatible, consistent
 from generator.checks.report import Reporter
 from generator.checks.solve import GaveUpError, Not, Solver
 from generator.errors import Diagnostic
-from generator.ir.decode import before_relation, picture_width
+from generator.ir.decode import picture_width, winners
 from generator.ir.nodes import Const
 from generator.ir.state import closed_features
 from generator.model.target import Form, InstructionSet, Operand, Span, Target
@@ -24,8 +24,12 @@ HOLE_STEPS = 100_000
 """Splits after which the count of holes is given up."""
 
 
-def check(target: Target, encodings: Encodings, solver: Solver, report: Reporter) -> Iterator[Diagnostic]:
-    """Unreachable forms, forms hidden by others, unreachable cases; then notes on undecoded words."""
+def check(target: Target, encodings: Encodings, report: Reporter) -> Iterator[Diagnostic]:
+    """Unreachable forms, forms hidden by others, unreachable cases; then notes on undecoded words.
+
+    Contexts may have any value here: a target without 64-bit mode rightly never has what belongs to it.
+    """
+    solver = Solver(target, free=True)
     yield from _forms(target, encodings, solver, report)
     yield from _hidden(target, encodings, solver, report)
     yield from _cases(target, encodings, solver, report)
@@ -64,18 +68,12 @@ def _forms(target: Target, encodings: Encodings, solver: Solver, report: Reporte
 def _hidden(target: Target, encodings: Encodings, solver: Solver, report: Reporter) -> Iterator[Diagnostic]:
     """Forms of which every encoding belongs to forms that are `before` them."""
     by_name = {form.name: form for form in target.forms}
-    winners: dict[str, list[Form]] = {}
-    for winner, loser in sorted(before_relation(target.forms)):
-        first, second = by_name[winner], by_name[loser]
-        own = closed_features(target, second.needs)
-        if (
-            first.set_name == second.set_name
-            and compatible(target, first, second)
-            and own.issuperset(first.needs)
-        ):
-            winners.setdefault(loser, []).append(first)
-    for loser, firsts in winners.items():
+    for loser, rivals in winners(target).items():
         form = by_name[loser]
+        own = closed_features(target, form.needs)
+        firsts = [f for f in rivals if compatible(target, f, form) and own.issuperset(f.needs)]
+        if not firsts:
+            continue
         parts = [encodings.matches(form), *(Not(encodings.matches(first)) for first in firsts)]
         try:
             if solver.solve(conjunction(parts)) is not None:

@@ -9,13 +9,15 @@ after `BUDGET` steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import TypeAlias
 
 from generator.checks.ternary import Known, evaluate_known, exactly, unknown
+from generator.checks.walk import within
 from generator.ir.arithmetic import mask
-from generator.ir.nodes import Binary, Const, Context, Expr, Field, Select, Slice, Unary
+from generator.ir.nodes import Binary, Const, Context, Expr, Field, ReadReg, Select, Slice, Unary
 from generator.model.target import Target
 
 BUDGET = 20_000
@@ -91,11 +93,19 @@ class _State:
 
 
 class Solver:
-    """Solves formulas for one target: it knows the contexts' definitions and domains."""
+    """Solves formulas for one target.
 
-    def __init__(self, target: Target) -> None:
+    Contexts are what they are derived from, keep to their domains, and prefixes are there only where they are
+    recognised; with `free`, contexts and prefix variables may have any values.
+    """
+
+    def __init__(self, target: Target, free: bool = False) -> None:
         self.definitions: dict[str, Expr] = {}
         self.domains: dict[str, tuple[int, ...]] = {}
+        self._mentioned: dict[int, tuple[Formula, frozenset[str]]] = {}
+        self._axioms: list[tuple[frozenset[str], Atom]] = []
+        if free:
+            return
         for variable in target.contexts:
             if variable.value is not None:
                 self.definitions[variable.name] = variable.value
@@ -103,11 +113,12 @@ class Solver:
                 self.domains[variable.name] = variable.domain
         for row in target.prefixes:
             values = {r.value for r in target.prefixes if r.variable == row.variable}
-            self.domains[row.variable] = (0, *sorted(values))
+            self.domains[row.variable] = (0, *sorted(values - {0}))
+        self._axioms = [(frozenset(self._contexts(axiom)), Atom(axiom, {})) for axiom in _axioms(target)]
 
     def solve(self, formula: Formula) -> Solution | None:
         """An assignment for which `formula` holds, or None. Raises `GaveUpError`."""
-        simple, others = _parts(formula)
+        simple, others = self._parts(formula)
         start = _State(0, 0, {})
         if _contradict(simple) or not all(self._propagate(part, start) for part in simple.parts):
             return None
@@ -131,6 +142,51 @@ class Solver:
                 return Solution(state.word, state.word_known, names)
             todo += self._split((needed or unsettled)[0], state)
         return None
+
+    def _parts(self, formula: Formula) -> tuple[All, All]:
+        """The cubes and atoms that must hold (with the contexts' axioms), and everything else."""
+        simple: list[Formula] = []
+        others: list[Formula] = []
+        todo = [formula]
+        while todo:
+            part = todo.pop()
+            if isinstance(part, All):
+                todo += reversed(part.parts)
+            else:
+                (simple if isinstance(part, Cube | Atom) else others).append(part)
+        if self._axioms:
+            names = frozenset[str]().union(*(self._names(part) for part in (*simple, *others)))
+            simple += [axiom for mentioned, axiom in self._axioms if mentioned & names]
+        return All(tuple(simple)), All(tuple(others))
+
+    def _names(self, formula: Formula) -> frozenset[str]:
+        """The contexts and prefix variables that a formula depends on."""
+        known = self._mentioned.get(id(formula))
+        if known is not None and known[0] is formula:
+            return known[1]
+        match formula:
+            case Atom(condition=condition):
+                names = frozenset(self._contexts(condition))
+            case All(parts=parts) | Any(parts=parts):
+                names = frozenset[str]().union(*(self._names(part) for part in parts))
+            case Not(part=part):
+                names = self._names(part)
+            case _:
+                names = frozenset()
+        self._mentioned[id(formula)] = formula, names
+        return names
+
+    def _contexts(self, expr: Expr) -> set[str]:
+        """The contexts that an expression names, and those that they are derived from."""
+        found: set[str] = set()
+        todo = [expr]
+        while todo:
+            for node in within(todo.pop()):
+                if isinstance(node, Context) and node.name not in found:
+                    found.add(node.name)
+                    if node.name in self.definitions:
+                        todo.append(self.definitions[node.name])
+        return found
 
     @staticmethod
     def _propagate(formula: Formula, state: _State) -> bool:
@@ -282,18 +338,21 @@ class Solver:
         return seen
 
 
-def _parts(formula: Formula) -> tuple[All, All]:
-    """The cubes and atoms that must hold, and everything else that must."""
-    simple: list[Formula] = []
-    others: list[Formula] = []
-    todo = [formula]
-    while todo:
-        part = todo.pop()
-        if isinstance(part, All):
-            todo += reversed(part.parts)
-        else:
-            (simple if isinstance(part, Cube | Atom) else others).append(part)
-    return All(tuple(simple)), All(tuple(others))
+def _axioms(target: Target) -> Iterator[Expr]:
+    """What is true of contexts and prefixes in every state: domains, and where prefixes are recognised."""
+    for context in target.contexts:
+        if context.domain and any(isinstance(node, ReadReg) for node in within(context.value or Const(1, 0))):
+            known = Context(context.width, context.name)
+            choices = [Binary(1, "eq", known, Const(context.width, value)) for value in context.domain]
+            yield reduce(lambda a, b: Binary(1, "or", a, b), choices)
+    for row in target.prefixes:
+        if row.when is None:
+            continue
+        if row.value:
+            variable = Context(row.width, row.variable)
+            yield Binary(1, "or", row.when, Binary(1, "ne", variable, Const(row.width, row.value)))
+        for name, width, _ in row.fields:
+            yield Binary(1, "or", row.when, Binary(1, "eq", Context(width, name), Const(width, 0)))
 
 
 def _contradict(simple: All) -> bool:

@@ -1,8 +1,8 @@
-"""Check 6: no line of assembly means two instructions; and texts as patterns, which other checks match lines with.
+"""Check 6: no line of assembly means two instructions; and texts as patterns, which other checks use.
 
-That one instruction has several encodings for a line is meant so (the assembler takes the shortest, the first of equals).
-Two instructions that are written alike, with operands of the same classes, are a mistake. What classes overlap only for
-some operands is found by conformance, which assembles what it disassembled.
+That one instruction has several encodings for a line is meant so (the assembler takes the shortest, the first
+of equals). Two instructions that are written alike, with operands of the same classes, are a mistake. What
+classes share only for some operands is found by conformance, which assembles what it disassembled.
 """
 
 from __future__ import annotations

@@ -262,7 +262,7 @@ class Decoder:
             next_pc=decoded.next_pc,
         )
         for row in self.target.prefixes:
-            present = decoded.contexts.get(row.variable, 0) == row.value
+            present = decoded.contexts.get(row.variable) == row.value
             if row.policy != "reject" or not present:
                 continue
             if row.variable not in allowed or not scope.holds(allowed[row.variable]):
@@ -460,6 +460,16 @@ def before_relation(forms: tuple[Form, ...]) -> set[tuple[str, str]]:
                 pairs.add((winner, loser))
                 todo += losers.get(loser, ())
     return pairs
+
+
+def winners(target: Target) -> dict[str, list[Form]]:
+    """For each form that others of its set are `before`: those."""
+    by_name = {form.name: form for form in target.forms}
+    result: dict[str, list[Form]] = {}
+    for winner, loser in sorted(before_relation(target.forms)):
+        if by_name[winner].set_name == by_name[loser].set_name:
+            result.setdefault(loser, []).append(by_name[winner])
+    return result
 
 
 def first_unit(form: Form, group: InstructionSet) -> tuple[int, int]:
