@@ -71,6 +71,8 @@ class Sparc(Abi):
     shown_registers = tuple(f"{kind}{n}" for kind in "goli" for n in range(8))
     bias: ClassVar[int] = 0
     """What the stack pointer is below the address that it means."""
+    carries: ClassVar[tuple[str, ...]] = ("c",)
+    """The carry bits of the condition codes."""
 
     def stack_frame(self) -> int:
         return 16 * self.word  # where the first register window would be saved
@@ -89,7 +91,8 @@ class Sparc(Abi):
     def finish_call(self, cpu: Cpu, stop: Stop, result: int, error: int) -> None:
         """Errors are positive, and the carry bit tells them from results."""
         cpu.set("o0", (error or result) & self.mask)
-        cpu.set("carry", 1 if error else 0)
+        for carry in self.carries:
+            cpu.set(carry, 1 if error else 0)
         self.skip_call(cpu, stop)
 
     def second_result(self, cpu: Cpu, value: int) -> None:
@@ -104,3 +107,4 @@ class Sparc64(Sparc):
     stack_top = 0x7FF_FFFF_E000
     stat = layouts.STAT_X86_64
     bias = 2047
+    carries = ("c", "xc")
