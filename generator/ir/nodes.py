@@ -41,7 +41,10 @@ class Const:
 class Field:
     """A raw field of the instruction word (gathered from its slices), or of a chosen operand case.
 
-    `name` is a path: ``imm``, or ``dst.b`` for field ``b`` of the operand named ``dst``.
+    `name` is a path: ``imm``, or ``dst.b`` for field ``b`` of the operand named ``dst``. ``opcode_bits`` is
+    the whole encoding as one number (not in streams). Lowering expresses the fields of operands' cases and of
+    operands nested in their bits as slices of the outermost operand's fields; only units that a case appends
+    have fields of their own.
     """
 
     width: int
@@ -50,7 +53,10 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A decode context's value, or a prefix variable's, when the instruction was decoded."""
+    """A decode context's value, or a prefix variable's, when the instruction was decoded.
+
+    ``has_X`` tells whether the machine has feature X (a context over the register ``features``).
+    """
 
     width: int
     name: str
@@ -258,12 +264,11 @@ class Raise:
 
 @dataclass(frozen=True, slots=True)
 class CallStmt:
-    """Call a `shared fn` (``builtin=False``) or a built-in with several results (floating point: value,
-    flags).
+    """Call a `shared fn` (``builtin=False``) or a floating-point built-in (results: value, flags).
 
     Binds `results` in order. A shared function may read and write state, access memory and trap: its effects
-    are those
-    of its own body. Built-ins are pure.
+    are those of its own body. Built-ins are pure; their arguments are those of the language, so the leading
+    ones are widths, as 8-bit constants.
     """
 
     results: tuple[Local, ...]

@@ -277,6 +277,7 @@ class Operand(Model):
 
     path: str  # dst, dst.m
     operand_class: str
+    generics: tuple[int, ...] = ()  # the values of the class's generic widths
     width: int
     value_width: int  # of its first value; 0: none
     # the class's own fields: path, width, lowest bit in the operand's field

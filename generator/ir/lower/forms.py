@@ -471,6 +471,8 @@ class FormLowering:
             variants.append(
                 Variant(choices=choices, condition=condition, guard=guard, body=mark_updates(body.out))
             )
+        if not variants:
+            raise Mistake(item.at, "no case of the operands is possible here", "see the cases' `when`s")
         first = variants[0]
         if all(v.body == first.body and v.guard == first.guard for v in variants[1:]):
             return (Variant(choices=(), condition=None, guard=first.guard, body=first.body),)

@@ -39,6 +39,7 @@ class OperandModels:
         return Operand(
             path=use.path,
             operand_class=use.item.name,
+            generics=use.generics,
             width=use.width,
             value_width=width,
             fields=own.field_layout,
