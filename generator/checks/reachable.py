@@ -13,7 +13,6 @@ from generator.checks.report import Reporter
 from generator.checks.solve import GaveUpError, Not, Solver
 from generator.errors import Diagnostic
 from generator.ir.decode import picture_width, winners
-from generator.ir.nodes import Const
 from generator.ir.state import closed_features
 from generator.model.target import Form, InstructionSet, Operand, Span, Target
 
@@ -103,8 +102,9 @@ def operands_of(operands: Sequence[Operand]) -> Iterator[Operand]:
 
 
 def _cases(target: Target, encodings: Encodings, solver: Solver, report: Reporter) -> Iterator[Diagnostic]:
-    """Cases that no operand of the target can take. A case that a constant `when` rules out everywhere is
-    meant so.
+    """Cases that no operand of the target can take.
+
+    Classes with generic widths are left out: there a case may be for a width that this target doesn't use.
     """
     chosen: set[Span] = set()
     blamed: dict[Span, tuple[Operand, int]] = {}
@@ -114,11 +114,10 @@ def _cases(target: Target, encodings: Encodings, solver: Solver, report: Reporte
             if id(operand.cases) in looked_at:
                 continue
             looked_at.add(id(operand.cases))
-            if len(operand.cases) == 1:
-                chosen.add(operand.cases[0].span)
+            if len(operand.cases) == 1 or operand.generics:
                 continue
             for number, case in enumerate(operand.cases):
-                if case.span in chosen or case.when == Const(1, 0):
+                if case.span in chosen:
                     continue
                 own = encodings.own_case(operand, number)
                 earlier = [Not(encodings.own_case(operand, i)) for i in range(number)]

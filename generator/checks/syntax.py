@@ -243,7 +243,7 @@ def _signature(form: Form, dialect: str) -> tuple[object, ...] | None:
         if operand is None:
             result.append((widths.get(part.name), how))
         else:
-            result.append((operand.operand_class, operand.width, operand.value_width, how))
+            result.append((operand.operand_class, operand.generics, operand.width, how))
     return tuple(result)
 
 
