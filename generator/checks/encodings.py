@@ -109,6 +109,14 @@ class Encodings:
             self._formulas[form.name] = self._form(form, ())
         return self._formulas[form.name]
 
+    def head(self, form: Form) -> Formula:
+        """What `matches` demands of fixed bits, contexts and prefixes: quick, and enough for most pairs."""
+        prefix, known = self._static(form)
+        parts: list[Formula] = [Cube(prefix.mask, prefix.value), self._prefix_condition(form)]
+        if form.when is not None and _names(form.when) <= known.keys():
+            parts.append(Atom(form.when, known))
+        return conjunction(parts)
+
     def matches_variant(self, form: Form, variant: Variant, conditions: Sequence[Expr]) -> Formula:
         """The words that `form` matches with `variant`'s choices of cases, and where all `conditions` hold.
 

@@ -34,6 +34,9 @@ def check(target: Target, encodings: Encodings, solver: Solver, report: Reporter
         names = _names(first, second)
         try:
             present = encodings.present(closed_features(target, (*first.needs, *second.needs)))
+            heads = conjunction([encodings.head(first), encodings.head(second), present])
+            if solver.solve(heads) is None:
+                continue
             formula = conjunction([encodings.matches(first), encodings.matches(second), present])
             solution = solver.solve(formula)
         except GaveUpError:

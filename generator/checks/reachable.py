@@ -36,32 +36,43 @@ def check(target: Target, encodings: Encodings, report: Reporter) -> Iterator[Di
 
 
 def _forms(target: Target, encodings: Encodings, solver: Solver, report: Reporter) -> Iterator[Diagnostic]:
-    seen: set[Span] = set()
+    """Instructions of which no form (of axis values, of several pictures) can be decoded."""
+    blamed: dict[Span, tuple[Form, bool]] = {}
+    reached: set[Span] = set()
     for form in target.forms:
-        if form.span in seen:
+        if form.span in reached:
             continue
-        if not consistent(target, closed_features(target, form.needs)):
-            seen.add(form.span)
+        features = closed_features(target, form.needs)
+        if not consistent(target, features):
+            blamed.setdefault(form.span, (form, True))
+            continue
+        try:
+            possible = (
+                solver.solve(conjunction([encodings.matches(form), encodings.present(features)])) is not None
+            )
+        except GaveUpError:
+            possible = True
+        if possible:
+            reached.add(form.span)
+        else:
+            blamed.setdefault(form.span, (form, False))
+    for span, (form, exclusive) in blamed.items():
+        if span in reached:
+            continue
+        if exclusive:
             yield report.make(
-                form.span,
+                span,
                 f"`{form.name}` needs features that exclude each other: {', '.join(form.needs)}",
                 label="never present",
                 remedy="remove one of them from `needs`",
             )
-            continue
-        try:
-            present = encodings.present(closed_features(target, form.needs))
-            if solver.solve(conjunction([encodings.matches(form), present])) is not None:
-                continue
-        except GaveUpError:
-            continue
-        seen.add(form.span)
-        yield report.make(
-            form.span,
-            f"nothing encodes `{form.name}`: its picture and conditions contradict each other",
-            label="never decoded",
-            remedy="look at its `when` and at its operands' cases",
-        )
+        else:
+            yield report.make(
+                span,
+                f"nothing encodes `{form.name}`: its picture and conditions contradict each other",
+                label="never decoded",
+                remedy="look at its `when` and at its operands' cases",
+            )
 
 
 def _hidden(target: Target, encodings: Encodings, solver: Solver, report: Reporter) -> Iterator[Diagnostic]:
