@@ -141,7 +141,9 @@ def compile_all(
         part, code = futures[future], future.result()
         (folder / f"{part}.o").write_bytes(code)
         report(name, f"compiled {part}", done, total)
-    (folder / SOFTFLOAT).write_bytes(shared.result())
+    library = shared.result()
+    (folder / SOFTFLOAT).write_bytes(library)
+    keep_softfloat(library)
     report(name, "compiled softfloat", total, total)
     return [*(f"{part}.o" for part in parts), SOFTFLOAT]
 
@@ -160,13 +162,17 @@ def compile_one(folder: Path, position: int) -> bytes:
     return compile_part(folder, parts(Package(folder))[position]).code
 
 
-def softfloat_object() -> bytes:
-    """In a worker: the floating-point library, compiled once for all targets."""
-    folder = paths.generated_root() / ".shared"
+def softfloat_place() -> Path:
+    """Where the compiled floating-point library is kept between builds."""
     files = sorted((paths.ROOT / "runtime/softfloat").glob("*.py"))
-    digest = digest_of([*((file.name, file) for file in files)])
+    digest = digest_of((file.name, file) for file in files)
     key = digest_text(digest + repr(sorted(versions().items())))
-    known = folder / f"softfloat-{key}.o"
+    return paths.generated_root() / ".shared" / f"softfloat-{key}.o"
+
+
+def softfloat_object() -> bytes:
+    """In a worker: the floating-point library, which is the same for all targets."""
+    known = softfloat_place()
     if known.is_file():
         return known.read_bytes()
     import llvmlite.binding as llvm
@@ -176,13 +182,20 @@ def softfloat_object() -> bytes:
     module = llvm.parse_assembly(llvm_ir())
     machine = llvm.Target.from_default_triple().create_target_machine(opt=2, reloc="pic", codemodel="small")
     code: bytes = machine.emit_object(module)
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("softfloat-*.o"):
-        old.unlink(missing_ok=True)
-    temporary = folder / f".softfloat-{key}"
-    temporary.write_bytes(code)
-    temporary.rename(known)
     return code
+
+
+def keep_softfloat(code: bytes) -> None:
+    """Keep the compiled library for the next build, in place of older ones."""
+    place = softfloat_place()
+    if place.is_file():
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for old in place.parent.glob("softfloat-*.o"):
+        old.unlink(missing_ok=True)
+    temporary = place.with_suffix(".new")
+    temporary.write_bytes(code)
+    temporary.rename(place)
 
 
 def digest_text(text: str) -> str:

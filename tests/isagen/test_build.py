@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from isagen import paths
-from isagen.build import files_in, read_manifest
+from isagen.build import files_in, read_manifest, unchanged
 from isagen.fingerprint import Fingerprints
 from isagen.targets import TargetSource, all_targets, select
 from runtime.errors import IsagenError
@@ -78,18 +78,33 @@ def test_identical_output(built: Path, require_target: Callable[[str], Path]) ->
     assert files_in(require_target("riscv64")) == files_in(built / "riscv64")
 
 
-@pytest.mark.parametrize("change", ["edit", "remove", "manifest"])
-def test_damage_is_repaired(change: str, built: Path, tmp_path: Path) -> None:
-    root = tmp_path / "copy"
-    shutil.copytree(built, root)
-    folder = root / "riscv64"
-    original = files_in(folder)
+@pytest.mark.parametrize("change", ["edit", "remove", "add", "manifest", "no manifest"])
+def test_damage_is_seen(change: str, built: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "riscv64"
+    shutil.copytree(built / "riscv64", folder)
+    (target,) = select(["riscv64"])
+    fingerprint = Fingerprints().of(target)
+    assert unchanged(target, folder, fingerprint) is not None
+    assert unchanged(target, folder, fingerprint[::-1]) is None
     if change == "edit":
         (folder / "executors.py").write_text("# nothing\n")
     elif change == "remove":
         (folder / "decoder.bin").unlink()
-    else:
+    elif change == "add":
+        (folder / "more.py").write_text("")
+    elif change == "manifest":
         (folder / "build.json").write_text('{"fingerprint": 5}')
+    else:
+        (folder / "build.json").unlink()
+    assert unchanged(target, folder, fingerprint) is None
+
+
+def test_damage_is_repaired(built: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(built, root)
+    folder = root / "riscv64"
+    original = files_in(folder)
+    (folder / "executors.py").write_text("# nothing\n")
     done = isagen("build", "riscv64", "--json", root=root)
     assert json.loads(done.stdout)["targets"][0]["status"] == "built", done.stderr
     assert files_in(folder) == original
