@@ -15,6 +15,7 @@ from generator.model.target import Target
 
 def build(target: Target, folder: Path) -> None:
     """Write everything that `load_target` needs."""
+    from isagen.steps import softfloat_object
     from runtime.cpu.compile import compile_package
 
     layout = place(target)
@@ -22,7 +23,8 @@ def build(target: Target, folder: Path) -> None:
     for name, text in emit_executors(target, plan, layout).items():
         (folder / name).write_text(text)
     (folder / TABLES).write_bytes(compile_tables(target, layout, plan).data)
-    objects = compile_package(folder)
-    for item in objects:
-        (folder / f"{item.name}.o").write_bytes(item.code)
-    (folder / FILE).write_text(json.dumps(describe(target, layout, [f"{item.name}.o" for item in objects])))
+    objects = {f"{item.name}.o": item.code for item in compile_package(folder)}
+    objects["softfloat.o"] = softfloat_object()
+    for name, code in objects.items():
+        (folder / name).write_bytes(code)
+    (folder / FILE).write_text(json.dumps(describe(target, layout, list(objects))))
