@@ -370,6 +370,26 @@ class Disassembler:
         return str(value)
 
 
+def _ranges(mask: int, names: Mapping[int, str]) -> list[str]:
+    """The names of the set bits of `mask`; three or more neighbours with numbered names as ``first-last``."""
+    out: list[str] = []
+    number = 0
+    while mask >> number:
+        if not mask >> number & 1:
+            number += 1
+            continue
+        last = number
+        while mask >> (last + 1) & 1 and names[last + 1][-1:].isdigit() and names[number][-1:].isdigit():
+            last += 1
+        out += (
+            [f"{names[number]}-{names[last]}"]
+            if last > number + 1
+            else [names[n] for n in range(number, last + 1)]
+        )
+        number = last + 1
+    return out
+
+
 def _width(pieces: tuple[tuple[int, int, int], ...]) -> int:
     return max((low + width for _, width, low in pieces), default=1)
 

@@ -119,16 +119,21 @@ class Matcher:
             yield Written({hole.name: value}), end
 
     def _number(self, form: str, line: str, position: int) -> Iterator[tuple[Value, int]]:
+        if form.endswith("*"):
+            yield from _set(self.symbols[form[:-1]], line, position)
+            return
         table = None if form in NUMBER_FORMATS else self.symbols.get(form)
         word, end = _word(line, position)
-        if table is not None and word.lower() in table:
-            yield Number(table[word.lower()]), end
-        elif table is not None:  # names that are no words, such as 4*cr1+eq
+        if table is not None:
+            # a mnemonic's parts stand close together: the word may go on with the next part
+            start = end - len(word)
+            for length in range(len(word), 0, -1):
+                if word[:length].lower() in table:
+                    yield Number(table[word[:length].lower()]), start + length
             at = _blanks(line, position)
-            for name in sorted(table, key=len, reverse=True):
+            for name in sorted(table, key=len, reverse=True):  # names that are no words, such as 4*cr1+eq
                 if not name.isalnum() and line[at : at + len(name)].lower() == name:
                     yield Number(table[name]), at + len(name)
-                    return
         if table is not None and form not in self._numbered:
             return
         if form == "+" and line[_blanks(line, position) :][:1] not in ("+", "-"):
@@ -178,6 +183,21 @@ class Matcher:
     def _chosen(operand: Operand, case: Case, written: Written) -> Chosen:
         numbers = dict(written.numbers)
         return Chosen(operand, case, value=numbers.pop("@", None), numbers=numbers, nested=written.operands)
+
+
+def _set(table: dict[str, int], line: str, position: int) -> Iterator[tuple[Value, int]]:
+    """A set in braces, ``{r0, r4-r6, pc}``, as the number whose bits are its members."""
+    match = re.compile(r"\s*\{([^{}]*)\}").match(line, position)
+    if match is None:
+        return
+    mask = 0
+    for item in match.group(1).split(","):
+        first, _, last = (part.strip().lower() for part in item.partition("-"))
+        if first not in table or (last and last not in table):
+            return
+        for number in range(table[first], table[last or first] + 1):
+            mask |= 1 << number
+    yield Number(mask), match.end()
 
 
 def _words(syntax: Syntax) -> set[str]:

@@ -109,9 +109,10 @@ class OperandModels:
                 did_you_mean(hole.name, known, f"there are: {', '.join(known)}"),
             )
         formats = ("", "hex", "d", "u", "+")
-        if hole.format in formats or hole.format in self.spec.enums or hole.format in self.spec.family.banks:
+        table = hole.format.removesuffix("*")
+        if hole.format in formats or table in self.spec.enums or table in self.spec.family.banks:
             return
-        element = self.spec.entities.get(hole.format)
+        element = self.spec.entities.get(table)
         if isinstance(element, StateElement) and element.model.count is not None:
             return
         names = [*formats[1:], *self.spec.enums, *self.spec.family.banks]
