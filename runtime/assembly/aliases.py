@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from runtime.assembly.tables import Alias, Hole, Syntax, Text
 
-_CAPTURE = r"([^,\s()\[\]]+|[^,]+?)"
+_CAPTURE = r"(\{[^{}]*\}|[^,\s()\[\]{}]+|[^,{}]+?)"
 _NUMBER = re.compile(r"-?(0x[0-9a-fA-F]+|[0-9]+)$")
 _ARITHMETIC = re.compile(r"[\w\s+\-*()&]+$")
 

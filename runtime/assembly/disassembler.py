@@ -357,6 +357,8 @@ class Disassembler:
         return f"?{bound.operand.name}"
 
     def _number(self, value: int, width: int, form: str, kind: str) -> str:
+        if form.endswith("*"):
+            return "{" + ", ".join(_ranges(value, self.syntax.symbols[form[:-1]])) + "}"
         symbols = None if form in NUMBER_FORMATS else self.syntax.symbols.get(form)
         if symbols is not None:
             return symbols.get(value, f"{value:#x}" if value > 9 else str(value))
