@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import replace
 from multiprocessing import get_context
 from typing import Final
 
 from conformance.results import Failure, Row
 from conformance.setup import Setup
-from conformance.tasks import SUITES, Options, Task, run_task
+from conformance.tasks import SUITES, Options, Task, command_for, run_task
 from runtime.errors import IsagenError
 
 TASKS_PER_SUITE: Final = 48
@@ -54,14 +57,34 @@ def run_local(tasks: Sequence[Task], jobs: int) -> Iterator[list[Row]]:
         for task in tasks:
             yield guarded(task)
         return
-    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(guarded, task) for task in tasks]
+    left = list(tasks)
+    with suppress(BrokenProcessPool), ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(guarded, task): task for task in tasks}
         try:
             for future in as_completed(futures):
-                yield future.result()
+                rows = future.result()
+                left.remove(futures[future])
+                yield rows
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    for task in left:  # a process died: those that weren't finished run alone, to find out whose it was
+        yield run_alone(task)
+
+
+def run_alone(task: Task) -> list[Row]:
+    """Run each item of a task in a process of its own; one that dies gives a failed row."""
+    rows: list[Row] = []
+    for item in task.items:
+        single = replace(task, items=(item,))
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            try:
+                rows += pool.submit(guarded, single).result()
+            except BrokenProcessPool:
+                row = Row(task.suite, task.setup.target, item)
+                row.fail(Failure("the host", item, ("the process that ran it died",), command_for(task, item)))
+                rows.append(row)
+    return rows
 
 
 def run_on_cluster(tasks: Sequence[Task], address: str) -> Iterator[list[Row]]:

@@ -11,10 +11,10 @@ DATA: Final = 0x4000
 """Two readable and writable pages, within reach of 16-bit absolute addresses."""
 DATA_SIZE: Final = 2 * PAGE
 READ_ONLY: Final = DATA + DATA_SIZE
-"""A page that is only readable; nothing is mapped behind it."""
-MEMORY_SIZE: Final = DATA_SIZE + PAGE
-CODE: Final = 0x8000
-"""Two executable pages that hold the instruction; nothing is mapped around them."""
+"""Pages that are only readable; nothing is mapped behind them. (Areas are multiples of 8 KiB, V9's page.)"""
+MEMORY_SIZE: Final = DATA_SIZE + 2 * PAGE
+CODE: Final = 0xA000
+"""Two executable pages, within reach of 16-bit code, that hold the instruction; nothing is mapped around them."""
 CODE_SIZE: Final = 2 * PAGE
 LONGEST: Final = 16
 """Bytes that an instruction may have, and more than any has."""
@@ -88,7 +88,7 @@ def random_pointer(random: Random) -> int:
         return DATA + random.randrange(DATA_SIZE)
     if choice < 0.85:
         return DATA + PAGE + random.randrange(-16, 16)
-    border = random.choice((DATA, READ_ONLY, READ_ONLY + PAGE))
+    border = random.choice((DATA, READ_ONLY, DATA + MEMORY_SIZE))
     return border + random.randrange(-16, 16)
 
 

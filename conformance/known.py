@@ -1,7 +1,7 @@
 """Reviewable lists, in `conformance/data/*.tsv`, of what peers lack or get wrong, each with the manual's section.
 
-Columns: targets (a pattern), item (a pattern of form names, or ``@Feature`` for all forms that need it), kind, argument,
-reason. Lines that begin with ``#`` are comments.
+Columns: targets (a pattern), item (a pattern of form names, ``@Feature`` for all forms that need it, or ``insn PATTERN``
+for all forms of these instructions), kind, argument, reason. Lines that begin with ``#`` are comments.
 """
 
 from __future__ import annotations
@@ -27,11 +27,15 @@ class Known:
     argument: str
     reason: str
 
-    def covers(self, target: str, item: str, features: Sequence[str] = ()) -> bool:
-        """Whether it is about `item`, which needs `features`."""
+    def covers(self, target: str, item: str, features: Sequence[str] = (), instruction: str = "") -> bool:
+        """Whether it is about the form `item` of `instruction`, which needs `features`."""
         if not fnmatchcase(target, self.targets):
             return False
-        return self.item[1:] in features if self.item.startswith("@") else fnmatchcase(item, self.item)
+        if self.item.startswith("@"):
+            return self.item[1:] in features
+        if self.item.startswith("insn "):
+            return fnmatchcase(instruction, self.item[5:])
+        return fnmatchcase(item, self.item)
 
 
 @lru_cache(maxsize=32)
@@ -55,6 +59,8 @@ def load(name: str) -> tuple[Known, ...]:
     return tuple(found)
 
 
-def matching(name: str, target: str, item: str, features: Sequence[str] = ()) -> list[Known]:
+def matching(
+    name: str, target: str, item: str, features: Sequence[str] = (), instruction: str = ""
+) -> list[Known]:
     """The lines of list `name` about an item."""
-    return [known for known in load(name) if known.covers(target, item, features)]
+    return [known for known in load(name) if known.covers(target, item, features, instruction)]

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from conformance.corners import CODE, CODE_SIZE, DATA, DATA_SIZE, LONGEST, MEMORY_SIZE
+from conformance.corners import CODE, CODE_SIZE, DATA, DATA_SIZE, MEMORY_SIZE
 from generator.ir.state import Access, GuestFault
+
+
+def code_area(address: int, code: bytes) -> bytes:
+    """The code area's contents with one instruction in it, at `address`, as far as it fits."""
+    return (bytes(address - CODE) + code).ljust(CODE_SIZE, b"\0")[:CODE_SIZE]
 
 
 class CaseMemory:
@@ -15,10 +20,8 @@ class CaseMemory:
         self.code = bytearray(CODE_SIZE)
 
     def put_code(self, address: int, code: bytes) -> None:
-        """Put an instruction at `address` of the code area, zeros behind it, as far as it lies in it."""
-        offset = address - CODE
-        padded = code.ljust(LONGEST, b"\0")
-        self.code[offset : offset + LONGEST] = padded[: CODE_SIZE - offset]
+        """Put an instruction at `address` of the code area, which has zeros elsewhere."""
+        self.code[:] = code_area(address, code)
 
     def check(self, address: int, size: int, access: Access) -> None:
         address &= self.mask

@@ -16,12 +16,15 @@ Registers = dict[str, int]
 class PeerRegister:
     """A register of the peer and the registers of ours that make it up: (name, index in its file or None, lowest bit, width).
 
-    Bits of the peer's register that no part covers are written as `fixed` says and not compared.
+    Bits of the peer's register that no part covers are written as `fixed` says and not compared. A register that the
+    peer's interface doesn't have is copied to and from register `number` by the instructions `write` and `read`.
     """
 
     number: int
     parts: tuple[tuple[str, int | None, int, int], ...]
     fixed: int = 0
+    write: bytes = b""
+    read: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Peer:
     """Unicorn as a family's CPU: its architecture and mode numbers, model (None: its default) and registers.
 
     `when` are the values of our mode registers that it is for; `rejects` are the numbers of its interrupt hook that mean "no such instruction"; `illegal` are our traps that mean so.
-    `set_up` is called once on a new instance.
+    `set_up` is called once on a new instance. Addresses wrap at `address_bits` in the peer: cases beyond are not compared.
     """
 
     architecture: int
@@ -41,6 +44,7 @@ class Peer:
     illegal: tuple[str, ...] = ("illegal",)
     set_up: Callable[[object], None] | None = None
     when: tuple[tuple[str, int], ...] = ()
+    address_bits: int = 64
 
 
 def files_of(constants: object, prefix: str, name: str, indices: range, width: int) -> list[PeerRegister]:

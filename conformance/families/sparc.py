@@ -6,6 +6,19 @@ from conformance.families.base import Family, Peer, PeerRegister
 
 GROUPS = ("G", "O", "L", "I")
 
+PSR = 0x1080  # EF and S, as QEMU's CPU starts, in window 0
+WRITE_Y, READ_Y = bytes.fromhex("81804000"), bytes.fromhex("83400000")  # wr %g1, %y; rd %y, %g1
+WRITE_CCR, READ_CCR = bytes.fromhex("85804000"), bytes.fromhex("83408000")  # %ccr
+WRITE_ASI, READ_ASI = bytes.fromhex("87804000"), bytes.fromhex("8340c000")  # %asi
+WRITE_PSR, READ_PSR = bytes.fromhex("81884000"), bytes.fromhex("83480000")  # %psr
+
+Parts = tuple[tuple[str, int | None, int, int], ...]
+
+
+def copied(via: int, parts: Parts, write: bytes, read: bytes) -> PeerRegister:
+    """A register that only instructions reach."""
+    return PeerRegister(via, parts, write=write, read=read)
+
 
 def peer(target: str) -> Peer:
     """Unicorn's SPARC."""
@@ -17,7 +30,16 @@ def peer(target: str) -> Peer:
     registers = [
         PeerRegister(getattr(c, f"UC_SPARC_REG_{GROUPS[i // 8]}{i % 8}"), (("r", i, 0, width),)) for i in range(1, 32)
     ]
-    registers.append(PeerRegister(c.UC_SPARC_REG_Y, (("y", None, 0, 32),)))
+    g1 = c.UC_SPARC_REG_G1
+    registers.append(copied(g1, (("y", None, 0, 32),), WRITE_Y, READ_Y))
+    icc = (("n", None, 3, 1), ("z", None, 2, 1), ("v", None, 1, 1), ("c", None, 0, 1))
+    if wide:
+        xcc = (("xn", None, 7, 1), ("xz", None, 6, 1), ("xv", None, 5, 1), ("xc", None, 4, 1))
+        registers.append(copied(g1, icc + xcc, WRITE_CCR, READ_CCR))
+        registers.append(copied(g1, (("asi", None, 0, 8),), WRITE_ASI, READ_ASI))
+    else:
+        psr = tuple((name, index, low + 20, width) for name, index, low, width in icc)
+        registers.append(PeerRegister(g1, psr, PSR, write=WRITE_PSR, read=READ_PSR))
     return Peer(
         architecture=unicorn.UC_ARCH_SPARC,
         mode=(unicorn.UC_MODE_SPARC64 if wide else unicorn.UC_MODE_SPARC32) | unicorn.UC_MODE_BIG_ENDIAN,

@@ -54,6 +54,7 @@ def peer(target: str, mode: int) -> Peer:
         rejects=(6,),
         illegal=("invalid_opcode",),
         when=(("code_size", mode),),
+        address_bits=52,  # what QEMU's memory tables hold; no check that addresses are canonical
     )
 
 

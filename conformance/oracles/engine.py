@@ -6,7 +6,8 @@ import struct
 from collections.abc import Mapping
 
 from conformance.cases import Start
-from conformance.corners import CODE, CODE_SIZE, DATA, DATA_SIZE, LONGEST, MEMORY_SIZE
+from conformance.corners import CODE, CODE_SIZE, DATA, DATA_SIZE, MEMORY_SIZE
+from conformance.memory import code_area
 from conformance.oracles.outcome import COMPLETED, Ending
 from generator.ir.state import State
 from runtime.cpu.engine import Cpu
@@ -34,7 +35,7 @@ class EngineMachine:
 
     def put_code(self, address: int, code: bytes) -> None:
         """Put an instruction at `address`."""
-        self.memory.write(address, code.ljust(LONGEST, b"\0")[: CODE + CODE_SIZE - address])
+        self.memory.write(CODE, code_area(address, code))
 
     def words(self, registers: Mapping[str, int], files: Mapping[str, list[int]]) -> list[int]:
         """The CPU block's register words for these registers; those that aren't named are as after reset."""

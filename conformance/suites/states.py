@@ -77,7 +77,7 @@ class FormRun:
     def __init__(self, task: Task, bench: Bench, form: Form) -> None:
         self.task, self.bench, self.form = task, bench, form
         self.row = Row("states", task.setup.target, form.name)
-        known = matching("unicorn", task.setup.target, form.name, form.needs)
+        known = matching("unicorn", task.setup.target, form.name, form.needs, form.instruction)
         self.lacks = [k for k in known if k.kind == "lacks"]
         self.differs = [k for k in known if k.kind == "differs"]
         self.boxed = [k for k in known if k.kind == "boxed"]
@@ -105,7 +105,10 @@ class FormRun:
         random = Random(f"{self.task.options.seed}/{row.target}/{self.form.name}/{number}")
         word = bench.maker.word(self.form, random)
         if word is None:
-            row.fail(Failure("encodings", self.form.name, ("no encoding found that decodes as this form",), ""))
+            if matching("forms", row.target, self.form.name):
+                row.count("never encoded")
+            else:
+                row.fail(Failure("encodings", self.form.name, ("no encoding found that decodes as this form",), ""))
             return False
         self.variants.add(self.form.variants.index(word.decoded.variant))
         pattern = memory_pattern(random)
@@ -120,7 +123,7 @@ class FormRun:
             found = self.engine_differences(start, pattern, ending, state, memory)
             if found:
                 self.report("engine", number, word, start, pattern, self._engine_check)
-            if self.peer is None or not self.peer.can_tell(start):
+            if self.peer is None or not (self.peer.can_tell(start) and self.peer.reaches(ending)):
                 continue
             if self.boxed and str(start.floats) != self.boxed[0].argument:
                 continue
@@ -174,7 +177,7 @@ class FormRun:
         if "all" in excused:
             return []
         lines = []
-        if kind != got.kind:
+        if kind != got.kind and self.peer.reaches(ending):
             if kind in excused or got.kind in excused:
                 return []
             lines.append(f"evaluator: {ending}; Unicorn: {got}")
