@@ -55,7 +55,10 @@ Builtin: TypeAlias = Callable[[str, tuple[int, ...]], tuple[int, ...]]
 Builtins: TypeAlias = Mapping[str, Builtin]
 
 PAGE = 4096
-"""Bytes that `translate` translates as a whole, at least: accesses are split at multiples of it."""
+"""Bytes that `translate` translates as a whole: accesses are split at multiples of it."""
+
+HERE = 1 << 63
+"""In what `translate` gives: the answer holds for 4 bytes, not for the page; all of an access are asked for."""
 
 
 @dataclass(frozen=True)
@@ -436,7 +439,10 @@ class Evaluator:
         while size:
             count = min(size, PAGE - address % PAGE)
             (physical,) = self._call("translate", (address & mask(width), ACCESS_CODES[access]), state)
-            pieces.append((physical, count))
+            if physical & HERE:
+                for further in range((address & ~3) + 4, address + count, 4):
+                    self._call("translate", (further, ACCESS_CODES[access]), state)
+            pieces.append((physical & ~HERE, count))
             address, size = (address + count) & mask(width), size - count
         return pieces
 

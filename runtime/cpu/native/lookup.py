@@ -397,12 +397,15 @@ def decode_run(s, c, entry, pc, private):  # type: ignore[no-untyped-def]
 
 @cold
 def fetch_checked(s, c, entry, pc):  # type: ignore[no-untyped-def]
-    """Records for one use of the instruction at `pc`, where leave to fetch holds for these bytes only; or NONE."""
+    """Records for one use of the instruction at `pc`, where leave to fetch holds for 4 bytes each; or NONE."""
     record = decode_run(s, c, entry, pc, 1)
     if record != 0:
-        last = load64(load64(s + block.SCRATCH) + 8 * tables.R_NEXT_PC) - 1
-        if resolve(s, last & load64(s + block.ADDRESS_MASK), 2) == FAILED:
-            return NONE
+        following = load64(load64(s + block.SCRATCH) + 8 * tables.R_NEXT_PC)
+        further = (pc & -4) + 4
+        while ult(further, following):
+            if resolve(s, further & load64(s + block.ADDRESS_MASK), 2) == FAILED:
+                return NONE
+            further += 4
     return record
 
 

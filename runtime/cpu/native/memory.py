@@ -28,11 +28,14 @@ PAGE_FLAGS: Final = block.PRIVATE + 8
 TRANSLATING: Final = block.PRIVATE + 16
 """1 + access while `translate` runs, else 0; and for which address."""
 TRANSLATED: Final = block.PRIVATE + 24
+PARTIAL: Final = block.PRIVATE + 32
+"""Whether what was resolved last holds for 4 bytes, not for the page: memory protection divides it."""
 
 REASON_FAULT: Final = int(Reason.FAULT)
 REASON_MMIO: Final = int(Reason.MMIO)
 LAST_TLB_TAG: Final = -4096
 PAGE: Final = regions.PAGE_SIZE
+ALL_BUT_63: Final = (1 << 63) - 1
 
 
 @cold
@@ -74,6 +77,7 @@ def refuse(s, address, access):  # type: ignore[no-untyped-def]
 def physical_of(s, address, access):  # type: ignore[no-untyped-def]
     """Translate: 1 and `PHYSICAL`, or 0 and the trap."""
     physical = address
+    store64(s + PARTIAL, 0)
     if load64(s + block.MODE) & block.MODE_SYSTEM != 0:
         store64(s + TRANSLATING, access + 1)
         store64(s + TRANSLATED, address)
@@ -83,6 +87,8 @@ def physical_of(s, address, access):  # type: ignore[no-untyped-def]
             return 0
         if status == symbols.STATUS_DONE:
             physical = load64(s + block.RESULTS)
+            store64(s + PARTIAL, shr(physical, 63))
+            physical &= ALL_BUT_63
     store64(s + PHYSICAL, physical)
     return 1
 
@@ -113,6 +119,7 @@ def resolve(s, address, access):  # type: ignore[no-untyped-def]
         entry += block.TLB_WRITE
     if access != 2 and load64(entry) == address & -PAGE:
         store64(s + PAGE_FLAGS, 0)
+        store64(s + PARTIAL, 0)
         return address + load64(entry + 8)
     if physical_of(s, address, access) == 0:
         return FAILED
@@ -128,8 +135,28 @@ def resolve(s, address, access):  # type: ignore[no-untyped-def]
         store8(flags, state | regions.PAGE_DIRTY)
         if state & regions.PAGE_CODE != 0:
             return host  # writes to code must come here
+    if load64(s + PARTIAL) != 0:
+        return host
     store64(entry, address & -PAGE)
     store64(entry + 8, host - address)
+    return host
+
+
+@cold
+def resolve_all(s, address, size, access):  # type: ignore[no-untyped-def]
+    """`resolve` for `size` bytes inside one page; where answers hold for 4 bytes, all these are asked for."""
+    host = resolve(s, address, access)
+    if host == FAILED or load64(s + PARTIAL) == 0:
+        return host
+    physical = load64(s + PHYSICAL)
+    flags = load64(s + PAGE_FLAGS)
+    further = (address & -4) + 4
+    while ult(further, address + size):
+        if resolve(s, further, access) == FAILED:
+            return FAILED
+        further += 4
+    store64(s + PHYSICAL, physical)
+    store64(s + PAGE_FLAGS, flags)
     return host
 
 
@@ -176,12 +203,12 @@ def load_slow(s, address, size):  # type: ignore[no-untyped-def]
     address = address & mask
     head = PAGE - (address & (PAGE - 1))
     if size <= head:
-        return load_from(s, resolve(s, address, 0), size, address)
-    first = resolve(s, address, 0)
+        return load_from(s, resolve_all(s, address, size, 0), size, address)
+    first = resolve_all(s, address, head, 0)
     if first == FAILED:
         return FAILED
     behind = (address + head) & mask
-    second = resolve(s, behind, 0)
+    second = resolve_all(s, behind, size - head, 0)
     if second == FAILED:
         return FAILED
     if first == AT_DEVICE:
@@ -231,7 +258,7 @@ def store_slow(s, address, size, low, high):  # type: ignore[no-untyped-def]
     mask = load64(s + block.ADDRESS_MASK)
     address = address & mask
     head = PAGE - (address & (PAGE - 1))
-    first = resolve(s, address, 1)
+    first = resolve_all(s, address, size if size <= head else head, 1)
     if first == FAILED:
         return FAILED
     if size <= head:
@@ -242,7 +269,7 @@ def store_slow(s, address, size, low, high):  # type: ignore[no-untyped-def]
         return store_bytes(s, load64(s + PAGE_FLAGS), first, size, low, high)
     first_flags = load64(s + PAGE_FLAGS)
     behind = (address + head) & mask
-    second = resolve(s, behind, 1)
+    second = resolve_all(s, behind, size - head, 1)
     if second == FAILED:
         return FAILED
     if first == AT_DEVICE:
@@ -267,12 +294,12 @@ def probe_write(s, address, size):  # type: ignore[no-untyped-def]
     mask = load64(s + block.ADDRESS_MASK)
     address = address & mask
     head = PAGE - (address & (PAGE - 1))
-    first = resolve(s, address, 1)
+    first = resolve_all(s, address, size if size <= head else head, 1)
     if first == FAILED:
         return FAILED
     if size > head:
         behind = (address + head) & mask
-        second = resolve(s, behind, 1)
+        second = resolve_all(s, behind, size - head, 1)
         if second == FAILED:
             return FAILED
         if first == AT_DEVICE:

@@ -245,3 +245,37 @@ def test_odd_configuration_registers(make_hart: Callable[..., Hart]) -> None:
     word = 0x3A102573  # csrr a0, pmpcfg1
     assert make_hart(32).step(word) is None
     assert make_hart(64).step(word) == ("illegal", word)
+
+
+def test_accesses_across_a_boundary(hart: Hart) -> None:
+    hart["priv"] = USER
+    hart["mtvec"] = CODE
+    hart.state.pc = CODE + 0x1000
+    boundary = CODE + 0x2004
+    everything = (1 << (54 if hart.xlen == 64 else 32)) - 1
+    protect(hart, (boundary >> 2, NA4 | PX), (everything, NAPOT | PR | PW | PX))
+    hart.state.files["x"][11] = boundary - 2
+    assert hart.step(0x00059503) is None  # lh a0, 0(a1)
+    hart.state.pc = CODE + 0x1000
+    assert hart.step(0x0005A503) == ("load_access", boundary)  # lw a0, 0(a1): the part that failed
+    hart["priv"], hart.state.pc = USER, CODE + 0x1000
+    hart["fs_on"] = 1
+    assert hart.step(0x0005B507) == ("load_access", boundary)  # fld fa0, 0(a1): the middle part
+    hart["priv"], hart.state.pc = USER, CODE + 0x1000
+    assert hart.step(0x00A5A023) == ("store_access", boundary)  # sw a0, 0(a1)
+
+
+def test_fetches_across_a_boundary(hart: Hart) -> None:
+    boundary = CODE + 0x2004
+    everything = (1 << (54 if hart.xlen == 64 else 32)) - 1
+    protect(hart, (boundary >> 2, NA4 | PR), (everything, NAPOT | PR | PW | PX))
+    for address, word, expected in [
+        (boundary - 4, 0x00150513, None),
+        (boundary - 2, 0x0505, None),  # c.addi: two bytes
+        (boundary - 2, 0x00150513, ("fetch_access", boundary)),
+        (boundary, 0x00150513, ("fetch_access", boundary)),
+        (boundary + 4, 0x00150513, None),
+    ]:
+        hart["priv"] = USER
+        hart.state.pc = address
+        assert hart.step(word) == expected, hex(address)
