@@ -33,14 +33,23 @@ _Suffixes = dict[str, set[str]]
 
 
 def _suffixes(syntax: Syntax) -> _Suffixes:
-    """Operands that print nothing but fixed words (``"" or "cc"``), by name, and these words."""
+    """Operands that print nothing but fixed words (``"" or "cc"``, a condition), by name, and these words."""
     found: _Suffixes = defaultdict(set)
     for form in syntax.forms:
         for name, operand, _ in form.operands:
             texts = [text.parts for case in operand.cases for text in case.texts]
-            if texts and all(isinstance(part, str) for parts in texts for part in parts):
-                found[name].update("".join(map(str, parts)) for parts in texts)
+            words = [_words_of(parts, syntax) for parts in texts]
+            if words and all(w is not None for w in words):
+                found[name].update(word for w in words if w is not None for word in w)
     return found
+
+
+def _words_of(parts: tuple[str | Hole, ...], syntax: Syntax) -> list[str] | None:
+    """All that a text can be, if it is literal or a name from a table; else None."""
+    if all(isinstance(part, str) for part in parts):
+        return ["".join(map(str, parts))]
+    table = syntax.symbols.get(parts[0].format) if len(parts) == 1 and isinstance(parts[0], Hole) else None
+    return None if table is None else list(table.values())
 
 
 def _pattern(text: Text, suffixes: _Suffixes) -> _Pattern:
