@@ -133,6 +133,18 @@ class Cpu:
             what = f"{self.package.name} has no register `{name}`"
             raise IsagenError(what, remedy="see `isagen doc` for the registers' names") from None
 
+    def names(self) -> tuple[str, ...]:
+        """A name for every register and entry of a file, zero registers left out."""
+        return tuple(
+            name
+            for register in self.package.registers.values()
+            for name in (
+                [register.name]
+                if register.count is None
+                else [f"{register.name}[{n}]" for n in range(register.count) if n != register.zero]
+            )
+        )
+
     def get(self, name: str) -> int:
         """A register's value, unsigned: ``x5``, ``x[5]``, ``a0``, ``pc``. Of lazy flags: the stored argument.
 
