@@ -23,6 +23,9 @@ from generator.model.target import Target
 BUDGET = 20_000
 """Steps (assignments tried) after which `solve` gives up."""
 
+REVIEW = 16
+"""Steps between two looks at the parts of a formula that are costly to evaluate."""
+
 Segments: TypeAlias = tuple[tuple[int, int, int], ...]
 """Where a field's bits lie: (lowest bit in the field, lowest bit in the word, width)."""
 
@@ -135,6 +138,8 @@ class Solver:
             verdict = self._evaluate(simple, state, needed, needed)
             if verdict is True:
                 verdict = self._evaluate(others, state, needed, unsettled)
+            elif verdict is None and steps % REVIEW == 1 and self._evaluate(others, state, [], []) is False:
+                continue  # whatever becomes of the simple parts
             if verdict is False:
                 continue
             if verdict is True:
