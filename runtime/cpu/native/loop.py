@@ -384,6 +384,8 @@ def run(s):  # type: ignore[no-untyped-def]
         reason = load64(s + block.REASON)
         if reason == STUB:
             stub = load64(s + block.EXIT_RECORD)
+            if load64(stub + block.STUB_PATCH) == 0:
+                stub = 0  # it may lie among the records for one use, which are about to be overwritten
         elif reason == LOOKUP or reason == LOOKUP_NEXT or reason == STALE or reason == SKIPPED:
             if load64(s + block.ATTENTION) != 0:
                 attend(s, c, t)
