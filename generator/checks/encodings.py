@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from generator.checks.solve import FALSE, TRUE, All, Any, Atom, Cube, Formula, Segments
+from generator.checks.solve import FALSE, TRUE, All, Any, Atom, Cube, Formula, Not, Segments
 from generator.checks.walk import within
 from generator.ir.arithmetic import mask
 from generator.ir.decode import FEATURE_PREFIX, field_widths, picture_width
@@ -112,7 +112,8 @@ class Encodings:
     def head(self, form: Form) -> Formula:
         """What `matches` demands of fixed bits, contexts and prefixes: quick, and enough for most pairs."""
         prefix, known = self._static(form)
-        parts: list[Formula] = [Cube(prefix.mask, prefix.value), self._prefix_condition(form)]
+        active = self._active(self.sets[form.set_name])
+        parts: list[Formula] = [active, Cube(prefix.mask, prefix.value), self._prefix_condition(form)]
         if form.when is not None and _names(form.when) <= known.keys():
             parts.append(Atom(form.when, known))
         return conjunction(parts)
@@ -144,7 +145,8 @@ class Encodings:
             return conjunction([*parts, *(Atom(c, fields) for c in late)])
 
         body = self._pieces(form.picture, 0, form.operands, place, 0, {}, (), end)
-        return conjunction([self._prefix_condition(form), *(Atom(c, known) for c in early), body])
+        active = self._active(group)
+        return conjunction([active, self._prefix_condition(form), *(Atom(c, known) for c in early), body])
 
     def fixed_prefix(self, form: Form) -> Prefix:
         """The fixed bits of `form` that lie at the same place in all its words."""
@@ -183,7 +185,13 @@ class Encodings:
         fields = self._operand_fields(operand, {operand.path: own})
         return self._case(operand, operand.cases[number], fields)[0]
 
-    # --- prefixes -------------------------------------------------------------------------------------------
+    # --- sets and prefixes ----------------------------------------------------------------------------------
+
+    def _active(self, group: InstructionSet) -> Formula:
+        """That a set's encodings are tried: its `when`; without one, that no other set's holds."""
+        if group.when is not None:
+            return Atom(group.when, {})
+        return All(tuple(Not(Atom(other.when, {})) for other in self.target.sets if other.when is not None))
 
     def _prefix_condition(self, form: Form) -> Formula:
         """The mandatory prefixes that `form` demands, as `generator.ir.decode` describes it."""

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from generator.checks.corners import Sample, Sampler
 from generator.checks.encodings import Encodings, conjunction
 from generator.checks.report import Reporter
-from generator.checks.solve import Atom, Cube, GaveUpError, Solver
+from generator.checks.solve import Cube, GaveUpError, Solver
 from generator.checks.syntax import Patterns, squeeze
 from generator.errors import Diagnostic
 from generator.ir.decode import Decoded
@@ -117,8 +117,6 @@ class _Finder:
         if not count or (word ^ fixed.value) & fixed.mask & bits:
             return None
         known = [self.encodings.equals(name, value) for name, value in {**given, **prefixes}.items()]
-        if group.when is not None:
-            known.append(Atom(group.when, {}))
         try:
             formula = conjunction([Cube(bits, word), self.encodings.matches(form), *known])
             solution = self.solver.solve(formula)
