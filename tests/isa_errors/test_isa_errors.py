@@ -76,6 +76,7 @@ ELSEWHERE = {  # part of a message -> where it is tested
     "bits one after the other": "tests/generator/checks/test_cost.py",
     "is not assembled": "needs an assembler: tests/generator/checks/test_examples.py",
     "`...` is ..., not ...": "needs an assembler: tests/generator/checks/test_examples.py",
+    "no case of the operands is possible here": "a second line of defence: such cases are dropped one by one",
     "this is nested too deeply": "a second line of defence behind the parser's limits",
 }
 
