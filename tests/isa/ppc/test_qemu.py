@@ -1,8 +1,8 @@
 """Every form with random operands: the evaluator against qemu-user (POWER8, and the 32-bit default).
 
-Left out: what qemu-user cannot show (traps, invalid forms, jumps to absolute addresses), instructions on several
-words (they would overwrite the harness), floating-point registers (the harness has none), and mtxer (QEMU keeps
-reserved bits of XER; Book I 3.2.2 has them read as zeros).
+Left out: what qemu-user cannot show (traps, invalid forms, jumps to absolute addresses), instructions on
+several words (they would overwrite the harness), floating-point registers (the harness has none), and mtxer
+(QEMU keeps reserved bits of XER; Book I 3.2.2 has them read as zeros).
 """
 
 from __future__ import annotations
