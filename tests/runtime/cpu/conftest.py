@@ -29,3 +29,17 @@ def build_package(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Target]
 def toy(build_package: Callable[[Target], TargetPackage]) -> TargetPackage:
     """The toy target, ready to run."""
     return build_package(toy_target())
+
+
+@pytest.fixture(scope="session")
+def built() -> Callable[[str], Path]:
+    """The folder of a real target by name, built as `isagen build` does (nothing to do where it is up to date)."""
+    from isagen.build import build as build_targets
+    from isagen.targets import select
+
+    def folder(name: str) -> Path:
+        (result,) = build_targets(select([name]))
+        assert result.folder is not None
+        return result.folder
+
+    return folder
