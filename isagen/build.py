@@ -114,7 +114,9 @@ def build(
 
 
 def unchanged(target: TargetSource, folder: Path, fingerprint: str) -> Result | None:
-    """The result for a target that is built from what `fingerprint` stands for, with all its files as they were."""
+    """The result for a target that is built from what `fingerprint` stands for, with all its files as they
+    were.
+    """
     known = read_manifest(folder)
     if known is None or known["fingerprint"] != fingerprint or not is_intact(folder, known):
         return None

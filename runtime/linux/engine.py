@@ -80,6 +80,7 @@ class EngineCpu:
 
     def retire(self, pc: int) -> None:
         self.engine.retire(pc)
+        self._seen += 1
 
     def run(self, budget: int) -> Stop:
         stop = self.step(budget)

@@ -55,7 +55,7 @@ class Stop:
 
     budget: all instructions allowed were executed; trap: an exception `name` with the architecture's `code`,
     which `pc` raised; fault: a memory access to `address` wasn't allowed (`access`: `READ`, `WRITE` or
-    `EXECUTE`). `instructions` were completed since the last time, with those that `retire` reported.
+    `EXECUTE`). `instructions` were completed since the last time, without those that `retire` reported.
     """
 
     kind: Literal["budget", "trap", "fault"]

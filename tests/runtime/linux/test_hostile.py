@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import random
 import resource
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,5 +141,4 @@ def test_error_numbers_of_sparc() -> None:
     process = make(2, 32, False)
     process.cpu.set("g1", 5000)
     process.system_call(Stop("trap", 0x10000, 1))
-    assert (process.cpu.get("o0"), process.cpu.get("carry")) == (90, 1)  # ENOSYS
-    assert sys.platform == "linux"
+    assert (process.cpu.get("o0"), process.cpu.get("c")) == (90, 1)  # ENOSYS, carry set

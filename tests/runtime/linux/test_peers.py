@@ -14,17 +14,10 @@ from types import ModuleType
 
 import pytest
 
-PROGRAMS = Path(__file__).parent / "programs"
-CHECKOUT = Path(__file__).resolve().parents[3]
+from tests.runtime.linux.conftest import KINDS
 
-# Compiler and peer of each architecture whose CPU Unicorn knows well enough for glibc's start-up.
-KINDS = {
-    "riscv64": ("riscv64-linux-gnu-gcc", "qemu-riscv64"),
-    "aarch64": ("aarch64-linux-gnu-gcc", "qemu-aarch64"),
-    "arm": ("arm-linux-gnueabihf-gcc", "qemu-arm"),
-    "x86_64": ("x86_64-linux-gnu-gcc", "qemu-x86_64"),
-    "ppc": ("powerpc-linux-gnu-gcc", "qemu-ppc"),
-}
+CHECKOUT = Path(__file__).resolve().parents[3]
+Build = Callable[[str, str], Path]
 
 RUNNER = """
 import sys, os
@@ -39,28 +32,6 @@ process = Process(elf, abi, cpu, cpu.memory, arguments=[os.fsencode(a) for a in 
                   environment=[k + b"=" + v for k, v in os.environb.items()])
 sys.exit(process.run())
 """
-
-
-@pytest.fixture(scope="session")
-def build(
-    require_tool: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str, str], Path]:
-    """``build(program, architecture)``: a static executable, compiled once."""
-    folder = tmp_path_factory.mktemp("programs")
-
-    def make(name: str, kind: str) -> Path:
-        target = folder / kind / name
-        if not target.exists():
-            target.parent.mkdir(exist_ok=True)
-            compiler = require_tool(KINDS[kind][0])
-            source = PROGRAMS / f"{name}.c"
-            subprocess.run(
-                [compiler, "-O2", "-static", "-w", "-D_FILE_OFFSET_BITS=64", "-o", target, source, "-lm"],
-                check=True,
-            )
-        return target
-
-    return make
 
 
 def run(command: list[str | Path], folder: Path) -> tuple[int, str, str]:
@@ -84,7 +55,7 @@ def run(command: list[str | Path], folder: Path) -> tuple[int, str, str]:
 def test_as_under_qemu(
     name: str,
     kind: str,
-    build: Callable[[str, str], Path],
+    build: Build,
     require_tool: Callable[..., str],
     require_module: Callable[[str], ModuleType],
     tmp_path: Path,
@@ -105,7 +76,7 @@ def test_as_under_qemu(
 def test_death(
     how: str,
     status: int,
-    build: Callable[[str, str], Path],
+    build: Build,
     require_module: Callable[[str], ModuleType],
     tmp_path: Path,
 ) -> None:
