@@ -1,4 +1,4 @@
-"""Bare-metal programs on RV64 and RV32: exit codes, console, signatures, limits; the host computes the results."""
+"""Bare-metal programs on RV64 and RV32: exit codes, console, signatures, limits."""
 
 from __future__ import annotations
 

@@ -155,6 +155,7 @@ def test_static_position_independent_program(require_tool: Callable[..., str], t
         require_tool("riscv64-linux-gnu-gcc"),
         "-static-pie",
         "-nostdlib",
+        *linker,
         "-o",
         tmp_path / "a",
         source,
