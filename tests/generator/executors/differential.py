@@ -108,7 +108,7 @@ class Differential(Compiled):
         return r.getrandbits(width)
 
     def case(self, number: int) -> Case | None:
-        """Random decode-time values for which a variant of form `number` is chosen; None if none were found."""
+        """Random decode-time values for which a variant of form `number` is chosen; None: none found."""
         form = self.target.forms[number]
         position = self.random.randrange(len(form.variants))
         variant = form.variants[position]

@@ -1,4 +1,4 @@
-"""Every form of every target: its executors do what the evaluator does."""
+"""Every form of some targets: its executors do what the evaluator does."""
 
 from __future__ import annotations
 
@@ -10,17 +10,8 @@ from generator.load import load_target
 from tests.generator.executors.differential import Differential
 
 ROOT = Path(__file__).resolve().parents[3] / "isa"
-TARGETS = (
-    ("riscv", "riscv64"),
-    ("riscv", "riscv32"),
-    ("ppc", "ppc64"),
-    ("ppc", "ppc"),
-    ("sparc", "sparc"),
-    ("sparc", "sparc64"),
-    ("arm", "aarch64"),
-    ("x86", "x86_64"),
-    ("x86", "i386"),
-)
+TARGETS = (("riscv", "riscv64"), ("sparc", "sparc"), ("arm", "aarch64"), ("x86", "i8086"))
+"""One of each kind; `isagen conformance` does the same for all, through their encodings."""
 ROUNDS = 12
 
 
