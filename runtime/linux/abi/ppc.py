@@ -61,7 +61,7 @@ class Ppc(Abi):
     def finish_call(self, cpu: Cpu, stop: Stop, result: int, error: int) -> None:
         """Errors are positive, and CR0's summary overflow bit tells them from results."""
         cpu.set("r3", (error or result) & self.mask)
-        cpu.set("cr0_so", 1 if error else 0)
+        cpu.set("crb3", 1 if error else 0)  # CR0[SO]
         self.skip_call(cpu, stop)
 
 

@@ -27,7 +27,7 @@ def evaluator(name: str) -> Evaluator:
 
 
 class Machine:
-    """One CPU with a page of code and four of stack. `name`: sparc or sparc64. Registers by name: ``cpu["o0"]``."""
+    """One CPU with code and stack. `name`: sparc or sparc64. ``cpu["o0"]`` is a register."""
 
     def __init__(self, name: str = "sparc") -> None:
         self.evaluator = evaluator(name)

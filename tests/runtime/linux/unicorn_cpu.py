@@ -120,7 +120,7 @@ class UnicornCpu:
     def set(self, register: str, value: int) -> None:
         if register in self.abi.initial_state:
             return
-        if register == "cr0_so":
+        if register == "crb3":
             cr = self.uc.reg_read(ppc_const.UC_PPC_REG_CR0)
             self.uc.reg_write(ppc_const.UC_PPC_REG_CR0, cr & ~1 | value)
             return
