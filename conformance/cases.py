@@ -115,6 +115,12 @@ class CaseMaker:
                 return word
         return None
 
+    def contexts(self, word: Word) -> dict[str, int]:
+        """The decode contexts that an assembler or disassembler has to be told for `word`."""
+        registers = {**self.base_registers, **word.registers}
+        state = Start(word.code, word.decoded.pc, registers, self.base_files).state(self.memory)
+        return {name: self.evaluator.context(state, name) for name in self.family.contexts}
+
     def place(self, random: Random) -> int:
         """Where the instruction lies: mostly inside the first page, sometimes across the border of the two."""
         if random.random() < 0.9:

@@ -20,6 +20,8 @@ class WordMaker:
 
     def __init__(self, target: Target) -> None:
         self.target = target
+        self.ignored_bits = True
+        """Whether ignored bits may be 1."""
         self._sets = {group.name: group for group in target.sets}
 
     def candidate(self, form: Form, random: Random) -> bytes:
@@ -28,7 +30,7 @@ class WordMaker:
         widths = _field_widths(form.picture)
         fields = {name: random_field(random, width) for name, width in widths.items()}
         _alias_registers(form, fields, random)
-        head = pieces_bytes(form.picture, fields, group, self.target.big_endian, random)
+        head = pieces_bytes(form.picture, fields, group, self.target.big_endian, random, self.ignored_bits)
         tail = _tail(random)
         prefixes = self._prefixes(form, random) if group.stream and group.unit == 8 else b""
         return prefixes + head + tail
@@ -85,9 +87,14 @@ def _tail(random: Random) -> bytes:
 
 
 def pieces_bytes(
-    pieces: tuple[Piece, ...], fields: Mapping[str, int], group: InstructionSet, big_endian: bool, random: Random
+    pieces: tuple[Piece, ...],
+    fields: Mapping[str, int],
+    group: InstructionSet,
+    big_endian: bool,
+    random: Random,
+    ignored_bits: bool,
 ) -> bytes:
-    """A picture as bytes in memory order; ignored bits are zeros mostly."""
+    """A picture as bytes in memory order; ignored bits are zeros mostly, or always."""
     word = width = 0
     reorder: list[tuple[int, int]] = []  # (bit offset from the top, bits) of little-endian fields of whole units
     for piece in pieces:
@@ -98,7 +105,7 @@ def pieces_bytes(
             if group.stream and not big_endian and group.unit == 8 and width % 8 == 0 and piece.width % 8 == 0:
                 reorder.append((width, piece.width))
         else:
-            value = random.getrandbits(piece.width) if random.random() < 0.2 else 0
+            value = random.getrandbits(piece.width) if ignored_bits and random.random() < 0.2 else 0
         word = word << piece.width | value
         width += piece.width
     size = group.unit // 8

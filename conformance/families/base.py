@@ -68,6 +68,7 @@ class Family:
     `fixed`: single registers' values in ordinary cases. `system`: names that programs don't see; they are random in
     `wild` of the cases, where only our own machines are compared. `never`: registers kept by the engine.
     `modes`: registers that decoding depends on, drawn for each encoding. `settle` makes registers fit together.
+    `contexts`: decode contexts that follow from registers alone; assemblers and disassemblers are told their values.
     `step`: the usual length of an instruction.
     """
 
@@ -77,6 +78,7 @@ class Family:
     float_files: frozenset[str] = frozenset()
     wild: float = 0.0
     step: int = 4
+    contexts: tuple[str, ...] = ()
     modes: Callable[[Target, Random], Registers] = no_modes
     settle: Callable[[Registers, Files, Random], None] = settled
     peers: Callable[[], Sequence[Peer]] | None = None

@@ -52,6 +52,7 @@ def describe(target: str) -> Family:
         float_files=frozenset({"f"}),
         wild=0.15,
         step=2,
+        contexts=("fp",),
         settle=settle,
         peers=lambda: [peer(target)],
     )

@@ -66,6 +66,7 @@ def describe(target: str) -> Family:
         never=frozenset({"flag_bits"}),
         wild=0.15,
         step=1,
+        contexts=("mode",),
         modes=modes,
         settle=settle,
         peers=lambda: [peer(target, mode) for mode in ours],

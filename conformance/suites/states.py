@@ -224,7 +224,8 @@ class FormRun:
         """The instruction as the disassembler prints it, and its bytes."""
         from runtime.assembly.disassembler import Disassembler
 
-        line = Disassembler(self.task.setup.syntax).line(word.code, word.decoded.pc, contexts=word.decoded.contexts)
+        contexts = self.bench.maker.contexts(word)
+        line = Disassembler(self.task.setup.syntax).line(word.code, word.decoded.pc, contexts=contexts)
         return f"{line.text} ({word.code.hex(' ')})"
 
 

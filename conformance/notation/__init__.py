@@ -1,0 +1,58 @@
+"""How the peers' notation differs from ours, by family, and which peers there are for a target.
+
+A peer assembler reads our text after `outward`; a peer disassembler writes text that our assembler reads after `inward`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from conformance.toolchains import Llvm, Objdump
+
+
+def same(text: str, code: bytes) -> str:
+    """A notation like ours."""
+    return text
+
+
+def always(code: bytes) -> bool:
+    """Any encoding."""
+    return True
+
+
+@dataclass(frozen=True)
+class AssemblerPeer:
+    """An independent assembler for encodings that `fits` takes; `outward(text, code)` turns our text into its own."""
+
+    tool: Llvm
+    outward: Callable[[str, bytes], str] = same
+    fits: Callable[[bytes], bool] = always
+
+
+@dataclass(frozen=True)
+class DisassemblerPeer:
+    """An independent disassembler; `inward(text, code)` turns its text into ours."""
+
+    tool: Llvm | Objdump
+    inward: Callable[[str, bytes], str] = same
+
+
+@dataclass(frozen=True)
+class Notation:
+    """The peers of a target and the dialect of ours that they share."""
+
+    assemblers: tuple[AssemblerPeer, ...] = ()
+    disassemblers: tuple[DisassemblerPeer, ...] = ()
+    dialect: str = ""
+
+
+def notation_of(family: str, target: str) -> Notation:
+    """The peers of a target; none where conformance knows none."""
+    try:
+        module = importlib.import_module(f"conformance.notation.{family}")
+    except ModuleNotFoundError:
+        return Notation()
+    notation: Notation = module.describe(target)
+    return notation

@@ -1,0 +1,32 @@
+"""PowerPC, with the names of registers that GNU's tools write."""
+
+from __future__ import annotations
+
+import re
+
+from conformance.notation import AssemblerPeer, DisassemblerPeer, Notation
+from conformance.toolchains import Llvm, Objdump
+
+_FAR = re.compile(r"0x[0-9a-f]{7,}$")
+_REGISTER = re.compile(r"(?<![*\w])(c?r\d+)\b")
+
+
+def outward(bits: int, text: str) -> str:
+    """Our text for llvm-mc: registers with a percent sign, targets below address 0 as negative numbers."""
+    text = _REGISTER.sub(r"%\1", text)
+    match = _FAR.search(text)
+    if match and int(match[0], 16) >> (bits - 1):
+        return text[: match.start()] + str(int(match[0], 16) - (1 << bits))
+    return text
+
+
+def describe(target: str) -> Notation:
+    """The peers of a PowerPC target."""
+    bits = 32 if target == "ppc" else 64
+    triple = {"ppc": "powerpc", "ppc64": "powerpc64", "ppc64le": "powerpc64le"}[target]
+    llvm = Llvm(triple, ("--ppc-asm-full-reg-names",))
+    machine = "powerpc:common" if bits == 32 else "powerpc:common64"
+    return Notation(
+        (AssemblerPeer(llvm, lambda text, code: outward(bits, text)),),
+        (DisassemblerPeer(Objdump(machine, (), big_endian=target != "ppc64le")),),
+    )

@@ -1,0 +1,31 @@
+"""SPARC: GNU writes what we do; LLVM takes other numbers in branches."""
+
+from __future__ import annotations
+
+import re
+
+from conformance.notation import AssemblerPeer, DisassemblerPeer, Notation
+from conformance.toolchains import Llvm, Objdump
+
+_BRANCH = re.compile(r"^(b\S* (?:%\S+,? ?)*)0x([0-9a-f]+)$")
+_HIGH = re.compile(r"%hi\(0x([0-9a-f]+)\)")
+
+
+def outward(bits: int, text: str) -> str:
+    """Our text for llvm-mc, which takes a number for a branch's displacement in words, and no number in ``%hi()``."""
+    match = _BRANCH.match(text)
+    if match:
+        target = int(match[2], 16)
+        return f"{match[1]}{(target - (1 << bits) if target >> (bits - 1) else target) // 4}"
+    return _HIGH.sub(lambda found: str(int(found[1], 16) >> 10), text)
+
+
+def describe(target: str) -> Notation:
+    """The peers of V8 or V9."""
+    bits = 32 if target == "sparc" else 64
+    llvm = Llvm("sparc" if bits == 32 else "sparcv9")
+    machine = "sparc" if bits == 32 else "sparc:v9"
+    return Notation(
+        (AssemblerPeer(llvm, lambda text, code: outward(bits, text)),),
+        (DisassemblerPeer(Objdump(machine, (), big_endian=True)),),
+    )

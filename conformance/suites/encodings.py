@@ -1,0 +1,200 @@
+"""Encodings: our assembler and disassembler against LLVM's and GNU's, both ways, operands at their extremes.
+
+What is compared are bytes, so that notation matters only where it isn't understood:
+
+* ours: the text of an encoding assembles to that encoding;
+* outward: a peer assembles our text to that encoding;
+* inward: our assembler turns a peer's text of the encoding into that encoding.
+
+Other bytes are accepted if they disassemble to the same text: the same instruction encoded another way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from random import Random
+from typing import Final
+
+from conformance.cases import CaseMaker
+from conformance.families import family_of
+from conformance.known import Known, matching
+from conformance.notation import AssemblerPeer, DisassemblerPeer, Notation, notation_of
+from conformance.results import Failure, Row
+from conformance.setup import Setup
+from conformance.tasks import Options, Task, command_for
+from runtime.assembly.assembler import Assembler
+from runtime.assembly.disassembler import Disassembler
+from runtime.assembly.values import Undefined
+from runtime.errors import IsagenError
+
+WORDS: Final = 48
+"""Encodings of a form."""
+
+
+def items(setup: Setup, options: Options) -> list[str]:
+    """The names of the target's forms that `options` asks for."""
+    return [form.name for form in setup.model.forms if fnmatchcase(form.name, options.forms)]
+
+
+@dataclass
+class Sample:
+    """An encoding, its form's row, our text for it, and whether peers are asked."""
+
+    row: Row
+    number: int
+    code: bytes
+    contexts: dict[str, int]
+    text: str
+    known: list[Known]
+    for_peers: bool
+
+
+def run(task: Task) -> list[Row]:
+    """A row for each form of the task."""
+    return EncodingRun(task).run()
+
+
+@lru_cache(maxsize=2)
+def maker_for(setup: Setup) -> CaseMaker:
+    """The maker of encodings, once a process."""
+    return CaseMaker(setup, family_of(setup.family, setup.target))
+
+
+class EncodingRun:
+    """The encodings of a task's forms, and what everybody makes of them."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.syntax = task.setup.syntax
+        self.notation: Notation = notation_of(task.setup.family, task.setup.target)
+        self.disassembler = Disassembler(self.syntax, self.notation.dialect)
+        self._assemblers: dict[tuple[tuple[str, int], ...], Assembler] = {}
+
+    def run(self) -> list[Row]:
+        rows, samples = [], []
+        for name in self.task.items:
+            row = Row("encodings", self.task.setup.target, name)
+            rows.append(row)
+            samples += self.samples(row)
+        for sample in samples:
+            self.check_ours(sample)
+        samples = [sample for sample in samples if sample.for_peers]
+        if self.task.options.peers:
+            for assembler in self.notation.assemblers:
+                self.outward(assembler, samples)
+            for disassembler in self.notation.disassemblers:
+                self.inward(disassembler, samples)
+        return rows
+
+    def samples(self, row: Row) -> list[Sample]:
+        """Encodings of a form. One that our disassembler doesn't take for that form is a failure."""
+        maker = maker_for(self.task.setup)
+        form = maker.form(row.name)
+        known = matching("encodings", row.target, form.name, form.needs, form.instruction)
+        options = self.task.options
+        found: list[Sample] = []
+        numbers = range(min(WORDS, options.cases)) if options.case is None else [options.case]
+        seen: set[bytes] = set()
+        for number in numbers:
+            maker.words.ignored_bits = number % 6 == 5  # peers may demand zeros there
+            word = maker.word(form, Random(f"{options.seed}/{row.target}/{row.name}/{number}"))
+            if word is None:
+                if not matching("forms", row.target, form.name):
+                    row.fail(Failure("encodings", form.name, ("no encoding found that decodes as this form",), ""))
+                break
+            if word.code in seen:
+                continue
+            seen.add(word.code)
+            row.cases += 1
+            contexts = maker.contexts(word)
+            line = self.disassembler.line(word.code, 0, contexts=contexts)
+            if line.form is None or line.form.name != form.name or line.length != len(word.code):
+                self.fail(row, number, "decoder and disassembler", word.code, f"disassembled as {line.text!r}")
+                continue
+            found.append(Sample(row, number, word.code, contexts, line.text, known, not maker.words.ignored_bits))
+        return found
+
+    def fail(self, row: Row, number: int, between: str, code: bytes, *details: str) -> None:
+        """Count a failure."""
+        row.fail(Failure(between, code.hex(" "), details, command_for(self.task, row.name, number)))
+
+    def assembler(self, contexts: dict[str, int]) -> Assembler:
+        """Our assembler for a mode."""
+        key = tuple(sorted(contexts.items()))
+        if key not in self._assemblers:
+            self._assemblers[key] = Assembler(self.syntax, self.notation.dialect, contexts=contexts)
+        return self._assemblers[key]
+
+    def assemble(self, sample: Sample, text: str, pc: int = 0) -> bytes | IsagenError:
+        """What our assembler makes of a text."""
+        try:
+            return self.assembler(sample.contexts).assemble(text, pc)
+        except IsagenError as error:
+            return error
+        except Undefined as error:
+            return IsagenError(f"it takes {error} for a symbol")
+
+    def same(self, sample: Sample, other: bytes) -> bool:
+        """Whether other bytes are the same instruction."""
+        if other == sample.code:
+            return True
+        line = self.disassembler.line(other, 0, contexts=sample.contexts)
+        return line.text == sample.text and line.length == len(other)
+
+    def check_ours(self, sample: Sample) -> None:
+        """Our text assembles to its encoding."""
+        got = self.assemble(sample, sample.text)
+        if isinstance(got, IsagenError):
+            self.fail(sample.row, sample.number, "disassembler and assembler", sample.code, sample.text, str(got))
+        elif not self.same(sample, got):
+            self.fail(
+                sample.row, sample.number, "disassembler and assembler", sample.code, sample.text, f"assembled: {got.hex(' ')}"
+            )
+
+    def outward(self, peer: AssemblerPeer, samples: Sequence[Sample]) -> None:
+        """A peer assembles our texts."""
+        if not peer.tool.available():
+            return
+        chosen = [s for s in samples if peer.fits(s.code) and not excused(s, peer.tool.name, "assembler")]
+        if not chosen:
+            return
+        answers = peer.tool.assemble([peer.outward(s.text, s.code) for s in chosen])
+        for sample, answer in zip(chosen, answers, strict=True):
+            between = f"our disassembler and {peer.tool.name}'s assembler"
+            if answer is None:
+                self.fail(sample.row, sample.number, between, sample.code, sample.text, "rejected")
+            elif not self.same(sample, answer):
+                self.fail(sample.row, sample.number, between, sample.code, sample.text, f"assembled: {answer.hex(' ')}")
+            else:
+                sample.row.count(f"{peer.tool.name} assembles")
+
+    def inward(self, peer: DisassemblerPeer, samples: Sequence[Sample]) -> None:
+        """We assemble a peer's texts."""
+        if not peer.tool.available():
+            return
+        chosen = [s for s in samples if not excused(s, peer.tool.name, "disassembler")]
+        answers = peer.tool.disassemble([s.code for s in chosen]) if chosen else []
+        for number, (sample, answer) in enumerate(zip(chosen, answers, strict=True)):
+            between = f"{peer.tool.name}'s disassembler and our assembler"
+            if answer is None:
+                self.fail(sample.row, sample.number, between, sample.code, sample.text, "rejected")
+                continue
+            text = peer.inward(answer, sample.code)
+            pc = number * peer.tool.spacing
+            got = self.assemble(sample, text, pc)
+            if isinstance(got, IsagenError):
+                self.fail(sample.row, sample.number, between, sample.code, sample.text, f"{text!r}: {got}")
+            elif not self.same(sample, got):
+                self.fail(
+                    sample.row, sample.number, between, sample.code, sample.text, f"{text!r} assembled: {got.hex(' ')}"
+                )
+            else:
+                sample.row.count(f"{peer.tool.name} disassembles")
+
+
+def excused(sample: Sample, tool: str, role: str) -> bool:
+    """Whether a list says that the peer doesn't know the form, or writes it otherwise."""
+    return any(k.kind in (tool, f"{tool} {role}") for k in sample.known)
