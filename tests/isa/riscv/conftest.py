@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
+from tests.isa.riscv.engine import EngineHart
 from tests.isa.riscv.hart import Hart
 
 
-@pytest.fixture(params=[32, 64], ids=["rv32", "rv64"])
-def hart(request: pytest.FixtureRequest) -> Hart:
-    """A hart in machine mode at 0x8000_0000, once of each width."""
-    return Hart(request.param)
-
-
 @pytest.fixture
-def make_hart() -> Callable[..., Hart]:
-    """``make_hart(xlen, features=None)``."""
-    return Hart
+def make_hart(require_target: Callable[[str], Path]) -> Callable[..., Hart]:
+    """``make_hart(xlen, features=None)``: in machine mode at 0x8000_0000; evaluator and engine in step."""
+
+    def make(xlen: int, features: Iterable[str] | None = None) -> Hart:
+        return EngineHart(xlen, require_target(f"riscv{xlen}"), features)
+
+    return make
+
+
+@pytest.fixture(params=[32, 64], ids=["rv32", "rv64"])
+def hart(request: pytest.FixtureRequest, make_hart: Callable[..., Hart]) -> Hart:
+    """As `make_hart`, once of each width."""
+    return make_hart(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from conformance.builtins import BUILTINS
 from generator.ir.evaluate import Completed, Evaluator, Faulted, NotAnInstruction, Trapped
 from generator.ir.state import ACCESS_CODES, SparseMemory
 from generator.load import load_target
 from generator.model.target import Target
-from tests.isa.riscv.floating import BUILTINS
 
 SPECS = Path(__file__).resolve().parents[3] / "isa"
 CODE = 0x8000_0000

@@ -22,8 +22,8 @@ NAMES = ["sv32", "sv39", "sv48", "sv57"]
 class Paged:
     """A supervisor with one page table a level; `map` puts a leaf at a level, tables above it."""
 
-    def __init__(self, xlen: int, mode: int, levels: int, bits: int) -> None:
-        self.hart = Hart(xlen)
+    def __init__(self, hart: Hart, mode: int, levels: int, bits: int) -> None:
+        self.hart, xlen = hart, hart.xlen
         self.levels, self.bits, self.size = levels, bits, xlen // 8
         self.hart["satp"] = mode << (31 if xlen == 32 else 60) | TABLES >> 12
         self.hart["priv"] = SUPERVISOR
@@ -40,8 +40,9 @@ class Paged:
 
 
 @pytest.fixture(params=MODES, ids=NAMES)
-def paged(request: pytest.FixtureRequest) -> Paged:
-    return Paged(*request.param)
+def paged(request: pytest.FixtureRequest, make_hart: Callable[..., Hart]) -> Paged:
+    xlen, *rest = request.param
+    return Paged(make_hart(xlen), *rest)
 
 
 FULL = V | R | W | X | A | D
