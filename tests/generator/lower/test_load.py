@@ -1,4 +1,4 @@
-"""Files on disk to targets: families, a user's own file, and what is said when a file is missing or no text."""
+"""Files on disk to targets: families, a user's own file, and what is said of missing or unreadable files."""
 
 from __future__ import annotations
 
