@@ -1,7 +1,8 @@
 """The decode tables of a target: from forms, operands' cases and decision trees to one binary file.
 
-The runtime's decoder (`runtime.cpu.native.decode`) walks them; the file's form is described in `runtime.cpu.tables`.
-What they mean is what `generator.ir.decode` does, one piece at a time; tests compare the two.
+The runtime's decoder (`runtime.cpu.native.decode`) walks them; the file's form is described in
+`runtime.cpu.tables`. What they mean is what `generator.ir.decode` does, one piece at a time; tests compare
+the two.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ WAITING: Final = "waiting"
 NPC: Final = "npc"
 """The context that makes delay slots: ``context npc ... next npc + 4 rest pc + 4``."""
 ILLEGAL: Final = ("illegal", "undefined_instruction", "invalid_opcode")
-"""Names of the trap that an illegal instruction raises, as the families' manuals call it: the first that there is. Its
-parameter, if it has one, is the instruction's bits.
+"""Names of the trap that an illegal instruction raises, as the families' manuals call it: the first that
+there is. Its parameter, if it has one, is the instruction's bits.
 """
 
 
@@ -61,7 +62,9 @@ def compile_tables(target: Target, layout: Layout, plan: Plan) -> Tables:
 
 
 def delay_distance(target: Target) -> int:
-    """Bytes from an instruction to the one behind it in targets with delay slots (npc at rest is pc + this), else 0."""
+    """Bytes from an instruction to the one behind it in targets with delay slots (npc at rest is pc + this),
+    else 0.
+    """
     context = next((c for c in target.contexts if c.name == NPC), None)
     if context is None or context.rest is None:
         return 0
@@ -74,8 +77,8 @@ def delay_distance(target: Target) -> int:
 def key_registers(target: Target) -> list[tuple[str, int, int]]:
     """Inputs of address translation that select a TLB: register, lowest bit, width.
 
-    Files aren't among them (they are large): writing one drops all translations, and so does writing a register that
-    doesn't fit any more.
+    Files aren't among them (they are large): writing one drops all translations, and so does writing a
+    register that doesn't fit any more.
     """
     files = {register.name for register in target.registers if register.count is not None}
     found = []
@@ -332,7 +335,8 @@ class _Compiler:
             fields = [contexts[name] | width << 16 | low << 24 for name, width, low in row.fields]
             fields += [0] * (PREFIX_FIELDS - len(fields))
             self.words.words += [
-                row.mask, row.pattern, when, contexts[row.variable], row.value, int(row.last), len(row.fields), *fields,
+                row.mask, row.pattern, when, contexts[row.variable], row.value,
+                int(row.last), len(row.fields), *fields,
             ]  # fmt: skip
         return index_at, rows_at
 
@@ -360,7 +364,9 @@ class _Compiler:
         return position
 
     def _lengths(self, candidates: list[decoder_tree.Candidate], unit: int) -> tuple[int, int]:
-        """Which bits of the first unit, fixed in all encodings, tell the length, and the table of lengths in bytes."""
+        """Which bits of the first unit, fixed in all encodings, tell the length, and the table of lengths in
+        bytes.
+        """
         common = (1 << unit) - 1
         for candidate in candidates:
             common &= candidate.units[0][0]
@@ -386,7 +392,9 @@ class _Compiler:
         trap = next((traps[name] for name in ILLEGAL if name in traps), None)
         if trap is None:
             names = ", ".join(f"`{name}`" for name in ILLEGAL)
-            raise DecoderError(f"{self.target.name}: illegal instructions raise the trap named one of {names}")
+            raise DecoderError(
+                f"{self.target.name}: illegal instructions raise the trap named one of {names}"
+            )
         return trap.number, *_illegal_code(self.target, trap)
 
 

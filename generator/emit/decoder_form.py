@@ -1,4 +1,5 @@
-"""The decoder's program for one form: check bits, gather fields, choose operands' cases, pick an executor, fill its record.
+"""The decoder's program for one form: check bits, gather fields, choose operands' cases, pick an executor,
+fill its record.
 
 Follows `generator.ir.decode` step by step, with everything that is known beforehand left out.
 """
@@ -564,7 +565,9 @@ class _Group:
 
 
 def _unit_pieces(pieces: tuple[Piece, ...], unit: int, little: bool) -> Iterator[_Group]:
-    """Cut a stream's pieces into units. In little-endian streams of bytes, fields of whole units are read at once."""
+    """Cut a stream's pieces into units. In little-endian streams of bytes, fields of whole units are read at
+    once.
+    """
     parts: list[tuple[Piece, int, int, int]] = []
     used = 0
     for piece in pieces:

@@ -1,7 +1,7 @@
 """Decision trees over the fixed bits of encodings: which programs to try for a given instruction.
 
-Nodes look at a few bits of one unit that every encoding below them has; leaves list what is left, in the order of
-preference. The shape only affects speed: programs check their fixed bits themselves.
+Nodes look at a few bits of one unit that every encoding below them has; leaves list what is left, in the
+order of preference. The shape only affects speed: programs check their fixed bits themselves.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ MAXIMUM_BITS: Final = 9
 ENOUGH: Final = 2
 """Leaves with this many candidates aren't split."""
 MAXIMUM_GROWTH: Final = 1.5
-"""A split over bits that some candidates don't fix copies these; not if that makes more than this times as many."""
+"""A split over bits that some candidates don't fix copies these; not if that makes more than this times as
+many.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An encoding: for each unit at a fixed place, the fixed bits' mask and value; and its program's position."""
+    """An encoding: for each unit at a fixed place, the fixed bits' mask and value; and its program's
+    position.
+    """
 
     units: tuple[tuple[int, int], ...]
     program: int
@@ -105,7 +109,9 @@ def _cheapest(
 
 
 def _windows(mask: int, *, whole: bool = True) -> list[tuple[int, int]]:
-    """Runs of set bits as (shift, bits): whole runs (cut to the most that is looked at), or also parts of them."""
+    """Runs of set bits as (shift, bits): whole runs (cut to the most that is looked at), or also parts of
+    them.
+    """
     windows = []
     position = 0
     while mask >> position:

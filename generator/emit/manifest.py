@@ -1,4 +1,6 @@
-"""What the runtime has to know about a target besides code and tables: its state, traps and features, as JSON."""
+"""What the runtime has to know about a target besides code and tables: its state, traps and features, as
+JSON.
+"""
 
 from __future__ import annotations
 

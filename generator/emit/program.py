@@ -1,6 +1,7 @@
 """Programs of the decoder's small machine: operations, labels, registers, decode-time expressions.
 
-The machine is described in `runtime.cpu.tables`, which the generator may not import; a test compares the numbers.
+The machine is described in `runtime.cpu.tables`, which the generator may not import; a test compares the
+numbers.
 """
 
 from __future__ import annotations
@@ -152,7 +153,8 @@ _BINARY: Final[Mapping[str, Op]] = {
     "eq": Op.EQ, "ne": Op.NE, "ult": Op.ULT, "ule": Op.ULE, "slt": Op.SLT, "sle": Op.SLE,
 }  # fmt: skip
 _UNARY: Final[Mapping[str, Op]] = {
-    "clz": Op.CLZ, "ctz": Op.CTZ, "popcount": Op.POPCOUNT, "bitreverse": Op.BITREVERSE, "byteswap": Op.BYTESWAP,
+    "clz": Op.CLZ, "ctz": Op.CTZ, "popcount": Op.POPCOUNT, "bitreverse": Op.BITREVERSE, "byteswap":
+    Op.BYTESWAP,
 }  # fmt: skip
 
 _FROM_LOW_BITS: Final = frozenset(("add", "sub", "mul", "and", "or", "xor"))
@@ -309,9 +311,9 @@ class Program:
                 pass
         if isinstance(expr, Slice):
             if expr.operand.width > 64 and expr.low + expr.width <= 64:
-                low = low_bits(expr.operand, expr.low + expr.width)
-                if low is not None:
-                    return self.value(low if expr.low == 0 else Slice(expr.width, low, expr.low))
+                part = low_bits(expr.operand, expr.low + expr.width)
+                if part is not None:
+                    return self.value(part if expr.low == 0 else Slice(expr.width, part, expr.low))
             source = self.value(expr.operand)
             register = self.register()
             self.words.emit(Op.SLICE, d=register, a=source, w=expr.width, b=expr.low)

@@ -1,24 +1,27 @@
-"""The CPU block: one block of bytes that native code and Python share. This is its fixed part, alike for all targets.
+"""The CPU block: one block of bytes that native code and Python share. This is its fixed part, alike for all
+targets.
 
-A block is ``[header, HEADER_SIZE bytes][registers: generator.emit.layout]``; native code gets the header's host
-address, called S everywhere. Everything is in host byte order; header fields are 8 bytes wide and aligned. Addresses in
-the guest are zero-extended to 64 bits.
+A block is ``[header, HEADER_SIZE bytes][registers: generator.emit.layout]``; native code gets the header's
+host address, called S everywhere. Everything is in host byte order; header fields are 8 bytes wide and
+aligned. Addresses in the guest are zero-extended to 64 bits.
 
 How the parts meet
 ------------------
-*Threaded code* is the target's executors, one `isagen_threaded(S, record, next, budget) -> budget` for all of them; the
-*cold code* (`runtime.cpu.native`) holds the run loop, the decoder, the slow memory paths. The run loop enters threaded
-code at a record; threaded code leaves by writing `REASON` (see `runtime.cpu.exits.Reason`: what must be set for each)
-and returning what is left of the budget.
+*Threaded code* is the target's executors, one `isagen_threaded(S, record, next, budget) -> budget` for all of
+them; the
+*cold code* (`runtime.cpu.native`) holds the run loop, the decoder, the slow memory paths. The run loop enters
+threaded code at a record; threaded code leaves by writing `REASON` (see `runtime.cpu.exits.Reason`: what must
+be set for each) and returning what is left of the budget.
 
-Every instruction's executor takes one from the budget before it does anything and leaves with `Reason.BUDGET` when
-nothing is left, so that a budget of n executes exactly n instructions; an instruction that leaves with TRAP, FAULT
-or MMIO has not been executed: it gives its one back.
+Every instruction's executor takes one from the budget before it does anything and leaves with `Reason.BUDGET`
+when nothing is left, so that a budget of n executes exactly n instructions; an instruction that leaves with
+TRAP, FAULT or MMIO has not been executed: it gives its one back.
 
-Records lie in the record arena, 8-byte aligned, at most 256 bytes, in the order of the instructions ("a run"); a
-record starts with its executor's number (u16). ``META_DISTANCE`` bytes behind each record lies 8 bytes of metadata:
-u32 page number, u16 offset in the page, u8 size in units of 8 bytes, u8 flags; with it the pc of a record is found.
-The first numbers belong to the engine (`ENGINE_OPERATIONS`); a target's executors start at `FIRST_EXECUTOR`.
+Records lie in the record arena, 8-byte aligned, at most 256 bytes, in the order of the instructions ("a
+run"); a record starts with its executor's number (u16). ``META_DISTANCE`` bytes behind each record lies 8
+bytes of metadata: u32 page number, u16 offset in the page, u8 size in units of 8 bytes, u8 flags; with it the
+pc of a record is found. The first numbers belong to the engine (`ENGINE_OPERATIONS`); a target's executors
+start at `FIRST_EXECUTOR`.
 """
 
 from __future__ import annotations
@@ -42,13 +45,17 @@ EXIT_NEXT: Final = 40
 TRAP_NUMBER: Final = 48
 TRAP_CODE: Final = 56
 TRAP_ARGUMENTS: Final = 64
-"""The trap's position in the target's list, its code, and up to `TRAP_ARGUMENT_COUNT` arguments of 8 bytes each."""
+"""The trap's position in the target's list, its code, and up to `TRAP_ARGUMENT_COUNT` arguments of 8 bytes
+each.
+"""
 TRAP_ARGUMENT_COUNT: Final = 4
 FAULT_ADDRESS: Final = 96
 FAULT_ACCESS: Final = 104
 """An access that no mapping allows: the first byte's guest address, and 0 read, 1 write, 2 execute."""
 RESULTS: Final = 112
-"""Where a shared function leaves its results: up to `RESULT_COUNT` of 8 bytes (a wide result takes two, low first)."""
+"""Where a shared function leaves its results: up to `RESULT_COUNT` of 8 bytes (a wide result takes two, low
+first).
+"""
 RESULT_COUNT: Final = 8
 BOUNCE: Final = 176
 """64 bytes in which the slow memory paths put together accesses that are not contiguous in host memory."""
@@ -56,13 +63,13 @@ MMIO_ADDRESS: Final = 240
 MMIO_SIZE: Final = 248
 MMIO_WRITE: Final = 256
 MMIO_VALUE: Final = 264
-"""An access to a device: physical address, bytes (1..8), 1 for a write, the value written (8 bytes; guest byte order
-as in memory, read as a little-endian number)."""
+"""An access to a device: physical address, bytes (1..8), 1 for a write, the value written (8 bytes; guest
+byte order as in memory, read as a little-endian number)."""
 MMIO_ANSWERS: Final = 272
 MMIO_ANSWERED: Final = 280
 MMIO_CURSOR: Final = 288
-"""Host address of the answers of the accesses that the current instruction already made (8 bytes each), how many
-there are, and how many of them this attempt has used."""
+"""Host address of the answers of the accesses that the current instruction already made (8 bytes each), how
+many there are, and how many of them this attempt has used."""
 
 # --- configuration: written by Python, read by native code --------------------------------------------------
 
@@ -71,7 +78,8 @@ FEATURES: Final = 304
 MODE: Final = 336
 """Bits: `MODE_SYSTEM`, ..."""
 MODE_SYSTEM: Final = 1
-"""Translate addresses and deliver traps with the spec's functions; else user mode: addresses are as they are."""
+"""Translate addresses and deliver traps with the spec's functions; else user mode: addresses are as they are.
+"""
 ADDRESS_MASK: Final = 344
 """Guest addresses wrap around here: 2**32 - 1 or 2**64 - 1."""
 EXIT_TRAPS: Final = 352
@@ -83,7 +91,9 @@ TABLES: Final = 392
 CACHE: Final = 400
 """Host address of this CPU's code cache (`runtime.cpu.cache`)."""
 STOP: Final = 408
-"""Another thread asks the run loop to return (`Reason.INTERRUPTED`); looked at whenever threaded code was left."""
+"""Another thread asks the run loop to return (`Reason.INTERRUPTED`); looked at whenever threaded code was
+left.
+"""
 
 # --- the software TLB ---------------------------------------------------------------------------------------
 
@@ -92,10 +102,10 @@ TLB: Final = 416
 
 An entry is (u64 tag, i64 addend); entry ``(address >> 12) % TLB_ENTRIES``, that is
 ``TLB + ((address >> 8) & TLB_OFFSET_MASK)``. An access of `size` bytes hits where
-``tag == (address + size - 1) & -4096`` (with address + size - 1 taken modulo 2**64): misaligned accesses inside a page
-hit, and accesses that cross into the next page can't, because that page has another entry. The host address is then
-``address + addend``. An empty entry's tag is 1, which no masked address equals. Threaded code may keep `TLB` in a
-register: it only changes while the run loop has control.
+``tag == (address + size - 1) & -4096`` (with address + size - 1 taken modulo 2**64): misaligned accesses
+inside a page hit, and accesses that cross into the next page can't, because that page has another entry. The
+host address is then ``address + addend``. An empty entry's tag is 1, which no masked address equals. Threaded
+code may keep `TLB` in a register: it only changes while the run loop has control.
 """
 TLB_ENTRIES: Final = 256
 TLB_ENTRY_SIZE: Final = 16
@@ -109,31 +119,33 @@ TLB_EMPTY: Final = 1
 
 JUMP_CACHE: Final = 424
 """Host address of the jump cache in use: `JUMP_CACHE_ENTRIES` entries (u64 pc, i64 record), entry
-``(pc ^ (pc >> 11)) % JUMP_CACHE_ENTRIES``. An entry whose pc is the target's hits and is valid as it is: records of
-dropped pages turn into `OP_STALE`. Empty entries hold a pc that belongs to another entry (0; entry 0 holds 1), so they
-need no test. Changes only while the run loop has control.
+``(pc ^ (pc >> 11)) % JUMP_CACHE_ENTRIES``. An entry whose pc is the target's hits and is valid as it is:
+records of dropped pages turn into `OP_STALE`. Empty entries hold a pc that belongs to another entry (0; entry
+0 holds 1), so they need no test. Changes only while the run loop has control.
 """
 JUMP_CACHE_ENTRIES: Final = 2048
 
 # --- the rest: private to the cold code ---------------------------------------------------------------------
 
 RETIRED: Final = 432
-"""Instructions executed as the guest counts them (u64; it may write the number): plus ENTRY_BUDGET - BUDGET while
-`isagen_run` runs."""
+"""Instructions executed as the guest counts them (u64; it may write the number): plus ENTRY_BUDGET - BUDGET
+while `isagen_run` runs."""
 BREAKPOINT_COUNT: Final = 440
 BREAKPOINTS: Final = 448
 """Host address of a sorted table of pcs (u64) at which `Reason.BREAKPOINT` is due, and their number."""
 SKIP_BREAKPOINT: Final = 456
 """1: execute the first instruction although a breakpoint may be on it."""
 ENTRY_BUDGET: Final = 464
-"""While `isagen_run` runs: `BUDGET` when threaded code was entered, plus the instructions executed before that."""
+"""While `isagen_run` runs: `BUDGET` when threaded code was entered, plus the instructions executed before
+that.
+"""
 CONTEXT_KEY: Final = 472
 """Number of the decode context in use (derived contexts; `runtime.cpu.native.context`)."""
 SCRATCH: Final = 480
 """Host address of the decoder's working memory."""
 ATTENTION: Final = 488
-"""Bits that executors and shared functions set, for the run loop: 1: forget all cached translations; 2: an input of
-decoding changed; 4: an input of translation changed."""
+"""Bits that executors and shared functions set, for the run loop: 1: forget all cached translations; 2: an
+input of decoding changed; 4: an input of translation changed."""
 REGION_GENERATION: Final = 496
 """The generation of `REGIONS` that the TLB and the code cache were filled under."""
 EXECUTED: Final = 504
@@ -152,11 +164,13 @@ MAX_RECORD_SIZE: Final = 256
 RECORD_ALIGNMENT: Final = 8
 
 OP_STUB: Final = 0
-"""(u16 op, pad to 8, u64 pc, i64 patch): the instruction at `pc` is not decoded yet, or lies in another page of a system
-with address translation. Executor: leave with `Reason.STUB`; where `patch` is 0, try the jump cache with `pc` first."""
+"""(u16 op, pad to 8, u64 pc, i64 patch): the instruction at `pc` is not decoded yet, or lies in another page
+of a system with address translation. Executor: leave with `Reason.STUB`; where `patch` is 0, try the jump
+cache with `pc` first."""
 OP_LINK: Final = 1
-"""(u16 op, pad to 8, u64 pc, i64 record): continue at `record`. Counts nothing. (Delay slots: if its next is the record
-behind it, by address, then the new next is the one behind `record`; else next stays. The same for stubs.)"""
+"""(u16 op, pad to 8, u64 pc, i64 record): continue at `record`. Counts nothing. (Delay slots: if its next is
+the record behind it, by address, then the new next is the one behind `record`; else next stays. The same for
+stubs.)"""
 OP_STALE: Final = 2
 """A record of a page that was dropped: leave with `Reason.STALE`. Its other bytes are as they were."""
 OP_BREAK: Final = 3
@@ -166,12 +180,14 @@ FIRST_EXECUTOR: Final = 8
 END_PC: Final = 8
 """Stubs and links: the pc of the instruction that they stand for."""
 STUB_PATCH: Final = 16
-"""Host address of the i64 that points to this stub (a jump's target slot); `PATCH_SELF`: turn the stub into a link;
-0: neither. Only the run loop patches."""
+"""Host address of the i64 that points to this stub (a jump's target slot); `PATCH_SELF`: turn the stub into a
+link; 0: neither. Only the run loop patches."""
 PATCH_SELF: Final = 1
 LINK_RECORD: Final = 16
 END_SIZE: Final = 24
-"""Stubs and links take this many bytes in targets whose records vary in size; else the fixed record size, at least this."""
+"""Stubs and links take this many bytes in targets whose records vary in size; else the fixed record size, at
+least this.
+"""
 
 HEADER_FIELDS: Final[dict[str, int]] = {
     name.lower(): offset

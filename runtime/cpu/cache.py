@@ -1,13 +1,17 @@
 """A CPU's code cache: decoded records, and the maps by which native code finds them. Layout and allocation.
 
-Native code (`runtime.cpu.native`) fills it. All fields are 8 bytes, host byte order; memory starts as zeros and is only
-paid for when touched.
+Native code (`runtime.cpu.native`) fills it. All fields are 8 bytes, host byte order; memory starts as zeros
+and is only paid for when touched.
 
-* **record arena**: records, then at `META_DISTANCE` their metadata. The first `SCRATCH_SIZE` bytes are for records that
+* **record arena**: records, then at `META_DISTANCE` their metadata. The first `SCRATCH_SIZE` bytes are for
+records that
   are used once (a step over a breakpoint, stubs for delay slots' targets).
-* **pages**: an entry for each (host page, guest page, decode context) from which code was decoded, chained by host page.
-  Its map holds, for each unit of the page, the place of the record of the instruction that starts there, or 0.
-* **spaces**: what addresses and bytes mean at a time: the decode context and the inputs of address translation. Each has
+* **pages**: an entry for each (host page, guest page, decode context) from which code was decoded, chained by
+host page.
+  Its map holds, for each unit of the page, the place of the record of the instruction that starts there, or
+  0.
+* **spaces**: what addresses and bytes mean at a time: the decode context and the inputs of address
+translation. Each has
   its own TLB, code TLB (guest page to page entry) and jump cache.
 """
 
@@ -41,13 +45,17 @@ CONTEXTS: Final = 104
 CONTEXT_COUNT: Final = 112
 STEPS: Final = 120
 STEP_COUNT: Final = 128
-"""Values of stepped contexts (`STEP_WORDS` each) that occurred; number 0 is never used: it stands for "all at rest"."""
+"""Values of stepped contexts (`STEP_WORDS` each) that occurred; number 0 is never used: it stands for "all at
+rest".
+"""
 FLUSHES: Final = 136
 DECODED: Final = 144
 LOOKUPS: Final = 152
 DROPS: Final = 160
 ENTRIES: Final = 168
-"""Statistics: whole flushes, instructions decoded, lookups beyond the jump cache, pages dropped, entries to threaded code."""
+"""Statistics: whole flushes, instructions decoded, lookups beyond the jump cache, pages dropped, entries to
+threaded code.
+"""
 TAIL_FIXUPS: Final = 176
 PENDING: Final = 184
 PENDING_COUNT: Final = 192
@@ -107,9 +115,13 @@ SPACE_MEMORY: Final = block.TLB_SET_SIZE + CODE_TLB_SIZE + JUMP_CACHE_SIZE
 
 META_PAGE_MASK: Final = (1 << 20) - 1
 META_STEP_SHIFT: Final = 20
-"""The upper 12 bits of the page number's word: the number of the stepped contexts' values before this instruction."""
+"""The upper 12 bits of the page number's word: the number of the stepped contexts' values before this
+instruction.
+"""
 META_FOLLOWS: Final = 1
-"""Flag: not in the page's map, since it belongs to the record before (guarded body) or to a context that is not at rest."""
+"""Flag: not in the page's map, since it belongs to the record before (guarded body) or to a context that is
+not at rest.
+"""
 META_END: Final = 2
 """Flag: a stub or link; its pc is in the record."""
 
@@ -124,7 +136,9 @@ SCRATCH_TOTAL: Final = SCRATCH_SPACE_KEY + 8 * KEY_WORDS + 512
 
 def _anonymous(size: int) -> tuple[mmap.mmap, int]:
     """`size` bytes of zeros and their host address; paid for when touched."""
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0))
+    memory = mmap.mmap(
+        -1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+    )
     view = (ctypes.c_char * 1).from_buffer(memory)
     address = ctypes.addressof(view)
     return memory, address
@@ -191,7 +205,14 @@ class CodeCache:
 
     def statistics(self) -> dict[str, int]:
         """Counters since the cache was made, for people and tests."""
-        names = {"flushes": FLUSHES, "decoded": DECODED, "lookups": LOOKUPS, "drops": DROPS, "entries": ENTRIES}
+        names = {
+            "flushes": FLUSHES,
+            "decoded": DECODED,
+            "lookups": LOOKUPS,
+            "drops": DROPS,
+            "entries": ENTRIES,
+        }
         return {
-            name: struct.unpack_from("=q", self._memory, self._control + offset)[0] for name, offset in names.items()
+            name: struct.unpack_from("=q", self._memory, self._control + offset)[0]
+            for name, offset in names.items()
         }

@@ -36,9 +36,9 @@ MASK64: Final = (1 << 64) - 1
 class Cpu:
     """A CPU over `memory`.
 
-    `system`: addresses are translated and traps delivered by the spec's functions; else user mode. `features`: names of
-    those that are on (the target's default ones if None). `exit_traps`: system mode: names of traps that `run` returns
-    with instead of delivering them.
+    `system`: addresses are translated and traps delivered by the spec's functions; else user mode.
+    `features`: names of those that are on (the target's default ones if None). `exit_traps`: system mode:
+    names of traps that `run` returns with instead of delivering them.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class Cpu:
     # --- running ----------------------------------------------------------------------------------------
 
     def run(self, budget: int) -> Exit:
-        """Execute at most `budget` instructions; see `Exit`. Traps that the spec delivers count as one each."""
+        """Execute at most `budget` instructions; see `Exit`. Delivered traps count as one each."""
         if self._breakpoints:
             self._set_header(block.SKIP_BREAKPOINT, int(self._stopped_at == self.pc))
         self._stopped_at = None

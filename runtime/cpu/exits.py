@@ -16,36 +16,44 @@ class Reason(IntEnum):
     STUB = 1
     """`EXIT_RECORD` (and `EXIT_NEXT`): a stub. Nothing counted for it."""
     LOOKUP = 2
-    """`PC`: the target of a dynamic jump that the jump cache doesn't know. The jump is executed and counted; `EXIT_RECORD` is
-    its record. (With delay slots: it takes place at once.)"""
+    """`PC`: the target of a dynamic jump that the jump cache doesn't know. The jump is executed and counted;
+    `EXIT_RECORD` is its record. (With delay slots: it takes place at once.)"""
     LOOKUP_NEXT = 3
-    """Delay slots: the jump is executed; `EXIT_RECORD` is the slot's record, `PC` the target, which has no record yet."""
+    """Delay slots: the jump is executed; `EXIT_RECORD` is the slot's record, `PC` the target, which has no
+    record yet.
+    """
     STALE = 4
     """`EXIT_RECORD` (and `EXIT_NEXT`): a record of a page that was dropped. Nothing counted."""
     DISPATCH = 5
-    """The instruction is executed and counted; it wrote something that decoding, translation or interrupts depend on.
-    `PC` is set (delay slots: instead `EXIT_RECORD` and `EXIT_NEXT`: what follows)."""
+    """The instruction is executed and counted; it wrote something that decoding, translation or interrupts
+    depend on. `PC` is set (delay slots: instead `EXIT_RECORD` and `EXIT_NEXT`: what follows)."""
     TRAP = 6
-    """`EXIT_RECORD` (and `EXIT_NEXT`): the instruction wasn't executed; `TRAP_NUMBER`, `TRAP_CODE`, `TRAP_ARGUMENTS`.
-    Also for Python, when the run loop is told not to deliver it; then `PC` is set."""
+    """`EXIT_RECORD` (and `EXIT_NEXT`): the instruction wasn't executed; `TRAP_NUMBER`, `TRAP_CODE`,
+    `TRAP_ARGUMENTS`. Also for Python, when the run loop is told not to deliver it; then `PC` is set."""
 
     SKIPPED = 7
-    """Delay slots: the instruction is executed and skips the next one, of which `EXIT_RECORD` is a stub or link."""
+    """Delay slots: the instruction is executed and skips the next one, of which `EXIT_RECORD` is a stub or
+    link.
+    """
 
     # --- threaded code to the run loop, and on to Python with `PC` (and `NEXT_PC`) set
     BUDGET = 16
     """`EXIT_RECORD` (and `EXIT_NEXT`): the next instruction; the budget is spent."""
     FAULT = 17
-    """A memory access that nothing allows. `EXIT_RECORD` (and `EXIT_NEXT`); `FAULT_ADDRESS`, `FAULT_ACCESS`. Not executed."""
+    """A memory access that nothing allows. `EXIT_RECORD` (and `EXIT_NEXT`); `FAULT_ADDRESS`, `FAULT_ACCESS`.
+    Not executed.
+    """
     MMIO = 18
-    """A device access. `EXIT_RECORD` (and `EXIT_NEXT`); `MMIO_*`. The instruction is repeated with the answer."""
+    """A device access. `EXIT_RECORD` (and `EXIT_NEXT`); `MMIO_*`. The instruction is repeated with the
+    answer.
+    """
     BREAKPOINT = 19
     """`EXIT_RECORD` (and `EXIT_NEXT`): the instruction at the breakpoint, not executed."""
 
     # --- from the run loop to Python only
     WAITING = 31
-    """The register named `waiting` is 1 behind an instruction, and `pending_interrupt` left it so: nothing to do until an
-    interrupt is due. Clear it, or let `pending_interrupt` clear it when the CPU is run again."""
+    """The register named `waiting` is 1 behind an instruction, and `pending_interrupt` left it so: nothing to
+    do until an interrupt is due. Clear it, or let `pending_interrupt` clear it when the CPU is run again."""
     INTERRUPTED = 32
     """`STOP` was set by another thread."""
     NO_CONTEXT = 33
@@ -54,9 +62,11 @@ class Reason(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """Why `Cpu.run` returned. The CPU's state is exact: `pc` is the next instruction to execute, or to repeat.
+    """Why `Cpu.run` returned. The CPU's state is exact: `pc` is the next instruction to execute, or to
+    repeat.
 
-    `reason` is one of BUDGET, TRAP, FAULT, MMIO, BREAKPOINT, WAITING, INTERRUPTED. Only the fields named with it have a meaning.
+    `reason` is one of BUDGET, TRAP, FAULT, MMIO, BREAKPOINT, WAITING, INTERRUPTED. Only the fields named with
+    it have a meaning.
     """
 
     reason: Reason

@@ -1,7 +1,7 @@
 """Built targets: reading a target's folder and loading its code. Needs llvmlite, not numba.
 
-A folder holds ``engine.json`` (written by `generator.emit.manifest`), the decode tables, and object files. A loaded package
-serves any number of CPUs.
+A folder holds ``engine.json`` (written by `generator.emit.manifest`), the decode tables, and object files. A
+loaded package serves any number of CPUs.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class TargetPackage:
         self.features: tuple[str, ...] = tuple(description["features"])
         self.default_features: tuple[str, ...] = tuple(description["default_features"])
         self.implied: dict[str, tuple[str, ...]] = {
-            name: (*rules["implies"], *rules["requires"]) for name, rules in description["feature_rules"].items()
+            name: (*rules["implies"], *rules["requires"])
+            for name, rules in description["feature_rules"].items()
         }
         """What each feature brings with it."""
         layout = description["layout"]
@@ -115,7 +116,7 @@ class TargetPackage:
         return self._functions[symbol]
 
     def shared_function(self, name: str, count: int) -> Callable[..., int] | None:
-        """The spec's shared function `name` with `count` arguments behind the CPU block's address, or None."""
+        """The spec's shared function `name` with `count` arguments behind the block's address, or None."""
         address = self._engine.get_function_address(f"isagen_fn_{name}")
         if not address:
             return None

@@ -1,12 +1,13 @@
-"""The binary form of a target's decode tables, as `generator.emit.decoder` writes it and native code reads it.
+"""The binary form of a target's decode tables, as `generator.emit.decoder` writes it and native code reads
+it.
 
-A table file is a header of 8-byte fields, then programs, tree nodes and lookup tables; positions are in 8-byte words
-from the file's start unless said otherwise. A program is a list of words
+A table file is a header of 8-byte fields, then programs, tree nodes and lookup tables; positions are in
+8-byte words from the file's start unless said otherwise. A program is a list of words
 
     op: 8 bits | d: 12 | a: 12 | w: 8 | b: 24, signed
 
-over `REGISTERS` 64-bit registers; see `Op`. The generator has the same numbers (`generator.emit.program`): it may not
-import the runtime; a test compares them.
+over `REGISTERS` 64-bit registers; see `Op`. The generator has the same numbers (`generator.emit.program`): it
+may not import the runtime; a test compares them.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ H_MAX_LENGTH: Final = 56
 H_KEY_PROGRAM: Final = 64
 H_KEY_CONTEXTS: Final = 72
 H_KEY_WORDS: Final = 80
-"""The key program computes `KEY_WORDS` words into registers `R_FIRST` and up: the derived contexts, of which there are
-`KEY_CONTEXTS`, then the inputs of address translation."""
+"""The key program computes `KEY_WORDS` words into registers `R_FIRST` and up: the derived contexts, of which
+there are `KEY_CONTEXTS`, then the inputs of address translation."""
 H_STEPPED: Final = 88
 """Number of stepped contexts; their values are in the registers behind the key's contexts..."""
 H_STEP_PROGRAM: Final = 96
@@ -48,7 +49,8 @@ H_STEP_OFFSETS: Final = 112
 H_PREFIX_VARIABLES: Final = 120
 """First register and number (high half) of the prefix variables, 0 before each instruction."""
 H_PREFIX_INDEX: Final = 128
-"""Position of 256 bytes: 0: no prefix; else 1 + number of the first prefix row for that byte. 0: no prefixes."""
+"""Position of 256 bytes: 0: no prefix; else 1 + number of the first prefix row for that byte. 0: no prefixes.
+"""
 H_PREFIX_ROWS: Final = 136
 H_PREFIX_COUNT: Final = 144
 H_SETS: Final = 152
@@ -56,7 +58,9 @@ H_SET_COUNT: Final = 160
 H_ILLEGAL_TRAP: Final = 168
 H_ILLEGAL_CODE: Final = 176
 H_ILLEGAL_ARGUMENT: Final = 184
-"""1: the trap's first parameter is the instruction's bits; the code is `ILLEGAL_CODE`; 2: the code is the bits, too."""
+"""1: the trap's first parameter is the instruction's bits; the code is `ILLEGAL_CODE`; 2: the code is the
+bits, too.
+"""
 H_FIRST_FREE: Final = 192
 H_TRAP_COUNT: Final = 200
 H_UNIT_SHIFT: Final = 208
@@ -88,14 +92,14 @@ SET_STREAM: Final = 16
 SET_PREFIXES: Final = 24
 SET_ROOT: Final = 32
 SET_LENGTH_BITS: Final = 40
-"""shift | bits << 8: the bits of the first unit that tell an encoding's length, legal or not: for what an illegal
-instruction's bits are; and the position of the bytes with the lengths (0: unknown)."""
+"""shift | bits << 8: the bits of the first unit that tell an encoding's length, legal or not: for what an
+illegal instruction's bits are; and the position of the bytes with the lengths (0: unknown)."""
 SET_LENGTHS: Final = 48
 SET_ROW_SIZE: Final = 56
 
 # --- tree nodes: a word, then 32-bit children ---------------------------------------------------------------
-# word: kind (0 leaf, 1 node): 8 bits | unit: 8 | shift: 8 | bits: 8 | count: 32. A node's children are the positions of
-# nodes; a leaf's, the positions of the programs to try in turn. Position 0: nothing matches.
+# word: kind (0 leaf, 1 node): 8 bits | unit: 8 | shift: 8 | bits: 8 | count: 32. A node's children are the
+# positions of nodes; a leaf's, the positions of the programs to try in turn. Position 0: nothing matches.
 
 # --- registers of the machine -------------------------------------------------------------------------------
 
@@ -195,11 +199,14 @@ class Op(IntEnum):
     REGISTER = 39
     """d = the 8 bytes at byte offset b of the CPU block's registers, w bits from bit a up."""
     WORD = 40
-    """d = w units from the start of the opcode on, the lowest first; the cursor goes behind them. Fails without them."""
+    """d = w units from the start of the opcode on, the lowest first; the cursor goes behind them. Fails
+    without them.
+    """
     MATCH = 41
     """Fails unless (a & next word) == the word after that."""
     UNITS = 42
-    """d = w units at the cursor; more than one: little-endian units of 8 bits. The cursor goes behind them."""
+    """d = w units at the cursor; more than one: little-endian units of 8 bits. The cursor goes behind them.
+    """
     UNLESS = 43
     """Go on at position b unless (a & next word) == the word after that."""
     SEEK = 44

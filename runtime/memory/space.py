@@ -1,7 +1,8 @@
-"""Guest address spaces: RAM in host memory, devices, permissions; and the table by which native code finds them.
+"""Guest address spaces: RAM in host memory, devices, permissions; and the table by which native code finds
+them.
 
-Guest addresses are virtual in user mode and physical in system mode. Every host access by way of a space stays inside
-the guest's own memory: ranges are checked against the regions, page by page.
+Guest addresses are virtual in user mode and physical in system mode. Every host access by way of a space
+stays inside the guest's own memory: ranges are checked against the regions, page by page.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Ram:
 
 
 class _Flags:
-    """A flag byte for each page of a `Ram`. Kept as long as the space: native code may hold their addresses."""
+    """A flag byte for each page of a `Ram`. Kept as long as the space: native code may hold it."""
 
     def __init__(self, pages: int) -> None:
         self.bytes = bytearray(pages)
@@ -93,7 +94,7 @@ class _Flags:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Guest addresses `start` to ``start + size - 1``: part of a RAM from `offset` on, or a device (`ram` is None)."""
+    """Guest addresses from `start` on: part of a RAM from `offset` on, or a device (`ram` is None)."""
 
     start: int
     size: int
@@ -166,7 +167,10 @@ class AddressSpace:
         self._check(start, size)
         end = start + size
         self._replace(
-            start, end, [replace(r, permissions=permissions & ALL) for r in self._cut(start, end)], release=False
+            start,
+            end,
+            [replace(r, permissions=permissions & ALL) for r in self._cut(start, end)],
+            release=False,
         )
 
     def _check(self, start: int, size: int) -> None:
@@ -281,7 +285,7 @@ class AddressSpace:
         return b"".join(parts)
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
-        """Write `data`, whatever the permissions; nothing is written where a part isn't RAM (AddressError)."""
+        """Write `data`, whatever the permissions; nothing where a part isn't RAM (AddressError)."""
         view = memoryview(data).cast("B")
         done = 0
         for part in list(self._pieces(address, len(view))):

@@ -1,7 +1,7 @@
 """The cold code: run loop, decoder, lookups, slow memory accesses. Build time only: imports numba.
 
-Functions are Python over 64-bit integers, compiled through `runtime.cpu.lowering` into each target's object. They know no
-target: decode tables (`runtime.cpu.tables`) tell them about it.
+Functions are Python over 64-bit integers, compiled through `runtime.cpu.lowering` into each target's object.
+They know no target: decode tables (`runtime.cpu.tables`) tell them about it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def functions() -> dict[str, Callable[..., Any]]:
-    """The Python function of each symbol of the cold code. Those in `symbols.EXPORTS` have to stay visible."""
+    """The Python function of each symbol of the cold code. `symbols.EXPORTS` have to stay visible."""
     from runtime.cpu.native import decode, lookup, loop, memory, pages, registry
 
     _ = (decode, lookup, loop, memory, pages)

@@ -1,4 +1,7 @@
-"""The decoder: walks a target's tables (`runtime.cpu.tables`) over an instruction's bytes and writes records."""
+"""The decoder: walks a target's tables (`runtime.cpu.tables`) over an instruction, writes records."""
+
+# Comparisons with several constants compile to less than `in` a tuple does.
+# ruff: noqa: SIM109
 
 from __future__ import annotations
 
@@ -440,7 +443,9 @@ def decode_in_set(s, c, t, r, row):  # type: ignore[no-untyped-def]
 
 @cold
 def decode_instruction(s, c, t, r):  # type: ignore[no-untyped-def]
-    """Decode the bytes in the buffer and write the instruction's records; 1 + `DONE`'s w, NO_MATCH, MORE or ILLEGAL."""
+    """Decode the bytes in the buffer and write the instruction's records; 1 + `DONE`'s w, NO_MATCH, MORE or
+    ILLEGAL.
+    """
     store64(r + WANT, 0)
     store64(r + SEEN, 0)
     store64(r + SKIPS, 0)

@@ -111,7 +111,9 @@ def copy_across(s, r):  # type: ignore[no-untyped-def]
     t = load64(r + 8 * tables.R_TABLES)
     longest = load64(t + tables.H_MAX_LENGTH)
     available = PAGE - (load64(r + 8 * tables.R_PC) & (PAGE - 1))
-    behind = (load64(load64(r + 8 * tables.R_PAGE) + cache.PAGE_GUEST) + PAGE) & load64(s + block.ADDRESS_MASK)
+    behind = (load64(load64(r + 8 * tables.R_PAGE) + cache.PAGE_GUEST) + PAGE) & load64(
+        s + block.ADDRESS_MASK
+    )
     second = resolve(s, behind, 2)
     if second == 0:
         return 0
@@ -128,7 +130,9 @@ def copy_across(s, r):  # type: ignore[no-untyped-def]
 
 @cold
 def fetch_across(s, c, t, r):  # type: ignore[no-untyped-def]
-    """Decode an instruction that may run on into the next page. As `decode_instruction`; NONE: nothing can be fetched there."""
+    """Decode an instruction that may run on into the next page. As `decode_instruction`; NONE: nothing can be
+    fetched there.
+    """
     page = load64(r + 8 * tables.R_PAGE)
     available = PAGE - (load64(r + 8 * tables.R_PC) & (PAGE - 1))
     second = copy_across(s, r)
@@ -183,7 +187,9 @@ def raise_illegal(s, t, r):  # type: ignore[no-untyped-def]
 
 @cold
 def set_contexts(s, c, t, r, private):  # type: ignore[no-untyped-def]
-    """Give the decoder the contexts' values; stepped ones at rest, or for one-off records as they are in the state."""
+    """Give the decoder the contexts' values; stepped ones at rest, or for one-off records as they are in the
+    state.
+    """
     key = load64(c + cache.SPACES) + load64(c + cache.SPACE) * cache.SPACE_SIZE + cache.SPACE_KEY
     count = load64(t + tables.H_KEY_CONTEXTS)
     first = r + 8 * tables.R_FIRST
@@ -281,7 +287,7 @@ def set_steps(s, c, t, number):  # type: ignore[no-untyped-def]
 
 @cold
 def decode_at(s, c, t, r, host, pc):  # type: ignore[no-untyped-def]
-    """Decode the instruction at `pc` in the page at hand. As `decode_instruction`, or MORE at the page's end."""
+    """Decode the instruction at `pc` in the page at hand. As `decode_instruction`, or MORE at its end."""
     longest = load64(t + tables.H_MAX_LENGTH)
     available = PAGE - (pc & (PAGE - 1))
     store64(r + 8 * tables.R_PC, pc)
@@ -314,8 +320,8 @@ def settle_targets(s, c, r):  # type: ignore[no-untyped-def]
 def decode_run(s, c, entry, pc, private):  # type: ignore[no-untyped-def]
     """Decode from `pc` on, until the page, the run or the straight code ends; the first record, or NONE.
 
-    `private`: only the first instruction (and what its stepped contexts reach), whatever breakpoint is there, into
-    records for one use.
+    `private`: only the first instruction (and what its stepped contexts reach), whatever breakpoint is there,
+    into records for one use.
     """
     t = load64(s + block.TABLES)
     r = load64(s + block.SCRATCH)
@@ -397,7 +403,7 @@ def decode_run(s, c, entry, pc, private):  # type: ignore[no-untyped-def]
 
 @cold
 def fetch_checked(s, c, entry, pc):  # type: ignore[no-untyped-def]
-    """Records for one use of the instruction at `pc`, where leave to fetch holds for 4 bytes each; or NONE."""
+    """Records for one use of the instruction at `pc`, where leave to fetch holds for 4 bytes each."""
     record = decode_run(s, c, entry, pc, 1)
     if record != 0:
         following = load64(load64(s + block.SCRATCH) + 8 * tables.R_NEXT_PC)

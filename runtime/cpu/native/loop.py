@@ -1,5 +1,8 @@
 """The run loop: enters threaded code, and deals with what it leaves for. See `runtime.cpu.exits`."""
 
+# Comparisons with several constants compile to less than `in` a tuple does.
+# ruff: noqa: SIM109
+
 from __future__ import annotations
 
 from typing import Final
@@ -115,7 +118,9 @@ def select_space(s, c, t):  # type: ignore[no-untyped-def]
 
 @cold
 def attend(s, c, t):  # type: ignore[no-untyped-def]
-    """What decoding and translation depend on may have changed: find the space, forget translations that are wrong."""
+    """What decoding and translation depend on may have changed: find the space, forget translations that are
+    wrong.
+    """
     attention = load64(s + block.ATTENTION)
     store64(s + block.ATTENTION, 0)
     before = load64(c + cache.SPACE)
@@ -133,7 +138,9 @@ def pc_of(c, record):  # type: ignore[no-untyped-def]
     if load8(meta + 7) & cache.META_END != 0:
         return load64(record + block.END_PC)
     page = load32(meta) & cache.META_PAGE_MASK
-    return load64(load64(c + cache.PAGES) + page * cache.PAGE_ENTRY_SIZE + cache.PAGE_GUEST) + load16(meta + 4)
+    return load64(load64(c + cache.PAGES) + page * cache.PAGE_ENTRY_SIZE + cache.PAGE_GUEST) + load16(
+        meta + 4
+    )
 
 
 @cold
@@ -265,7 +272,9 @@ def deliver_trap(s, c, t):  # type: ignore[no-untyped-def]
 
 @cold
 def note_count(s, executed, allowed):  # type: ignore[no-untyped-def]
-    """Let the guest count right: `executed` instructions in this run so far, `allowed` are left to threaded code."""
+    """Let the guest count right: `executed` instructions in this run so far, `allowed` are left to threaded
+    code.
+    """
     store64(s + block.BUDGET, allowed)
     store64(s + block.ENTRY_BUDGET, executed + allowed)
     return 0

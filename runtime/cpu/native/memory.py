@@ -1,8 +1,13 @@
-"""The slow paths of memory accesses: regions, translation, the TLB's contents, devices, accesses across pages.
+"""The slow paths of memory accesses: regions, translation, the TLB's contents, devices, accesses across
+pages.
 
-Nothing here touches host memory outside the regions' own, whatever the guest's addresses are: a host address only ever
-comes from a region that contains the guest address, and an access across a page's end is put together byte by byte.
+Nothing here touches host memory outside the regions' own, whatever the guest's addresses are: a host address
+only ever comes from a region that contains the guest address, and an access across a page's end is put
+together byte by byte.
 """
+
+# Comparisons with several constants compile to less than `in` a tuple does.
+# ruff: noqa: SIM109
 
 from __future__ import annotations
 
@@ -66,9 +71,11 @@ def refuse(s, address, access):  # type: ignore[no-untyped-def]
         access = load64(s + TRANSLATING) - 1
     store64(s + block.FAULT_ADDRESS, address)
     store64(s + block.FAULT_ACCESS, access)
-    if load64(s + block.MODE) & block.MODE_SYSTEM != 0:
-        if access_fault(s, address, access) == symbols.STATUS_RAISED:
-            return FAILED
+    if (
+        load64(s + block.MODE) & block.MODE_SYSTEM != 0
+        and access_fault(s, address, access) == symbols.STATUS_RAISED
+    ):
+        return FAILED
     store64(s + block.REASON, REASON_FAULT)
     return FAILED
 
@@ -95,7 +102,7 @@ def physical_of(s, address, access):  # type: ignore[no-untyped-def]
 
 @cold
 def host_of(s, physical, address, access):  # type: ignore[no-untyped-def]
-    """The host address of a physical one, AT_DEVICE, or FAILED (reported for `address`); sets `PAGE_FLAGS`."""
+    """A physical address's host address, AT_DEVICE, or FAILED (for `address`); sets `PAGE_FLAGS`."""
     region = region_of(s, physical)
     if region == 0:
         return refuse(s, address, access)
@@ -113,7 +120,9 @@ def host_of(s, physical, address, access):  # type: ignore[no-untyped-def]
 
 @cold
 def resolve(s, address, access):  # type: ignore[no-untyped-def]
-    """The host address of a guest address, AT_DEVICE or FAILED. `access`: 0 read, 1 write, 2 execute. Fills the TLB."""
+    """The host address of a guest address, AT_DEVICE or FAILED. `access`: 0 read, 1 write, 2 execute. Fills
+    the TLB.
+    """
     entry = load64(s + block.TLB) + (shr(address, 8) & block.TLB_OFFSET_MASK)
     if access == 1:
         entry += block.TLB_WRITE
@@ -172,7 +181,9 @@ def device_fits(s, size, access, address):  # type: ignore[no-untyped-def]
 
 @cold
 def device_access(s, size, write, value):  # type: ignore[no-untyped-def]
-    """Ask for a device access at `PHYSICAL`, or take the answer that was already given. 0: leave; else 1, `BOUNCE` set."""
+    """Ask for a device access at `PHYSICAL`, or take the answer that was already given. 0: leave; else 1,
+    `BOUNCE` set.
+    """
     cursor = load64(s + block.MMIO_CURSOR)
     if cursor < load64(s + block.MMIO_ANSWERED):
         store64(s + block.MMIO_CURSOR, cursor + 1)

@@ -1,11 +1,22 @@
-"""Pages of decoded code and spaces: finding, dropping, forgetting. See `runtime.cpu.cache` for the structures."""
+"""Pages of decoded code and spaces: finding, dropping, forgetting. See `runtime.cpu.cache` for the
+structures.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
 from runtime.cpu import block, cache, tables
-from runtime.cpu.native.raw import load8, load16, load32, load64, store8, store16, store32, store64, zero_bytes
+from runtime.cpu.native.raw import (
+    load8,
+    load32,
+    load64,
+    store8,
+    store16,
+    store32,
+    store64,
+    zero_bytes,
+)
 from runtime.cpu.native.registry import cold
 from runtime.cpu.primitives import shr
 from runtime.memory import regions
@@ -56,7 +67,9 @@ def mark_stale(c, entry):  # type: ignore[no-untyped-def]
 
 @cold
 def drop_host_page(s, host):  # type: ignore[no-untyped-def]
-    """Forget all code decoded from a host page, and code before it that runs on into it. How many entries that were."""
+    """Forget all code decoded from a host page, and code before it that runs on into it. How many entries
+    that were.
+    """
     c = load64(s + block.CACHE)
     pages = load64(c + cache.PAGES)
     number = load32(bucket_of(c, host))
@@ -78,7 +91,9 @@ def drop_host_page(s, host):  # type: ignore[no-untyped-def]
 
 @cold
 def code_written(s, host, size):  # type: ignore[no-untyped-def]
-    """Bytes of a page that code was decoded from are about to change: drop the page if an instruction may lie there."""
+    """Bytes of a page that code was decoded from are about to change: drop the page if an instruction may lie
+    there.
+    """
     c = load64(s + block.CACHE)
     t = load64(s + block.TABLES)
     pages = load64(c + cache.PAGES)

@@ -13,7 +13,9 @@ FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {}
 
 
 def cold(function: Callable[..., Any]) -> Any:
-    """Register a function of the cold code under ``isagen_<name>``; what is left in its place is what callers call."""
+    """Register a function of the cold code under ``isagen_<name>``; what is left in its place is what callers
+    call.
+    """
     symbol = f"isagen_{function.__name__}"
     if symbol in FUNCTIONS:
         raise ValueError(f"{symbol} is defined twice")

@@ -33,7 +33,9 @@ def toy(build_package: Callable[[Target], TargetPackage]) -> TargetPackage:
 
 @pytest.fixture(scope="session")
 def built() -> Callable[[str], Path]:
-    """The folder of a real target by name, built as `isagen build` does (nothing to do where it is up to date)."""
+    """The folder of a real target by name, built as `isagen build` does (nothing to do where it is up to
+    date).
+    """
     from isagen.build import build as build_targets
     from isagen.targets import select
 

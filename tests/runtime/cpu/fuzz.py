@@ -1,9 +1,10 @@
-"""Hostile guests: random bytes as code, random registers and mappings. Run in a process of its own by test_fuzz.
+"""Hostile guests: random bytes as code, random registers and mappings. Run in a process of its own by
+test_fuzz.
 
     python -m tests.runtime.cpu.fuzz FOLDER FIRST COUNT
 
-`FOLDER`: a built target. Prints how many runs there were and what they ended with. All RAM of a run lies between pages that
-hold a known pattern, in the same host mapping: nothing may change there.
+`FOLDER`: a built target. Prints how many runs there were and what they ended with. All RAM of a run lies
+between pages that hold a known pattern, in the same host mapping: nothing may change there.
 """
 
 from __future__ import annotations

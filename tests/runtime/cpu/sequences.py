@@ -37,7 +37,9 @@ def sample(form: Form, target: Target, choose: random.Random) -> bytes:
     units = [value >> at & (1 << group.unit) - 1 for at in range(0, width, group.unit)]
     if group.stream:
         units.reverse()
-    data = b"".join(unit.to_bytes(group.unit // 8, "big" if target.big_endian else "little") for unit in units)
+    data = b"".join(
+        unit.to_bytes(group.unit // 8, "big" if target.big_endian else "little") for unit in units
+    )
     if target.prefixes:
         rows = [row for row in target.prefixes if choose.random() < 0.15]
         prefixes = [row.pattern | choose.getrandbits(8) & ~row.mask & 255 for row in rows]
@@ -49,7 +51,9 @@ def sample(form: Form, target: Target, choose: random.Random) -> bytes:
 class Sequences:
     """Random programs for one target. `forms`: those to take instructions from."""
 
-    def __init__(self, target: Target, package: TargetPackage, keep: Callable[[Form], bool] = lambda form: True) -> None:
+    def __init__(
+        self, target: Target, package: TargetPackage, keep: Callable[[Form], bool] = lambda form: True
+    ) -> None:
         self.target = target
         self.package = package
         self.forms = [form for form in target.forms if keep(form)]
@@ -82,7 +86,9 @@ class Sequences:
                 if register.zero is not None:
                     entries[register.zero] = 0
                 files[register.name] = entries
-        code = b"".join(sample(choose.choice(self.forms), self.target, choose) for _ in range(choose.choice((8, 60))))
+        code = b"".join(
+            sample(choose.choice(self.forms), self.target, choose) for _ in range(choose.choice((8, 60)))
+        )
         return Start(code, registers, files)
 
     def evaluate(self, start: Start, steps: int) -> tuple[dict[str, object], bytes, list[Event]]:
@@ -175,7 +181,10 @@ class Sequences:
         choose = random.Random(seed)
         start = self.start(choose)
         expected = self.evaluate(start, steps)
-        normal = [(n, "illegal" if name in ILLEGAL else name, 0 if name in ILLEGAL else code) for n, name, code in expected[2]]
+        normal = [
+            (n, "illegal" if name in ILLEGAL else name, 0 if name in ILLEGAL else code)
+            for n, name, code in expected[2]
+        ]
         for part in (lambda: steps, lambda: choose.randint(1, 5)):
             found = self.emulate(start, steps, part)
             where = f"{self.target.name} seed {seed}"

@@ -15,7 +15,9 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def fuzz(folder: Path, first: int, count: int) -> None:
-    """Run guests `first` to ``first + count - 1`` of the target in `folder`; fails where the process dies or hangs."""
+    """Run guests `first` to ``first + count - 1`` of the target in `folder`; fails where the process dies or
+    hangs.
+    """
     command = [sys.executable, "-m", "tests.runtime.cpu.fuzz", str(folder), str(first), str(count)]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stderr[-2000:]}"

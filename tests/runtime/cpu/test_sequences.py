@@ -1,4 +1,4 @@
-"""Random programs of real targets: delay slots, guards, contexts and prefixes in sequence. See `sequences`."""
+"""Random programs of real targets: delay slots, guards, contexts, prefixes in sequence. See `sequences`."""
 
 from __future__ import annotations
 

@@ -150,7 +150,8 @@ def form(name: str, picture: tuple[Piece, ...], body: Block, **more: Any) -> For
 
 def long_picture(op: int) -> tuple[Piece, ...]:
     return (
-        field("imm", 12), field("rs2", 3), field("rs1", 3), field("rd", 3), fixed(4, 0), fixed(5, op), fixed(2, 3),
+        field("imm", 12), field("rs2", 3), field("rs1", 3), field("rd", 3),
+        fixed(4, 0), fixed(5, op), fixed(2, 3),
     )  # fmt: skip
 
 
