@@ -1,0 +1,1 @@
+"""Speed: our own C programs under isagen, qemu-user and Unicorn, in turns."""
