@@ -528,6 +528,15 @@ class TreeBuilder(Transformer[Token, Any]):
             when,
         )
 
+    def debug(self, c: list[Any]) -> s.DebugItem:
+        rows = tuple(x for x in c[1:] if isinstance(x, s.DebugRow))
+        return s.DebugItem(self._at(c), s.TextNode(self._token_at(c[0]), "", unquote(c[0])), rows)
+
+    def debugrow(self, c: list[Any]) -> s.DebugRow:
+        name, names, is_float = c
+        text = None if names is None else s.TextNode(self._token_at(names), "", unquote(names))
+        return s.DebugRow(self._token_at(name), self._ident(name), text, is_float is not None)
+
     # --- behaviour ---------------------------------------------------------------------------
 
     def fn(self, c: list[Any]) -> s.FnItem:

@@ -19,7 +19,7 @@ from lark.lark import PostLex
 from generator.errors import Diagnostic
 from generator.language import syntax
 from generator.language.build_tree import TreeBuilder
-from generator.language.source import Pos, Source
+from generator.language.source import Source
 
 GRAMMAR = Path(__file__).with_name("isa.lark")
 MAX_DEPTH = 200  # of brackets; beyond, Python's recursion in later passes would be at risk
@@ -56,7 +56,7 @@ _CLOSING = frozenset(("RPAR", "RSQB"))
 
 _ITEM = re.compile(
     r"^(?=(?:isa|set|target|param|feature|needs|only|little|enum|trap|regs?|view|bank|context|prefix|operand|shared|fn|rows"
-    r"|insn|alias|example)[ \t])",
+    r"|insn|alias|example|debug)[ \t])",
     re.M,
 )
 
@@ -259,8 +259,3 @@ def _explain(error: UnexpectedInput, source: Source, end: int) -> Diagnostic:
     if shown == '"':
         remedy = "a text ends on the line where it begins"
     return Diagnostic(source.location(start, start + 1), f"unexpected `{shown}`", remedy=remedy)
-
-
-def position(source: Source) -> Pos:
-    """The start of a file, for messages about all of it."""
-    return Pos(source, 0, 1)

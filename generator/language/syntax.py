@@ -610,6 +610,19 @@ class ExampleItem(Node):
     when: Expr | None
 
 
+@dataclass(eq=False, slots=True)
+class DebugRow(Node):
+    name: Ident
+    names: TextNode | None
+    is_float: bool
+
+
+@dataclass(eq=False, slots=True)
+class DebugItem(Node):
+    group: TextNode
+    rows: tuple[DebugRow, ...]
+
+
 Item: TypeAlias = (
     IsaItem
     | SetItem
@@ -632,6 +645,7 @@ Item: TypeAlias = (
     | InsnItem
     | AliasItem
     | ExampleItem
+    | DebugItem
 )
 
 

@@ -346,6 +346,23 @@ class Example(Model):
     span: Span
 
 
+class DebugRegister(Model):
+    """A register as a debugger numbers and names it: entry `index` of a file, or (None) a single register."""
+
+    name: str
+    register_name: str
+    index: int | None
+    width: int
+    is_float: bool
+
+
+class DebugGroup(Model):
+    """A group of registers with the name that debuggers know it by (gdb: a feature of the target description)."""
+
+    name: str
+    registers: tuple[DebugRegister, ...]
+
+
 class Feature(Model):
     name: str
     title: str
@@ -380,4 +397,5 @@ class Target(Model):
     forms: tuple[Form, ...]
     aliases: tuple[Alias, ...]
     examples: tuple[Example, ...]
+    debug: tuple[DebugGroup, ...] = ()
     sources: tuple[tuple[str, str], ...]  # file and SHA-256 of its text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from generator.ir import build
 from generator.ir.lower import builtins
-from generator.ir.lower.base import is_pure
 from generator.ir.lower.entities import SharedFunction
 from generator.ir.lower.places import PlacePart
 from generator.ir.lower.report import Mistake, Poisoned, did_you_mean, plural
@@ -13,13 +12,6 @@ from generator.ir.lower.widths import Widths
 from generator.ir.nodes import CallStmt, Const, Context, Expr, If, Local, Raise, ReadReg, Return, Slice, Stmt
 from generator.language import syntax as s
 from generator.language.source import Pos
-
-Wants = "tuple[int | None, ...] | None"
-
-Outcome = "tuple[Expr, ...] | None"
-"""What a function's statements come to: results, or None where they end without (they fell through, or
-trapped).
-"""
 
 
 class CallPart(PlacePart):
@@ -392,7 +384,7 @@ class CallPart(PlacePart):
             if not _returns(statement):
                 before = len(self.out)
                 self.statement(statement, scope)
-                if any(_never_ends(x) for x in self.out[before:]):
+                if any(never_ends(x) for x in self.out[before:]):
                     return None, False
                 continue
             return self._run_branches(statement, statements[number + 1 :], scope)
@@ -484,15 +476,12 @@ def _returns(statement: s.Stmt) -> bool:
             return False
 
 
-def _never_ends(statement: Stmt) -> bool:
+def never_ends(statement: Stmt) -> bool:
     """Whether nothing behind `statement` runs."""
     match statement:
         case Raise() | Return():
             return True
         case If(then=then, otherwise=otherwise):
-            return any(map(_never_ends, then)) and any(map(_never_ends, otherwise))
+            return any(map(never_ends, then)) and any(map(never_ends, otherwise))
         case _:
             return False
-
-
-__all__ = ["CallPart", "is_pure"]

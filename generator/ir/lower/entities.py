@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from generator.ir.lower.family import Family
 from generator.ir.lower.report import Report
 from generator.ir.lower.scope import Number
 from generator.ir.nodes import Expr, Local
 from generator.language import syntax as s
-from generator.model.target import ContextVariable, Function, Register, Trap
-
-if TYPE_CHECKING:
-    from generator.ir.lower.operands import OperandClasses
+from generator.model.target import ContextVariable, Register, Trap
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +117,6 @@ class Elaboration:
     pc_width: int = 0
     little: Expr | None = None
     simple_functions: dict[int, bool] = field(default_factory=dict)
-    classes: OperandClasses | None = None
-    functions: dict[str, Function] = field(default_factory=dict)
 
     @property
     def little_endian(self) -> bool:

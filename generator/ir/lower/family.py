@@ -47,6 +47,7 @@ class Family:
     instructions: list[Instruction] = field(default_factory=list)
     aliases: list[s.AliasItem] = field(default_factory=list)
     examples: list[s.ExampleItem] = field(default_factory=list)
+    debug: list[s.DebugItem] = field(default_factory=list)
 
     @property
     def msb0(self) -> bool:
@@ -150,6 +151,8 @@ def collect(files: Iterable[tuple[Source, list[s.Item]]], family: Family, report
                     family.aliases.append(item)
                 case s.ExampleItem():
                     family.examples.append(item)
+                case s.DebugItem():
+                    family.debug.append(item)
                 case _:
                     pass
     for instruction in family.instructions:

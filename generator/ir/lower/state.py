@@ -211,23 +211,27 @@ def _register(spec: Elaboration, item: s.RegItem) -> StateElement:
 
 
 def _entry_names(item: s.RegItem, count: int) -> tuple[str, ...]:
-    """`zero ra t0-t2`: names of a file's entries; `-` is an entry without a name of its own."""
     assert item.names is not None
+    return entry_names(item.names, item.name, count, item.at)
+
+
+def entry_names(text: str, file: str, count: int, at: Pos) -> tuple[str, ...]:
+    """`zero ra t0-t2`: names of a file's entries; `-` is an entry without a name of its own."""
     names: list[str] = []
-    for word in item.names.split():
+    for word in text.split():
         match = _NAME_RANGE.fullmatch(word)
         if match is not None:
             prefix, first, other, last = match.groups()
             if prefix != other or int(last) < int(first) or int(last) - int(first) >= MAX_COUNT:
-                raise Mistake(item.at, f"`{word}` is no range of names", "t0-t2")
+                raise Mistake(at, f"`{word}` is no range of names", "t0-t2")
             names += [f"{prefix}{n}" for n in range(int(first), int(last) + 1)]
         else:
-            names.append(word if word != "-" else f"{item.name}{len(names)}")
+            names.append(word if word != "-" else f"{file}{len(names)}")
     if len(names) != count:
-        raise Mistake(item.at, f"{plural(len(names), 'name')} for {count} registers")
+        raise Mistake(at, f"{plural(len(names), 'name')} for {count} registers")
     doubles = {n for n in names if names.count(n) > 1}
     if doubles:
-        raise Mistake(item.at, f"the name `{sorted(doubles)[0]}` stands twice")
+        raise Mistake(at, f"the name `{sorted(doubles)[0]}` stands twice")
     return tuple(names)
 
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from generator.ir import build
 from generator.ir.lower import builtins, lazy
-from generator.ir.lower.calls import CallPart, _never_ends
-from generator.ir.lower.entities import StateElement
-from generator.ir.lower.places import ConcatPlace, MemoryPlace, Place, SlicePlace
+from generator.ir.lower.calls import CallPart, never_ends
+from generator.ir.lower.places import ConcatPlace
 from generator.ir.lower.report import Mistake, Poisoned, did_you_mean, plural
 from generator.ir.lower.scope import Broken, Mutable, Scope, Values
 from generator.ir.nodes import (
@@ -294,7 +293,4 @@ def _name_of(node: s.Expr) -> str:
 
 def always_leaves(block: Sequence[Stmt]) -> bool:
     """Whether every path through `block` returns or traps."""
-    return any(_never_ends(statement) for statement in block)
-
-
-__all__ = ["MemoryPlace", "Place", "SlicePlace", "StateElement", "StatementPart", "always_leaves"]
+    return any(never_ends(statement) for statement in block)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from generator.ir.lower.body import Body
+from generator.ir.lower.debug import debug_groups
 from generator.ir.lower.entities import ContextEntity, Elaboration
 from generator.ir.lower.family import Family, collect, header, parameters_and_targets
 from generator.ir.lower.forms import FormLowering
@@ -119,6 +120,7 @@ def lower_target(files: Files, name: str, report: Report) -> Target | None:
         forms=tuple(lowering.forms),
         aliases=tuple(aliases),
         examples=tuple(examples),
+        debug=debug_groups(spec),
         sources=tuple((source.name, hashlib.sha256(source.text.encode()).hexdigest()) for source, _ in files),
     )
 
