@@ -1,7 +1,8 @@
 """What a spec is checked for behind lowering, in the order of the groups in docs/language.md.
 
-Lowering itself reports group 1 and the widths of group 4. Group 10 (all tiers agree) is conformance's;
-`agreement` gives it the encodings to try.
+Lowering itself reports group 1 and the widths of group 4. Group 10 (all tiers agree) and the exact half of
+group 6 (what is disassembled assembles to the same) need a built target: they are conformance's. `corners`
+makes encodings for tests.
 """
 
 from __future__ import annotations

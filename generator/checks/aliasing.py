@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from generator.checks.encodings import Encodings
 from generator.checks.report import Reporter
 from generator.checks.solve import GaveUpError, Solver
-from generator.checks.walk import Assumptions, Path, Plain, Walk, expressions, within
+from generator.checks.walk import Assumptions, Path, Plain, Walk, bound, expressions, statements, within
 from generator.errors import Diagnostic
-from generator.ir.nodes import Assign, Binary, Const, Expr, Load, Local, ReadReg, Unary, WriteReg
+from generator.ir.nodes import Binary, Const, Expr, ForRange, ForSet, Load, Local, ReadReg, Unary, WriteReg
 from generator.ir.show import show
 from generator.model.target import Form, Target, Variant
 
@@ -73,6 +73,7 @@ def check(target: Target, encodings: Encodings, solver: Solver, report: Reporter
 def _follow(variant: Variant) -> tuple[list[_Alias], list[Load]]:
     aliases: list[_Alias] = []
     repeated: list[Load] = []
+    counters = [s.local for s in statements(variant.body) if isinstance(s, ForRange | ForSet)]
 
     def read(exprs: tuple[Expr, ...], path: Path[_Memory], merges: tuple[str, Expr] | None = None) -> None:
         for expr in exprs:
@@ -94,18 +95,19 @@ def _follow(variant: Variant) -> tuple[list[_Alias], list[Load]]:
             # Writing part of an entry reads the rest of it, and must see what was written before.
             merges = (statement.register, statement.index)
         read(expressions(statement), path, merges)
+        for local in bound(statement):
+            state = replace(state, loads=frozenset(x for x in state.loads if not _uses(x[0], local)))
         match statement:
             case WriteReg(register=register, index=index):
                 if index is not None:
                     state = replace(state, written=state.written | {(register, index)})
                 state = replace(state, loads=frozenset(x for x in state.loads if not _reads(x[0], register)))
-            case Assign(local=local):
-                state = replace(state, loads=frozenset(x for x in state.loads if not _uses(x[0], local)))
             case Load(local=local, address=address, space=space):
                 key = (address, local.width, space)
                 if key in state.loads:
                     repeated.append(statement)
-                state = replace(state, loads=state.loads | {key})
+                if not any(_uses(address, counter) for counter in counters):
+                    state = replace(state, loads=state.loads | {key})
         return state
 
     def condition(expr: Expr, path: Path[_Memory]) -> _Memory:

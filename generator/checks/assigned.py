@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from generator.checks.report import Reporter
-from generator.checks.walk import Path, Plain, Walk, expressions, statements, within
+from generator.checks.walk import Path, Plain, Walk, bound, expressions, statements, within
 from generator.errors import Diagnostic
-from generator.ir.nodes import Assign, Block, CallStmt, Expr, Field, ForRange, ForSet, Let, Load, Local
+from generator.ir.nodes import Block, Expr, Field, ForRange, ForSet, Local
 from generator.model.target import Form, Hole, Operand, Target
 
 State = frozenset[str]
@@ -64,12 +64,7 @@ def _follow(body: Block, start: State) -> tuple[list[str], bool]:
 
     def step(statement: Plain, path: Path[State]) -> State:
         look(expressions(statement), path.state)
-        match statement:
-            case Let(local=local) | Assign(local=local) | Load(local=local):
-                return path.state | {local.name}
-            case CallStmt(results=results):
-                return path.state | {local.name for local in results}
-        return path.state
+        return path.state | {local.name for local in bound(statement)}
 
     def condition(expr: Expr, path: Path[State]) -> State:
         look((expr,), path.state)

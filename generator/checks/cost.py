@@ -11,7 +11,7 @@ from generator.checks.encodings import Encodings, Prefix
 from generator.checks.overlap import best_bit
 from generator.checks.report import Reporter
 from generator.errors import Diagnostic
-from generator.model.target import Form, Span, Target
+from generator.model.target import Form, Target
 
 MOST_PROBES = 64
 """Forms that may have to be tried for one word."""
@@ -85,7 +85,7 @@ def check(target: Target, encodings: Encodings, report: Reporter) -> Iterator[Di
                 remedy="split the set, or write pictures with more fixed bits",
             )
         yield report.make(
-            Span(file=forms[0].span.file, line=1, column=1),
+            report.header(),
             f"decoding {name}: {len(forms)} forms, depth {cost.depth}, at most {len(cost.worst)} forms"
             f" to try, about {cost.table_bytes} bytes",
             severity="note",

@@ -239,7 +239,7 @@ def _holes(target: Target, encodings: Encodings, report: Reporter) -> Iterator[D
         share = 100 * result.count / (1 << result.width)
         words = f"{result.count} of 2**{result.width} words{_in_set(group)}"
         yield report.make(
-            Span(file=forms[0].span.file, line=1, column=1),
+            report.header(),
             f"{target.name}: {words} match no picture ({share:.3g} %)",
             label="e.g. " + ", ".join(result.samples),
             severity="note",

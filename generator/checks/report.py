@@ -14,6 +14,14 @@ class Reporter:
     def __init__(self, sources: Mapping[str, str]) -> None:
         self._lines = {name: text.split("\n") for name, text in sources.items()}
 
+    def header(self) -> Span:
+        """The family's `isa` line, which notes about all of it point at."""
+        for name, lines in self._lines.items():
+            for number, line in enumerate(lines, 1):
+                if line.startswith("isa "):
+                    return Span(file=name, line=number, column=1, length=len(line.split("#")[0].rstrip()))
+        return Span(file="", line=1, column=1)
+
     def location(self, span: Span) -> Location:
         """The place with its line's text (empty if the file isn't known)."""
         lines = self._lines.get(span.file, [])

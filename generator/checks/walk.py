@@ -203,6 +203,16 @@ def expressions(statement: Stmt) -> tuple[Expr, ...]:
     return ()
 
 
+def bound(statement: Stmt) -> tuple[Local, ...]:
+    """The locals that a statement gives a value."""
+    match statement:
+        case Let(local=local) | Assign(local=local) | Load(local=local):
+            return (local,)
+        case CallStmt(results=results):
+            return results
+    return ()
+
+
 def statements(body: Block) -> Iterator[Stmt]:
     """All statements of a body, those inside others included, in program order."""
     for statement in body:

@@ -1,7 +1,7 @@
 """Every diagnosis: a tiny wrong spec in this folder, and beside it what has to be said about it.
 
-``name.isa`` is loaded and checked for its first target; ``name.txt`` holds the rendered diagnostics. To accept
-new ones, run ``ISAGEN_ACCEPT=1 pytest tests/isa_errors`` and read the difference.
+``name.isa`` is loaded and checked for its first target; ``name.txt`` holds the rendered diagnostics. To
+accept new ones, run ``ISAGEN_ACCEPT=1 pytest tests/isa_errors`` and read the difference.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def test_generated(message: str) -> None:
 
 
 ELSEWHERE = {  # part of a message -> where it is tested
-    "has no value on some path": "lowering never makes such a body; tests/generator/checks/test_assigned.py",
+    "has no value on some path": "hand-made: tests/generator/checks/test_behaviour_checks.py",
     "ends without a result on some path": "as above",
-    "bits one after the other": "tests/generator/checks/test_cost.py",
+    "bits one after the other": "tests/generator/checks/test_behaviour_checks.py",
     "is not assembled": "needs an assembler: tests/generator/checks/test_examples.py",
     "`...` is ..., not ...": "needs an assembler: tests/generator/checks/test_examples.py",
     "no case of the operands is possible here": "a second line of defence: such cases are dropped one by one",

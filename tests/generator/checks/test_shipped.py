@@ -1,4 +1,4 @@
-"""The shipped specs: the checks find nothing, and the solver, the slow decoder and the sampler agree on every form."""
+"""The shipped specs: the checks find nothing; solver, slow decoder and sampler agree on every form."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_checks_find_nothing(target_name: tuple[str, str], shipped: Shipped) -> 
 
 
 def test_every_form_is_sampled_decoded_and_encoded(target_name: tuple[str, str], shipped: Shipped) -> None:
-    """The solver's witness and random samples decode to their form; their fields encode to the same instruction."""
+    """The solver's witness and random samples decode to their form; their fields encode to it again."""
     target = shipped(*target_name)
     sampler = Sampler(target)
     rng = Random(1)
@@ -42,6 +42,7 @@ def test_every_form_is_sampled_decoded_and_encoded(target_name: tuple[str, str],
             assert again is not None and again.form is form
             fields = {k: v for k, v in decoded.fields.items() if k != "opcode_bits"}
             assert fields.items() <= again.fields.items(), (form.name, sample)
-    # Forms of axis values that a target's contexts exclude, as 64-bit string instructions with 16-bit addresses.
+    # Forms of axis values that a target's contexts exclude, as 64-bit string instructions with 16-bit
+    # addresses.
     reachable = {form.span for form in target.forms} - {form.span for form in without}
     assert len(reachable) > 0.9 * len({form.span for form in target.forms})
