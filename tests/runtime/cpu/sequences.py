@@ -59,6 +59,8 @@ class Sequences:
         self.forms = [form for form in target.forms if keep(form)]
         self.evaluator = Evaluator(target, BUILTINS)
         self.mask = (1 << target.pc_width) - 1
+        # Stepped contexts have a place in the engine's state; the evaluator keeps them apart.
+        self.stepped = [c.name for c in target.contexts if c.next is not None and c.name != "npc"]
 
     def start(self, choose: random.Random) -> Start:
         """A random program; registers often point to its data, and to its code."""
@@ -76,11 +78,12 @@ class Sequences:
         registers, files = {}, {}
         for register in self.target.registers:
             width = stored_width(register)
-            if register.name == "pc":
+            if register.name in ("pc", *self.stepped):
                 continue
             if register.count is None:
                 control = register.hidden or width != self.target.pc_width
-                registers[register.name] = register.reset if control else value(width)
+                keep = register.hidden or (control and choose.random() < 0.7)
+                registers[register.name] = register.reset if keep else value(width)
             else:
                 entries = [value(width) for _ in range(register.count)]
                 if register.zero is not None:
@@ -123,6 +126,7 @@ class Sequences:
     def values(self, state: State) -> dict[str, object]:
         found: dict[str, object] = {"pc": state.pc, **state.registers, **state.files}
         found.pop("waiting", None)
+        found.update({name: state.contexts.get(name, 0) for name in self.stepped})
         if self.package_delay:
             found["npc"] = state.contexts.get("npc", (state.pc + self.package_delay) & self.mask)
         return found
@@ -159,8 +163,13 @@ class Sequences:
                 case _:
                     raise AssertionError(stop)
             cpu.pc = self.next_address(cpu.pc)
+            for name in self.stepped:
+                cpu.set(name, 0)
         found: dict[str, object] = {"pc": cpu.pc}
+        found.update({name: cpu.get(name) for name in self.stepped})
         for register in self.target.registers:
+            if register.name in self.stepped:
+                continue
             if register.count is None:
                 found[register.name] = cpu.get(register.name)
             else:
