@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,17 +75,19 @@ def read(source: TargetSource, report: Report, total: int) -> Model:
     return Model(target, place(target), plan, syntax, tuple(diagnostic.render() for diagnostic in found))
 
 
-def build(source: TargetSource, folder: Path, jobs: int, report: Report) -> Made:
+def build(source: TargetSource, folder: Path, pool: ProcessPoolExecutor, report: Report) -> Made:
     """Make everything of a target in `folder`. Raises the generator's `IsagenError`."""
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        try:
-            shared = pool.submit(softfloat_object)
-            model = read(source, report, 0)
-            emit(model, folder, report)
-            objects = compile_all(pool, source.name, folder, shared, report)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    from generator.emit.executors import EmitError
+    from generator.emit.program import DecoderError
+    from generator.errors import IsagenError
+
+    shared = pool.submit(softfloat_object)
+    model = read(source, report, 0)
+    try:
+        emit(model, folder, report)
+    except (EmitError, DecoderError) as error:
+        raise IsagenError(f"target {source.name}: {error}") from error
+    objects = compile_all(pool, source.name, folder, shared, report)
     describe(model, folder, objects)
     return Made(len(model.plan.executors), len(model.target.forms), model.notes)
 
@@ -121,9 +122,11 @@ def describe(model: Model, folder: Path, objects: Sequence[str]) -> None:
     """Write what the runtime has to know of the target."""
     from generator.emit.manifest import FILE
     from generator.emit.manifest import describe as description
+    from generator.emit.registers import target_description
 
     text = json.dumps(description(model.target, model.layout, list(objects)), indent=1, sort_keys=True)
     (folder / FILE).write_text(text + "\n")
+    (folder / "target.xml").write_text(target_description(model.target))
 
 
 # --- compiling ----------------------------------------------------------------------------------------
@@ -157,6 +160,9 @@ def parts_of(folder: Path) -> list[str]:
 
 def compile_one(folder: Path, position: int) -> bytes:
     """In a worker: compile a part of the package."""
+    # numba must know all primitives before it compiles the first function, whatever that one uses.
+    import runtime.cpu.primitives
+    import runtime.cpu.wide  # noqa: F401
     from runtime.cpu.compile import Package, compile_part, parts
 
     return compile_part(folder, parts(Package(folder))[position]).code

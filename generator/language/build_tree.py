@@ -140,7 +140,7 @@ class TreeBuilder(Transformer[Token, Any]):
             bindings,
             attributes.get("elf"),
             attributes.get("features", ()),
-            attributes.get("abi", ()),
+            attributes.get("gdb", ""),
         )
 
     def target_elf(self, c: list[Any]) -> _Attr:
@@ -149,8 +149,8 @@ class TreeBuilder(Transformer[Token, Any]):
     def target_features(self, c: list[Any]) -> _Attr:
         return _Attr(self._at(c), "features", c[0])
 
-    def target_abi(self, c: list[Any]) -> _Attr:
-        return _Attr(self._at(c), "abi", c[0])
+    def target_gdb(self, c: list[Any]) -> _Attr:
+        return _Attr(self._at(c), "gdb", unquote(c[0]))
 
     def param(self, c: list[Any]) -> s.ParamItem:
         return s.ParamItem(self._token_at(c[0]), str(c[0]), c[1])

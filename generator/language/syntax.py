@@ -349,7 +349,7 @@ class TargetItem(Node):
     bindings: tuple[tuple[Ident, Expr], ...]
     elf: tuple[int, int, str] | None
     features: tuple[Ident, ...]
-    abi: tuple[Ident, ...]
+    gdb: str
 
 
 @dataclass(eq=False, slots=True)

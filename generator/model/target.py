@@ -357,7 +357,9 @@ class DebugRegister(Model):
 
 
 class DebugGroup(Model):
-    """A group of registers with the name that debuggers know it by (gdb: a feature of the target description)."""
+    """A group of registers with the name that debuggers know it by (gdb: a feature of the target
+    description).
+    """
 
     name: str
     registers: tuple[DebugRegister, ...]
@@ -383,6 +385,7 @@ class Target(Model):
     float_policy: str
     elf_machine: int
     elf_class: int
+    gdb_architecture: str = ""
     features: tuple[Feature, ...]
     default_features: tuple[str, ...]
     pc_width: int

@@ -97,6 +97,7 @@ def lower_target(files: Files, name: str, report: Report) -> Target | None:
         float_policy=isa.values.get("float", "ieee"),
         elf_machine=item.elf[0] if item.elf else 0,
         elf_class=item.elf[1] if item.elf else 0,
+        gdb_architecture=item.gdb,
         features=tuple(
             Feature(
                 name=f.name,
