@@ -18,11 +18,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from isagen import paths
-from isagen.fingerprint import Fingerprints
+from isagen.fingerprint import Fingerprints, engine_digest
 from isagen.targets import TargetSource
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 MANIFEST = "build.json"
 
@@ -72,7 +75,37 @@ def build(
 
     Raises `IsagenError` of the generator for mistakes in specs; targets before that are built.
     """
-    jobs = jobs or len(os.sched_getaffinity(0))
+    workers = Workers(jobs or len(os.sched_getaffinity(0)))
+    with workers:
+        yield from build_each(targets, workers, check_only, force, report)
+
+
+class Workers:
+    """The pool of processes that compile, started when it is first asked for."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        self._pool: ProcessPoolExecutor | None = None
+
+    def pool(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            from concurrent.futures import ProcessPoolExecutor
+            from multiprocessing import get_context
+
+            self._pool = ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn"))
+        return self._pool
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=kind is None, cancel_futures=True)
+
+
+def build_each(
+    targets: Sequence[TargetSource], workers: Workers, check_only: bool, force: bool, report: Report
+) -> Iterator[Result]:
     fingerprints = Fingerprints()
     for target in targets:
         fingerprint = fingerprints.of(target)
@@ -104,7 +137,7 @@ def build(
             if done is not None:
                 yield done
                 continue
-            made = steps.build(target, temporary, jobs, report)
+            made = steps.build(target, temporary, workers.pool(), report)
             write_manifest(temporary, fingerprint, made.executors, made.forms)
             publish(temporary, folder)
         elapsed = time.perf_counter() - start
@@ -139,6 +172,7 @@ def files_in(folder: Path) -> dict[str, str]:
 def write_manifest(folder: Path, fingerprint: str, executors: int, forms: int) -> None:
     manifest = {
         "fingerprint": fingerprint,
+        "engine": engine_digest(),
         "executors": executors,
         "forms": forms,
         "files": files_in(folder),
@@ -152,7 +186,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         manifest = json.loads((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):
         return None
-    wanted = {"fingerprint": str, "executors": int, "forms": int, "files": dict}
+    wanted = {"fingerprint": str, "engine": str, "executors": int, "forms": int, "files": dict}
     if not isinstance(manifest, dict):
         return None
     return manifest if all(isinstance(manifest.get(k), kind) for k, kind in wanted.items()) else None

@@ -77,7 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not is_own(error):
             raise
-        sys.stderr.write(f"isagen: {error}\n")
+        # Mistakes in specs begin with file:line:column, as compilers print them.
+        prefix = "" if hasattr(error, "diagnostics") else "isagen: "
+        sys.stderr.write(f"{prefix}{error}\n")
         return 2
 
 

@@ -38,6 +38,12 @@ def code_files() -> Iterator[Path]:
         yield paths.ROOT / name
 
 
+def engine_digest() -> str:
+    """The hash of the code that runs built targets: one that was built beside other code can't be used."""
+    root = paths.ROOT / "runtime" / "cpu"
+    return digest_of((file.relative_to(root).as_posix(), file) for file in sorted(root.rglob("*.py")))
+
+
 def digest_of(files: Iterable[tuple[str, Path]]) -> str:
     """The SHA-256 of names and contents."""
     total = hashlib.sha256()

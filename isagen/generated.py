@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
@@ -11,6 +12,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from isagen import paths
+from isagen.fingerprint import engine_digest
+from isagen.targets import all_targets
 from runtime.errors import IsagenError
 
 if TYPE_CHECKING:
@@ -35,12 +38,19 @@ def folder_of(target: str) -> Path:
     """The folder of a built target. Raises `NotBuiltError`."""
     folder = paths.generated_root() / target
     if not is_built(target):
-        from isagen.targets import all_targets
-
         if target in all_targets():
             raise NotBuiltError(f"target {target} isn't built", remedy=f"run: isagen build {target}")
         known = ", ".join(dict.fromkeys([*all_targets(), *built_targets()]))
         raise NotBuiltError(f"there is no target named {target!r}", remedy=f"targets: {known}")
+    manifest = json.loads((folder / "build.json").read_bytes())
+    if manifest.get("engine") != engine_digest():
+        base = next(
+            (name for name in all_targets() if target == name or target.startswith(f"{name}_")), target
+        )
+        extra = "" if base == target else " --with ..."
+        raise NotBuiltError(
+            f"target {target} was built by another version", remedy=f"run: isagen build {base}{extra}"
+        )
     return folder
 
 

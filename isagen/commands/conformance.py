@@ -44,14 +44,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--suite", action="append", choices=SUITES, help="only this suite (may be repeated)")
     parser.add_argument("--jobs", type=positive, metavar="N", help="processes (default: one a core)")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write report.json and report.html there")
-    parser.add_argument("--forms", default="*", metavar="PATTERN", help="only items whose names fit, such as 'f*.d'")
-    parser.add_argument("--cases", type=positive, default=2000, metavar="N", help="state cases a form (default: 2000)")
-    parser.add_argument("--seed", type=int, default=1, metavar="S", help="what random cases are drawn from (default: 1)")
-    parser.add_argument("--case", type=int, metavar="N", help="only this case of each item, to repeat a failure")
+    parser.add_argument(
+        "--forms", default="*", metavar="PATTERN", help="only items whose names fit, such as 'f*.d'"
+    )
+    parser.add_argument(
+        "--cases", type=positive, default=2000, metavar="N", help="state cases a form (default: 2000)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="S", help="what random cases are drawn from (default: 1)"
+    )
+    parser.add_argument(
+        "--case", type=int, metavar="N", help="only this case of each item, to repeat a failure"
+    )
     parser.add_argument("--no-peers", action="store_true", help="don't compare with Unicorn")
     parser.add_argument("--vectors", type=Path, metavar="DIR", help="the folder of recorded results")
     parser.add_argument("--elf-dir", type=Path, metavar="DIR", help="the folder of test programs")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="run on the Dask cluster there, such as tcp://host:8786")
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="run on the Dask cluster there, such as tcp://host:8786"
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
@@ -69,7 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
                 raise IsagenError(f"{name!r} is not a target of {' '.join(arguments.families)}")
         sources = [source for source in sources if source.name in arguments.target]
     setups = [
-        Setup(source.family, source.name, str(paths.spec_root()), str(folder_of(source.name))) for source in sources
+        Setup(source.family, source.name, str(paths.spec_root()), str(folder_of(source.name)))
+        for source in sources
     ]
     options = options_of(arguments)
     tasks = plan(setups, suites_of(arguments), options)
@@ -191,7 +202,9 @@ def show(rows: list[Row], seconds: float) -> None:
     console.print(table)
     failures = [(row, failure) for row in rows for failure in row.failures[:1]]
     for row, failure in failures[:SHOWN_FAILURES]:
-        console.print(f"[red]{escape(row.name)}[/] ({row.failed}): {escape(failure.between)}: {escape(failure.text)}")
+        console.print(
+            f"[red]{escape(row.name)}[/] ({row.failed}): {escape(failure.between)}: {escape(failure.text)}"
+        )
         for line in failure.details:
             console.print(f"    {escape(line)}", soft_wrap=True)
         if failure.command:
