@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from generator.ir.lower.report import Mistake, did_you_mean
 from generator.ir.lower.entities import Elaboration, StateElement
+from generator.ir.lower.report import Mistake, did_you_mean
 from generator.ir.lower.state import entry_names
 from generator.language import syntax as s
 from generator.model.target import DebugGroup, DebugRegister
