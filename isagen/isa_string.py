@@ -2,7 +2,8 @@
 
 RISC-V: an ISA string as in the unprivileged manual's chapter "ISA Extension Naming Conventions", such as
 ``rv64imac_zba``: the base's width, one letter an extension (``g`` for IMAFD_Zicsr_Zifencei), then longer
-names behind underscores; version numbers are ignored. Any family: changes to the usual features, such as
+names behind underscores; version numbers are ignored. The string says nothing of privileged modes: they stay
+as they usually are. Any family: changes to the usual features, such as
 ``+Zba,-C``.
 """
 
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from runtime.errors import IsagenError
 
 _GENERAL = ("I", "M", "A", "F", "D", "Zicsr", "Zifencei")
+_PRIVILEGED = re.compile(r"[SU]|Sv\d+")
 _VERSION = re.compile(r"\d+p\d+$|(?<=[a-z])\d+$")
 
 
@@ -34,6 +36,7 @@ def features(text: str, target: str, known: Sequence[str], usual: Sequence[str])
     letters, *long_names = rest.split("_")
     found: list[str] = []
     # Multi-letter names may follow the letters directly: rv64imaczba.
+    letters = re.sub(r"(su|s|u)$", "", letters)  # privileged modes, as some tools write them
     tail = re.search(r"[zsx].*", letters)
     if tail:
         letters, long_names = letters[: tail.start()], [tail[0], *long_names]
@@ -47,6 +50,7 @@ def features(text: str, target: str, known: Sequence[str], usual: Sequence[str])
         result[names[name.lower()]] = None
     if not {"I", "E"} & result.keys():
         raise IsagenError(f"--isa {text}: the base (i or g) is missing")
+    result.update(dict.fromkeys(name for name in usual if _PRIVILEGED.fullmatch(name)))
     return list(result)
 
 
