@@ -43,7 +43,7 @@ from generator.ir.nodes import DECODE, DYNAMIC, Block, Const, Expr, Field, Local
 from generator.ir.simplify import Reducer, without_dead
 from generator.model.target import Form, Register, Target
 
-BUDGETS: Mapping[str, int] = {"riscv": 600, "x86": 1500}
+BUDGETS: dict[str, int] = {"riscv": 600, "x86": 1500}
 DEFAULT_BUDGET = 1200
 """Most executors that a target of a family may need."""
 

@@ -135,7 +135,7 @@ class Compiled:
         return made
 
     def _host(self, address: int, size: int) -> int:
-        address &= (1 << 64) - 1
+        address &= (1 << self.target.pc_width) - 1  # addresses wrap around there
         if self.mapped is None or not self.mapped <= address <= self.mapped + PAGE - size:
             self.set_header(block.REASON, int(Reason.FAULT))
             return 0
