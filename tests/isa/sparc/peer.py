@@ -1,7 +1,7 @@
 """Single SPARC instructions under qemu-user, many in one program.
 
 Each case loads eight registers, Y and the condition codes from a table, executes one word and what stands in
-its delay slot, and stores them again; a block of memory belongs to each. A branch goes to `TAKEN` bytes behind
+its delay slot, and stores them again; a block of memory belongs to each. A branch goes `TAKEN` bytes behind
 the word. V8's codes are set by an addition and read by branches: user mode has no instruction for either.
 """
 
