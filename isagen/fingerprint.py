@@ -10,7 +10,6 @@ import hashlib
 import platform
 import sys
 from collections.abc import Iterable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from isagen import paths
@@ -55,6 +54,8 @@ def digest_of(files: Iterable[tuple[str, Path]]) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python, of the libraries, and the machine that code is compiled for."""
+    from importlib.metadata import PackageNotFoundError, version  # not needed to run what is built
+
     found = {"python": platform.python_version(), "machine": platform.machine(), "platform": sys.platform}
     for name in DISTRIBUTIONS:
         try:

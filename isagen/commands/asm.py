@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isagen.generated import load_syntax
+from isagen.options import number
 from runtime.errors import IsagenError
 
 if TYPE_CHECKING:
@@ -20,17 +21,6 @@ if TYPE_CHECKING:
 
 # ELF header flags that say which calling convention a program follows, where systems look at them.
 _ELF_FLAGS = {40: 0x0500_0000}
-
-
-def number(text: str) -> int:
-    """A number as options take it: decimal, or with 0x, 0b, 0o."""
-    try:
-        value = int(text, 0)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 <= value < 1 << 64:
-        raise argparse.ArgumentTypeError(f"{text} is not an address")
-    return value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

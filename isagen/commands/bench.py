@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", action="append", metavar="T", help="a built target (default: riscv64)")
     parser.add_argument("--programs", nargs="+", default=[], metavar="NAME", help="only these (patterns)")
     parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="runs of each (default: 3)")
-    parser.add_argument("--peer", action="append", choices=PEERS, help="compare with this only (default: both)")
+    parser.add_argument(
+        "--peer", action="append", choices=PEERS, help="compare with this only (default: both)"
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
@@ -65,7 +67,8 @@ def as_json(results: list[Result]) -> dict[str, Any]:
     for target in targets:
         members = [result for result in results if result.target == target and not result.error]
         means[target] = {
-            peer: geometric_mean([s["median"] for r in members if (s := spread(r.ratios(peer)))]) for peer in PEERS
+            peer: geometric_mean([s["median"] for r in members if (s := spread(r.ratios(peer)))])
+            for peer in PEERS
         }
     return {"results": [result.as_json() for result in results], "geometric_mean_of_median_ratios": means}
 
@@ -96,7 +99,9 @@ def show(results: list[Result]) -> None:
                 *(cell(spread(result.ratios(peer)), 2) for peer in PEERS),
             )
         table.add_section()
-        table.add_row("geometric mean", "", "", *("" if means[p] is None else f"{means[p]:.2f}" for p in PEERS))
+        table.add_row(
+            "geometric mean", "", "", *("" if means[p] is None else f"{means[p]:.2f}" for p in PEERS)
+        )
         console.print(table)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from isagen import build
+from isagen.options import positive
 from isagen.targets import select
 
 
@@ -31,13 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="build even what hasn't changed")
     parser.add_argument("--json", action="store_true", help="report as JSON on standard output")
     parser.add_argument("--jobs", type=positive, metavar="N", help="processes to use (default: one a core)")
-
-
-def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return value
 
 
 def run(arguments: argparse.Namespace) -> int:

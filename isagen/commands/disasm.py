@@ -9,9 +9,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from isagen.commands.asm import number
 from isagen.generated import folder_of, is_built, load_syntax
 from isagen.listing import lines
+from isagen.options import number
 from runtime.errors import IsagenError
 
 

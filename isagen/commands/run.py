@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isagen.commands.asm import number
 from isagen.generated import folder_of, is_built, load_syntax
+from isagen.options import number, size
 from runtime.errors import IsagenError
 
 if TYPE_CHECKING:
@@ -23,19 +23,6 @@ if TYPE_CHECKING:
 
 LIMIT_REACHED = 124
 """The exit status when --limit ended the run (as timeout(1) has it)."""
-
-
-def size(text: str) -> int:
-    """A size in bytes, with K, M or G."""
-    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    unit = units.get(text[-1:].upper(), 1)
-    try:
-        value = int(text[:-1] if unit > 1 else text, 0) * unit
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size") from None
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a size")
-    return value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
