@@ -1,4 +1,4 @@
-# mypy: disable-error-code="no-untyped-call, misc, assignment, name-defined"
+# mypy: disable-error-code="no-untyped-call, misc, assignment, name-defined, attr-defined"
 """Python functions to LLVM text through numba, fast: the front half of the ahead-of-time compiler. Build time
 only.
 

@@ -1,4 +1,4 @@
-# mypy: disable-error-code="no-untyped-call"
+# mypy: disable-error-code="no-untyped-call, attr-defined"
 """What generated executors are made of. Build time only: imports numba; nothing here runs in Python.
 
 Every value is a 64-bit integer, zero-extended from its width; widths of 65 to 128 bits are *wide* values
@@ -99,7 +99,7 @@ def primitive(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], An
         definition.__qualname__ = build.__qualname__
         definition.__doc__ = build.__doc__
         # numba wants named parameters: the typing context takes the builder's place.
-        definition.__signature__ = inspect.signature(build)  # type: ignore[attr-defined]
+        definition.__signature__ = inspect.signature(build)
         return intrinsic(definition)
 
     return decorate
