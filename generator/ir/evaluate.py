@@ -54,11 +54,14 @@ Builtin: TypeAlias = Callable[[str, tuple[int, ...]], tuple[int, ...]]
 
 Builtins: TypeAlias = Mapping[str, Builtin]
 
+RETIRED = "instret"
+"""The register that counts the instructions executed."""
+
 PAGE = 4096
 """Bytes that `translate` translates as a whole: accesses are split at multiples of it."""
 
 HERE = 1 << 63
-"""In what `translate` gives: the answer holds for 4 bytes, not for the page; all of an access are asked for."""
+"""In what `translate` gives: it holds for 4 bytes, not for the page; all of an access are asked for."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,7 @@ class Evaluator:
         self.registers: dict[str, Register] = {r.name: r for r in target.registers}
         self.functions: dict[str, Function] = {f.name: f for f in target.functions}
         self.stepped = {c.name: c for c in target.contexts if c.next is not None}
+        self._translating: tuple[int, Access] | None = None  # the access whose page tables are being walked
 
     def reset(self, memory: Memory) -> State:
         """The state after reset, with this machine's features."""
@@ -262,6 +266,8 @@ class Evaluator:
             state.pc = pc
             return Faulted(fault.address, fault.access)
         self._advance(state, frame)
+        if RETIRED in state.registers:
+            state.registers[RETIRED] = (state.registers[RETIRED] + 1) & mask(64)
         return Completed()
 
     def undefined(self, state: State, decoded: Decoded) -> list[str]:
@@ -425,42 +431,68 @@ class Evaluator:
 
     # --- memory ---------------------------------------------------------------------------------------------
 
-    def _pieces(
-        self, state: State, address: int, size: int, access: Access, space: str
-    ) -> list[tuple[int, int]]:
-        """Physical (address, size) pieces of an access: translated page by page before anything is
-        touched.
-        """
+    def _pieces(self, state: State, address: int, size: int, access: Access, space: str) -> list[_Piece]:
+        """An access page by page, translated before anything is touched."""
         if space == "phys" or not self.system or "translate" not in self.functions:
-            return [(address, size)]
-        function = self.functions["translate"]
-        width = function.parameters[0].width
+            return [_Piece(address, address, size)]
+        width = self.functions["translate"].parameters[0].width
         pieces = []
         while size:
             count = min(size, PAGE - address % PAGE)
-            (physical,) = self._call("translate", (address & mask(width), ACCESS_CODES[access]), state)
+            physical = self._translate(state, address & mask(width), access)
             if physical & HERE:
                 for further in range((address & ~3) + 4, address + count, 4):
-                    self._call("translate", (further, ACCESS_CODES[access]), state)
-            pieces.append((physical & ~HERE, count))
+                    self._translate(state, further, access)
+            pieces.append(_Piece(address, physical & ~HERE, count))
             address, size = (address + count) & mask(width), size - count
         return pieces
 
+    def _translate(self, state: State, address: int, access: Access) -> int:
+        outer, self._translating = self._translating, (address, access)
+        try:
+            return self._call("translate", (address, ACCESS_CODES[access]), state)[0]
+        finally:
+            self._translating = outer
+
     def _load(self, state: State, address: int, size: int, space: str, access: Access) -> bytes:
+        """Read data; `access` "write": it must be writable, too."""
         pieces = self._pieces(state, address, size, access, space)
         if access == "write":
-            for place, count in pieces:
-                state.memory.check(place, count, "write")
-        return b"".join(state.memory.read(place, count, "read") for place, count in pieces)
+            self._check(state, pieces, access)
+        self._check(state, pieces, "read")
+        return b"".join(state.memory.read(piece.physical, piece.size, "read") for piece in pieces)
 
     def _store(self, state: State, address: int, data: bytes, space: str) -> None:
         pieces = self._pieces(state, address, len(data), "write", space)
-        for place, count in pieces:
-            state.memory.check(place, count, "write")
+        self._check(state, pieces, "write")
         position = 0
-        for place, count in pieces:
-            state.memory.write(place, data[position : position + count])
-            position += count
+        for piece in pieces:
+            state.memory.write(piece.physical, data[position : position + piece.size])
+            position += piece.size
+
+    def _check(self, state: State, pieces: list[_Piece], access: Access) -> None:
+        """Raise what the spec raises where nothing answers (`access_fault`), or else `GuestFault`."""
+        for piece in pieces:
+            try:
+                state.memory.check(piece.physical, piece.size, access)
+            except GuestFault as fault:
+                if not self.system or "access_fault" not in self.functions:
+                    raise
+                if self._translating is not None:  # a page table: the access that is being translated fails
+                    address, kind = self._translating
+                else:
+                    address, kind = piece.virtual + (fault.address - piece.physical), access
+                self._call("access_fault", (address, ACCESS_CODES[kind]), state)
+                raise AssertionError("access_fault returned") from None
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Part of an access that lies in one page."""
+
+    virtual: int
+    physical: int
+    size: int
 
 
 class _Fetching:
@@ -472,7 +504,8 @@ class _Fetching:
 
     def read(self, address: int, size: int, access: Access) -> bytes:
         pieces = self.machine._pieces(self.state, address, size, access, "data")
-        return b"".join(self.state.memory.read(place, count, access) for place, count in pieces)
+        self.machine._check(self.state, pieces, access)
+        return b"".join(self.state.memory.read(piece.physical, piece.size, access) for piece in pieces)
 
     def write(self, address: int, data: bytes) -> None:
         raise AssertionError("the decoder doesn't write")
