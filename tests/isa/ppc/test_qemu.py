@@ -23,6 +23,7 @@ from tests.isa.words import corner, layout, put, statements
 
 EACH = 6  # cases of a form
 LEFT_OUT = {"lmw", "stmw", "dcbz", "mtxer", "stwcx.", "stdcx.", "stbcx.", "sthcx."}
+OTHER_CPUS = {"vrsave", "pvr"}  # special registers that the peer's CPU lacks, or has with another value
 POOL = range(3, 11)
 
 
@@ -107,7 +108,9 @@ def test_every_form(name: str, require_tool: Callable[..., str], tmp_path: Path)
     cases: list[peer.Case] = []
     expected: list[peer.Case] = []
     for form in target(name).forms:
-        if form.mnemonic in LEFT_OUT or any(operand.operand_class == "fpr" for operand in form.operands):
+        if form.mnemonic in LEFT_OUT or form.mnemonic.removeprefix("mf").removeprefix("mt") in OTHER_CPUS:
+            continue
+        if any(operand.operand_class == "fpr" for operand in form.operands):
             continue
         kinds = set().union(*(statements(variant.body) for variant in form.variants))
         memory = bool(kinds & {"Load", "Store"})
