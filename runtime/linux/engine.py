@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from weakref import WeakKeyDictionary
 
 from runtime.cpu.engine import Cpu as Engine
 from runtime.cpu.engine import TargetPackage
 from runtime.cpu.exits import Exit, Reason
 from runtime.errors import IsagenError
 from runtime.linux.ports import EXECUTE, READ, WRITE, AccessFault, Stop
-from runtime.memory.space import AddressError, AddressSpace
+from runtime.memory.space import AddressError, AddressSpace, Ram
+
+SMALLEST_ROOM = 1 << 20
+LARGEST_ROOM = 1 << 28
+"""Bytes of RAM set aside for a mapping to grow; only what is touched costs anything."""
 
 _ACCESSES = (READ, WRITE, EXECUTE)
 
@@ -19,9 +24,27 @@ class EngineMemory:
 
     def __init__(self) -> None:
         self.space = AddressSpace()
+        self._ends: WeakKeyDictionary[Ram, int] = WeakKeyDictionary()
+        """How much of each RAM was ever mapped: what lies behind is zeros that nobody uses."""
 
     def map(self, start: int, size: int, permissions: int) -> None:
-        self.space.map(start, size, permissions)
+        """Pages behind a region go on in its RAM where there is room, so that a heap that grows stays one
+        region.
+        """
+        self.space.unmap(start, size)
+        before = self.space.find(start - 1)
+        if before is not None and before.ram is not None and before.permissions == permissions:
+            ram, offset = before.ram, before.offset + before.size
+            if offset + size <= ram.size and self._ends.get(ram) == offset:
+                self.space.map_ram(start, ram, offset=offset, size=size, permissions=permissions)
+                self._ends[ram] = offset + size
+                return
+            room = min(max(2 * before.size, SMALLEST_ROOM), LARGEST_ROOM)
+        else:
+            room = SMALLEST_ROOM
+        ram = Ram(max(size, room) if permissions & WRITE else size)
+        self._ends[ram] = size
+        self.space.map_ram(start, ram, size=size, permissions=permissions)
 
     def unmap(self, start: int, size: int) -> None:
         self.space.unmap(start, size)

@@ -108,6 +108,25 @@ class Region:
         return self.start + self.size
 
 
+def _joined(regions: list[Region]) -> list[Region]:
+    """Sorted regions, with those in one that go on in the same RAM with the same permissions."""
+    joined: list[Region] = []
+    for region in regions:
+        last = joined[-1] if joined else None
+        if (
+            last is not None
+            and region.ram is not None
+            and region.ram is last.ram
+            and region.start == last.end
+            and region.offset == last.offset + last.size
+            and region.permissions == last.permissions
+        ):
+            joined[-1] = replace(last, size=last.size + region.size)
+        else:
+            joined.append(region)
+    return joined
+
+
 class AddressSpace:
     """Regions that don't overlap; a later mapping replaces what it covers."""
 
@@ -212,8 +231,10 @@ class AddressSpace:
                     replace(region, start=end, size=region.end - end, offset=region.offset + distance)
                 )
         old = {id(region) for region in self._overlapping(start, end)}
-        self._regions = sorted(
-            [region for region in self._regions if id(region) not in old] + kept + new, key=lambda r: r.start
+        self._regions = _joined(
+            sorted(
+                [region for region in self._regions if id(region) not in old] + kept + new, key=lambda r: r.start
+            )
         )
         self._starts = [region.start for region in self._regions]
         if release:
