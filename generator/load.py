@@ -8,6 +8,7 @@ from pathlib import Path
 from generator.errors import Diagnostic, IsagenError, SpecErrors
 from generator.ir.lower.report import Report
 from generator.ir.lower.target import lower_target, target_names
+from generator.ir.places import Places
 from generator.language import syntax
 from generator.language.parser import parse
 from generator.language.source import Source
@@ -63,9 +64,12 @@ def family_targets(spec_root: Path, family: str) -> list[str]:
     return names
 
 
-def load_sources(sources: Sequence[Source], target: str) -> Target:
-    """The model of `target` from spec texts. Raises SpecErrors with everything that is wrong with them."""
-    report = Report()
+def load_sources(sources: Sequence[Source], target: str, places: Places | None = None) -> Target:
+    """The model of `target` from spec texts. Raises SpecErrors with everything that is wrong with them.
+
+    `places` gets the places of behaviours' statements.
+    """
+    report = Report(places)
     files = _parse_all(sources, report.diagnostics)
     model = lower_target(files, target, report)
     if report.diagnostics or model is None:

@@ -58,15 +58,18 @@ def read(source: TargetSource, report: Report, total: int) -> Model:
     from generator.checks import errors, run_checks
     from generator.emit.layout import place
     from generator.errors import SpecErrors
+    from generator.ir.places import Places
     from generator.ir.specialise import specialise
     from generator.load import load_sources, read_sources
 
     report(source.name, "reading the specs", 0, total)
     texts = read_sources(paths.spec_root(), source.family, source.extra)
-    target = load_sources(texts, source.base)
+    places = Places()
+    target = load_sources(texts, source.base, places)
     report(source.name, f"checking {len(target.forms)} forms", 0, total)
     syntax = syntax_module(target)
-    found = run_checks(target, {text.name: text.text for text in texts}, assembler_for(target, syntax))
+    by_name = {text.name: text.text for text in texts}
+    found = run_checks(target, by_name, assembler_for(target, syntax), places)
     wrong = errors(found)
     if wrong:
         raise SpecErrors(wrong)

@@ -15,19 +15,23 @@ from generator.checks.examples import Assemble
 from generator.checks.report import Reporter
 from generator.checks.solve import Solver
 from generator.errors import Diagnostic
+from generator.ir.places import Places
 from generator.model.target import Target
 
 
 def run_checks(
-    target: Target, sources: Mapping[str, str], assemble: Assemble | None = None
+    target: Target,
+    sources: Mapping[str, str],
+    assemble: Assemble | None = None,
+    places: Places | None = None,
 ) -> list[Diagnostic]:
     """All diagnostics, group by group; those of severity "note" inform, the others are errors.
 
     `sources`: the spec files' texts by the names that the target's spans use. `assemble` (dialect, line ->
     bytes; raises ValueError) makes the check of `example` lines exact; without it their bytes are decoded and
-    compared by name.
+    compared by name. With `places` (from `load_sources`) messages about behaviours point at statements.
     """
-    return list(_run(target, Reporter(sources), assemble))
+    return list(_run(target, Reporter(sources, places), assemble))
 
 
 def errors(diagnostics: list[Diagnostic]) -> list[Diagnostic]:

@@ -16,7 +16,19 @@ from generator.checks.report import Reporter
 from generator.checks.solve import GaveUpError, Solver
 from generator.checks.walk import Assumptions, Path, Plain, Walk, bound, expressions, statements, within
 from generator.errors import Diagnostic
-from generator.ir.nodes import Binary, Const, Expr, ForRange, ForSet, Load, Local, ReadReg, Unary, WriteReg
+from generator.ir.nodes import (
+    Binary,
+    Const,
+    Expr,
+    ForRange,
+    ForSet,
+    Load,
+    Local,
+    ReadReg,
+    Stmt,
+    Unary,
+    WriteReg,
+)
 from generator.ir.show import show
 from generator.model.target import Form, Target, Variant
 
@@ -25,7 +37,7 @@ from generator.model.target import Form, Target, Variant
 class _Memory:
     """What a path has done: entries of files written, and memory read at which address."""
 
-    written: frozenset[tuple[str, Expr]] = frozenset()
+    written: frozenset[WriteReg] = frozenset()
     loads: frozenset[tuple[Expr, int, str]] = frozenset()
 
     def join(self, other: _Memory) -> _Memory:
@@ -38,6 +50,8 @@ class _Alias:
     written: Expr
     read: Expr
     assumed: Assumptions
+    writer: Stmt
+    reader: Stmt | None  # None: a condition
 
 
 def check(target: Target, encodings: Encodings, solver: Solver, report: Reporter) -> Iterator[Diagnostic]:
@@ -53,20 +67,20 @@ def check(target: Target, encodings: Encodings, solver: Solver, report: Reporter
                     continue
                 late.add(form.span)
                 source, destination = (f"{alias.register}[{show(e)}]" for e in (alias.read, alias.written))
-                yield report.make(
+                yield report.about(
                     form.span,
                     f"`{form.name}` reads `{source}` behind a write of `{destination}`, maybe the same one",
-                    label="read too late",
-                    remedy="bind the source with `let` before the write",
+                    ((alias.reader, "read too late"), (alias.writer, "written")),
+                    "bind the source with `let` before the write",
                 )
                 break
             if repeated and form.span not in twice:
                 twice.add(form.span)
-                yield report.make(
+                yield report.about(
                     form.span,
                     f"`{form.name}` reads the memory operand at `{show(repeated[0].address)}` twice",
-                    label="read twice",
-                    remedy="bind it with `let` and use that",
+                    ((repeated[0], "read again"),),
+                    "bind it with `let` and use that",
                 )
 
 
@@ -75,7 +89,12 @@ def _follow(variant: Variant) -> tuple[list[_Alias], list[Load]]:
     repeated: list[Load] = []
     counters = [s.local for s in statements(variant.body) if isinstance(s, ForRange | ForSet)]
 
-    def read(exprs: tuple[Expr, ...], path: Path[_Memory], merges: tuple[str, Expr] | None = None) -> None:
+    def read(
+        exprs: tuple[Expr, ...],
+        path: Path[_Memory],
+        reader: Stmt | None = None,
+        merges: tuple[str, Expr] | None = None,
+    ) -> None:
         for expr in exprs:
             for node in within(expr):
                 if (
@@ -84,9 +103,12 @@ def _follow(variant: Variant) -> tuple[list[_Alias], list[Load]]:
                     or (node.register, node.index) == merges
                 ):
                     continue
-                for register, index in path.state.written:
-                    if register == node.register and index != node.index:
-                        aliases.append(_Alias(register, index, node.index, path.assumed))
+                for writer in path.state.written:
+                    index = writer.index
+                    if index is not None and writer.register == node.register and index != node.index:
+                        aliases.append(
+                            _Alias(writer.register, index, node.index, path.assumed, writer, reader)
+                        )
 
     def step(statement: Plain, path: Path[_Memory]) -> _Memory:
         state = path.state
@@ -94,13 +116,13 @@ def _follow(variant: Variant) -> tuple[list[_Alias], list[Load]]:
         if isinstance(statement, WriteReg) and statement.index is not None:
             # Writing part of an entry reads the rest of it, and must see what was written before.
             merges = (statement.register, statement.index)
-        read(expressions(statement), path, merges)
+        read(expressions(statement), path, statement, merges)
         for local in bound(statement):
             state = replace(state, loads=frozenset(x for x in state.loads if not _uses(x[0], local)))
         match statement:
             case WriteReg(register=register, index=index):
                 if index is not None:
-                    state = replace(state, written=state.written | {(register, index)})
+                    state = replace(state, written=state.written | {statement})
                 state = replace(state, loads=frozenset(x for x in state.loads if not _reads(x[0], register)))
             case Load(local=local, address=address, space=space):
                 key = (address, local.width, space)

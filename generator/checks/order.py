@@ -102,11 +102,11 @@ def check(target: Target, encodings: Encodings, solver: Solver, report: Reporter
     seen: set[object] = set()
     for function in target.functions:
         for written, event, _ in _violations(function.body, known)[:1]:
-            yield report.make(
+            yield report.about(
                 function.span,
                 f"`{function.name}` writes {what(written)} before {what(event)}, which may still trap",
-                label="written too early",
-                remedy="write state last",
+                ((written, "written too early"), (event, "may trap")),
+                "write state last",
             )
     for form in target.forms:
         if form.restartable or form.span in seen:
@@ -118,11 +118,11 @@ def check(target: Target, encodings: Encodings, solver: Solver, report: Reporter
                 continue
             written, event, _ = real
             seen.add(form.span)
-            yield report.make(
+            yield report.about(
                 form.span,
                 f"`{form.name}` writes {what(written)} before {what(event)}, which may still trap",
-                label="written too early",
-                remedy="write state last, or mark the instruction `restartable` if repeating it is harmless",
+                ((written, "written too early"), (event, "may trap")),
+                "write state last, or mark the instruction `restartable` if repeating it is harmless",
             )
             break
 
@@ -157,10 +157,11 @@ def _behind_goto(
                 if form.span in seen or not _possible(assumed, form, variant, encodings, solver):
                     continue
                 seen.add(form.span)
-                yield report.make(
+                yield report.about(
                     form.span,
                     f"`{form.name}` has {what(late)} behind a `goto`, where nothing runs",
-                    remedy="write state before the `goto`, or put the rest into an `else`",
+                    ((late, "never done there"),),
+                    "write state before the `goto`, or put the rest into an `else`",
                 )
 
 

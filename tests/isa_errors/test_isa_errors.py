@@ -18,6 +18,7 @@ from generator.checks import errors, run_checks
 from generator.errors import Diagnostic, SpecErrors
 from generator.ir.lower.report import Report
 from generator.ir.lower.target import target_names
+from generator.ir.places import Places
 from generator.language.parser import parse
 from generator.language.source import Source
 from generator.load import load_sources
@@ -40,10 +41,10 @@ def diagnose(source: Source) -> list[Diagnostic]:
     report = Report()
     names = target_names([(source, parse(source, report.diagnostics))], report)
     try:
-        target = load_sources([source], names[0] if names else "toy")
+        target = load_sources([source], names[0] if names else "toy", places := Places())
     except SpecErrors as problem:
         return list(problem.diagnostics)
-    return errors(run_checks(target, {source.name: source.text}))
+    return errors(run_checks(target, {source.name: source.text}, places=places))
 
 
 @pytest.mark.parametrize("name", CASES)

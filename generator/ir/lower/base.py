@@ -66,6 +66,8 @@ class Base:
         if self.pure:
             raise Mistake(at, "only a value may stand here: no memory access, call, loop, trap or assignment")
         self.out.append(statement)
+        if self.spec.report.places is not None:
+            self.spec.report.places.note(statement, at)
 
     @contextmanager
     def block(self) -> Iterator[list[Stmt]]:

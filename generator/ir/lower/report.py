@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from generator.errors import Diagnostic
+from generator.ir.places import Places
 from generator.language.source import Pos
 
 
@@ -32,8 +33,9 @@ class Poisoned(Exception):
 class Report:
     """Gathers diagnostics. `context` (row, axis values, ...) is added to those made inside `within`."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: Places | None = None) -> None:
         self.diagnostics: list[Diagnostic] = []
+        self.places = places
         self._context: list[str] = []
         self._seen: set[tuple[str, int, int, str]] = set()
 
