@@ -1,7 +1,7 @@
 """Where statements of behaviours are written.
 
-IR nodes are compared by value and carry no places, so that equal behaviours are equal. Lowering notes the place
-of each statement object here, for messages.
+IR nodes are compared by value and carry no places, so that equal behaviours are equal. Lowering notes the
+place of each statement object here, for messages.
 """
 
 from __future__ import annotations
