@@ -12,6 +12,7 @@ from runtime.linux.layouts import STATFS32_64, STATFS64, STATX
 from runtime.linux.memory import CHUNK
 from runtime.linux.paths import AT_FDCWD, host_directory, host_path, link_target, open_path
 from runtime.linux.ports import READ, WRITE, AccessFault
+from runtime.linux.signals import send
 
 if TYPE_CHECKING:
     from runtime.linux.process import Process
@@ -95,7 +96,11 @@ def write_from(p: Process, host: int, address: int, size: int, offset: int | Non
     while True:
         want = min(CHUNK, usable - done)
         data = p.memory.pages.read(address + done, want) if want else b""
-        wrote = os.write(host, data) if offset is None else os.pwrite(host, data, offset + done)
+        try:
+            wrote = os.write(host, data) if offset is None else os.pwrite(host, data, offset + done)
+        except BrokenPipeError:
+            send(p, p.abi.signals["SIGPIPE"])
+            raise
         done += wrote
         if wrote < want or done >= usable:
             return done

@@ -107,6 +107,17 @@ def test_strace(build: Build) -> None:
     assert errors.endswith("exit_group(0x103) = ?\n")
 
 
+def test_nobody_reads(build: Build) -> None:
+    """Writing to a pipe that nobody reads kills the program, as it does natively."""
+    command = [sys.executable, "-m", "isagen", "run", build("mixed", "riscv64"), "printing"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=CHECKOUT) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline().startswith(b"    0|0")
+        process.stdout.close()
+        assert process.wait(60) == 128 + 13
+        assert process.stderr.read() == b""
+
+
 def test_environment(build: Build, tmp_path: Path) -> None:
     assert "probing" in isagen("--env", "PROBE=probing", build("misc", "riscv64"), tmp_path)[1]
     code, _, errors = isagen("--env", "PROBE", build("misc", "riscv64"))
