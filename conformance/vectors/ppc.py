@@ -1,0 +1,55 @@
+"""PowerPC state rows."""
+
+from __future__ import annotations
+
+import re
+
+from conformance.vectors.machine import Place, VectorMachine
+from conformance.vectors.reader import Row
+from conformance.vectors.states import Case, StateFormat
+
+CODE = 0x10000
+_REGISTER = re.compile(r"r(\d+)$")
+
+
+def places(name: str, value: int) -> dict[Place, int] | None:
+    """A register in the model's terms; None for one that the slice doesn't have."""
+    match = _REGISTER.match(name)
+    if match:
+        return {Place("r", int(match[1])): value}
+    if name == "cr":
+        return {Place("crb", i): value >> (31 - i) & 1 for i in range(32)}
+    if name == "xer":
+        return {Place("so"): value >> 31 & 1, Place("ov"): value >> 30 & 1, Place("ca"): value >> 29 & 1}
+    return {Place(name): value} if name in ("lr", "ctr") else None
+
+
+class Ppc(StateFormat):
+    """Rows with `init` and `final` by register: dingusppc's (32 bits) and Xenia's (64 bits)."""
+
+    wide = False
+
+    def machine(self) -> VectorMachine:
+        return VectorMachine(self.setup, CODE, 0x10000)
+
+    def case(self, row: Row) -> Case | str:
+        if "bytes" not in row:
+            return "no bytes"
+        width = 64 if self.setup.target.startswith("ppc64") else 32
+        if (row["mode"] != "32be") != (width == 64):
+            return "other mode"
+        registers: dict[Place, int] = {}
+        final: dict[Place, tuple[int, int]] = {}
+        for source in (row["init"], row["final"]):
+            for name, text in source.items():
+                if not isinstance(text, str) or not re.fullmatch(r"-?(0x[0-9a-fA-F]+|\d+)", text):
+                    return "registers that the slice doesn't have"
+                found = places(name, int(text, 0) & ((1 << width) - 1))
+                if found is None:
+                    return "registers that the slice doesn't have"
+                if source is row["init"]:
+                    registers.update(found)
+                else:
+                    final.update({place: (value, -1) for place, value in found.items()})
+        code = bytes.fromhex(row["bytes"])
+        return Case(CODE, code, registers, {}, final, steps=len(code) // 4)

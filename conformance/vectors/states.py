@@ -1,0 +1,108 @@
+"""State rows: what a format has to tell, and how a case of it is checked."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from conformance.known import matching
+from conformance.results import Failure, Row
+from conformance.setup import Setup
+from conformance.tasks import Task
+from conformance.vectors import reader
+from conformance.vectors.decoding import repeat
+from conformance.vectors.machine import After, Place, VectorMachine
+
+
+@dataclass(frozen=True)
+class Case:
+    """Instructions at `pc` with registers and memory before, and what has to hold afterwards.
+
+    `final`: value and mask of each register told; `final_memory`: bytes told. `steps` instructions are executed.
+    """
+
+    pc: int
+    code: bytes
+    registers: dict[Place, int]
+    memory: dict[int, int]
+    final: dict[Place, tuple[int, int]]
+    final_memory: dict[int, int] = field(default_factory=dict)
+    steps: int = 1
+    final_pc: int | None = None
+
+
+class StateFormat(ABC):
+    """A file format with results of instructions."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.setup: Setup = task.setup
+
+    @abstractmethod
+    def machine(self) -> VectorMachine:
+        """The machine that runs the cases."""
+
+    @abstractmethod
+    def case(self, row: reader.Row) -> Case | str:
+        """The case of a row, or why there is none."""
+
+    @cached_property
+    def _machine(self) -> VectorMachine:
+        return self.machine()
+
+    def described(self, case: Case) -> bool:
+        """Whether the target has the instructions of a case: our disassembler takes all of them."""
+        from runtime.assembly.disassembler import Disassembler
+
+        disassembler = Disassembler(self.setup.syntax)
+        at = 0
+        for _ in range(case.steps):
+            line = disassembler.line(case.code[at:], case.pc + at)
+            if line.form is None:
+                return False
+            at += line.length
+        return True
+
+    def check(self, row: Row, data: reader.Row) -> None:
+        """Check one row of the file, and count it in `row`."""
+        case = self.case(data)
+        if isinstance(case, str):
+            row.count(case)
+            return
+        if not self.described(case):
+            row.count("not described")
+            return
+        row.cases += 1
+        memory = dict(case.memory)
+        memory.update({case.pc + i: byte for i, byte in enumerate(case.code)})
+        afters = self._machine.run(case.pc, memory, case.registers, case.steps, list(case.final))
+        lines = [line for after in afters for line in self.differences(case, after)]
+        if not lines:
+            return
+        expected = matching("vectors", row.target, data["id"])
+        if expected:
+            row.count("expected")
+            row.notes.append(f"{data['id']}: {expected[0].reason}")
+            return
+        asm = data.get("asm", data.get("mnem", ""))
+        text = f"{data['id']}: {asm if isinstance(asm, str) else '; '.join(asm)}"
+        row.fail(Failure("recorded results", text, tuple(lines[:10]), repeat(self.task, row)))
+
+    @staticmethod
+    def differences(case: Case, after: After) -> list[str]:
+        """How a machine's state differs from what was recorded."""
+        lines = []
+        if after.ending.kind != "completed":
+            return [f"{after.who}: {after.ending}"]
+        for place, (value, mask) in case.final.items():
+            found = after.registers[place]
+            if (found ^ value) & mask:
+                name = place.name if place.index is None else f"{place.name}[{place.index}]"
+                lines.append(f"{name}: recorded {value:#x}, {after.who} {found:#x}")
+        for address, byte in case.final_memory.items():
+            if after.memory.get(address, 0) != byte:
+                lines.append(f"byte at {address:#x}: recorded {byte:#x}, {after.who} {after.memory.get(address, 0):#x}")
+        if case.final_pc is not None and after.pc != case.final_pc:
+            lines.append(f"pc: recorded {case.final_pc:#x}, {after.who} {after.pc:#x}")
+        return lines
