@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,13 @@ def _imports(codes: Sequence[Code], extra: Mapping[str, Iterable[str]]) -> list[
     for module, names in extra.items():
         modules.setdefault(module, set()).update(names)
     order = sorted((module for module in modules if modules[module]), key=lambda m: (m.startswith("."), m))
-    return [(module, sorted(modules[module], key=lambda n: (not n.isupper(), n))) for module in order]
+    return [(module, sorted(modules[module], key=_import_order)) for module in order]
+
+
+def _import_order(name: str) -> tuple[int, list[str | int]]:
+    """Constants, classes, functions; numbers in names by value."""
+    kind = 0 if name.isupper() else 1 if name[0].isupper() else 2
+    return kind, [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def _title(users: Sequence[str]) -> str:
@@ -197,12 +204,13 @@ def _functions(target: Target, world: World, environment: jinja2.Environment) ->
 
 
 def _tidy(text: str) -> str:
-    """No more than two blank lines, none at the end: what templates leave behind where parts are missing."""
+    """Without the blank lines that templates leave where parts are missing: two around functions at most."""
     out: list[str] = []
     blank = 0
+    most = 2 if "\ndef " in text else 1
     for line in text.rstrip().split("\n"):
         blank = 0 if line.strip() else blank + 1
-        if blank <= 2:
+        if blank <= most:
             out.append(line.rstrip())
     return "\n".join(out) + "\n"
 

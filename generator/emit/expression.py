@@ -109,6 +109,10 @@ class Writer:
             return text
         return Text(self._spill(text.text), _ATOM, text.tight)
 
+    def within(self, text: str, limit: int) -> str:
+        """`text`, or a variable that holds it if it is longer than `limit`."""
+        return text if len(text) <= limit else self._spill(text)
+
     # --- values of up to 64 bits ----------------------------------------------------------------------------
 
     def value(self, expr: Expr) -> str:

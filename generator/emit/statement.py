@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from generator.emit.expression import NotYetError, Writer, number
 from generator.emit.layout import Layout, stored_width
 from generator.ir import nodes
-from generator.ir.effects import RETIRED, Analysis, Sensitive, statements
+from generator.ir.effects import RETIRED, Analysis, Sensitive, all_expressions, statements
 from generator.ir.executor import Executor
 from generator.ir.nodes import Block, Const, Expr, Local, Stmt
+from generator.ir.simplify import without_dead
 from generator.model.target import Function, Register, Target
 
 MEMORY_WIDTHS = (8, 16, 32, 64, 128)
@@ -56,7 +57,7 @@ class World:
 def identifier(name: str, taken: set[str]) -> str:
     """A Python name like `name` that is not `taken`; it then is."""
     base = re.sub(r"\W+", "_", name).strip("_").lower() or "value"
-    if base[0].isdigit() or re.fullmatch(r"t\d+", base):
+    if base[0].isdigit() or re.fullmatch(r"t\d+|l", base):
         base = f"v_{base}"
     candidate, count = base, 1
     while candidate in taken or keyword.iskeyword(candidate):
@@ -102,13 +103,19 @@ class _Body:
     """Writes one function's body."""
 
     def __init__(
-        self, world: World, executor: Executor | None, names: dict[str, str], taken: set[str]
+        self,
+        world: World,
+        executor: Executor | None,
+        names: dict[str, str],
+        taken: set[str],
+        body: Block,
     ) -> None:
         self._world = world
         self._executor = executor
         slots = () if executor is None else executor.slots
         self._names = names
         self._taken = taken
+        self._used = {expr for expr in all_expressions(body) if isinstance(expr, Local)}
         self.writer = Writer(world.layout, slots, world.constants, self._local, world.widths)
         self.functions: set[str] = set()
         self.builtins: dict[str, int] = {}
@@ -161,18 +168,17 @@ class _Body:
             w.indent -= 1
         w.line("return outcome" if self._outcome else "return NEXT")
 
-    def function(self, function: Function) -> None:
+    def function(self, body: Block) -> None:
         """The body of a shared function."""
         w = self.writer
-        effects = self._world.analysis.body(function.body)
+        effects = self._world.analysis.body(body)
         direct = any(
-            isinstance(stmt, nodes.Load | nodes.Store) and stmt.space != "phys"
-            for stmt in statements(function.body)
+            isinstance(stmt, nodes.Load | nodes.Store) and stmt.space != "phys" for stmt in statements(body)
         )
         if direct and (effects.loads or effects.stores):
             w.line(f"tlb = {w.call('translations', 'cpu')}")
         self._changes = True
-        if not self._block(function.body, last=True):
+        if not self._block(body, last=True):
             w.primitives.add("DONE")
             w.line("return DONE")
 
@@ -250,9 +256,7 @@ class _Body:
             assert isinstance(index, nodes.Field) and self._executor is not None
             slot = self._executor.slots[int(index.name)]
             head = f"set_{wide}register(cpu, record, {slot.offset}, "
-            text = w.value(value)
-            if len(head) + len(text) + 4 * w.indent + 1 > 100:
-                text = w.argument(value)
+            text = w.within(w.value(value), 100 - len(head) - 4 * w.indent)
             w.line(w.call(f"set_{wide}register", "cpu", "record", str(slot.offset), text))
             return
         if name == "pc":
@@ -262,9 +266,7 @@ class _Body:
             w.line(w.call("set_retired", "cpu", w.argument(value)))
             return
         place = self._destination(name, index)
-        text = w.value(value)
-        if len(text) > 60:
-            text = w.argument(value)
+        text = w.within(w.value(value), 60)
         bits = self._world.sensitive.bits(name) if self._changes else 0
         if bits and not wide:
             self._note_change(name, place, text)
@@ -323,8 +325,9 @@ class _Body:
             host = w.call(access, "cpu", "tlb", address, bytes_)
         w.line(f"host = {host}")
         self._return_if("host == 0", self._leave())
-        read = w.call(f"read{width}{self._order(stmt.little, width)}", "host")
-        w.line(f"{self._local(stmt.local.name)} = {read}")
+        if stmt.local in self._used:
+            read = w.call(f"read{width}{self._order(stmt.little, width)}", "host")
+            w.line(f"{self._local(stmt.local.name)} = {read}")
 
     def _store(self, stmt: nodes.Store) -> None:
         w = self.writer
@@ -434,7 +437,8 @@ class _Body:
 
     def _raise(self, stmt: nodes.Raise) -> None:
         w = self.writer
-        w.line(w.call("trap", "cpu", str(self._world.traps[stmt.trap]), w.argument(stmt.code)))
+        raised = w.call("trap", "cpu", str(self._world.traps[stmt.trap]), w.argument(stmt.code))
+        w.line(f"{raised}  # {stmt.trap}")
         for position, argument in enumerate(stmt.arguments):
             w.line(w.call("trap_argument", "cpu", str(position), w.argument(argument)))
         w.line(f"return {self._leave()}")
@@ -462,7 +466,8 @@ class _Body:
         else:
             w.line(text)
         for position, local in enumerate(stmt.results):
-            w.line(f"{self._local(local.name)} = {w.call('result', 'cpu', str(position))}")
+            if local in self._used:
+                w.line(f"{self._local(local.name)} = {w.call('result', 'cpu', str(position))}")
 
     def _builtin(self, stmt: nodes.CallStmt) -> None:
         w = self.writer
@@ -478,7 +483,8 @@ class _Body:
         value = stmt.results[0]
         w.line(f"{self._local(value.name)} = {symbol}({text})")
         for flags in stmt.results[1:]:
-            w.line(f"{self._local(flags.name)} = {w.call('float_flags', 'cpu')}")
+            if flags in self._used:
+                w.line(f"{self._local(flags.name)} = {w.call('float_flags', 'cpu')}")
 
 
 def _skips(block: Block) -> bool:
@@ -504,7 +510,7 @@ def executor_code(world: World, executor: Executor, *, delayed: bool) -> Code:
 
     def write(taken: set[str]) -> Code:
         names = {f"v{n}": identifier(name, taken) for n, name in enumerate(executor.locals)}
-        body = _Body(world, executor, names, taken)
+        body = _Body(world, executor, names, taken, executor.body)
         body.delayed = delayed
         body.executor()
         return _code(body, names)
@@ -514,11 +520,12 @@ def executor_code(world: World, executor: Executor, *, delayed: bool) -> Code:
 
 def function_code(world: World, function: Function) -> Code:
     """The Python body of a shared function."""
+    kept = without_dead(function.body)
 
     def write(taken: set[str]) -> Code:
         names = {parameter.name: identifier(parameter.name, taken) for parameter in function.parameters}
-        body = _Body(world, None, names, taken)
-        body.function(function)
+        body = _Body(world, None, names, taken, kept)
+        body.function(kept)
         return _code(body, names)
 
     return _without_clashes(world, write)

@@ -53,7 +53,7 @@ class Executor:
     number: int
     """Its op in records: `generator.emit.layout.FIRST_EXECUTOR` and up."""
     name: str
-    """A Python identifier, unique in the target, from the first form that uses it."""
+    """A Python identifier, unique in the target, from the plainest form that uses it."""
     slots: tuple[Slot, ...]
     size: int
     """Bytes of its record, a multiple of 8."""
@@ -68,9 +68,9 @@ class Executor:
     guard: bool
     """It decides whether the record that follows is executed: its body ends in ``Skip(condition)``."""
     users: tuple[str, ...]
-    """Names of the forms that use it."""
+    """Names of the forms that use it, the one that names it first."""
     span: Span
-    """Where the first of them is written."""
+    """Where that one is written."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -467,7 +467,7 @@ class Specialiser:
         for key, group in groups.items():
             assert isinstance(key, tuple)
             general = group.shared()
-            first_form = group.members[0][1]
+            named = min((form for _, form in group.members), key=_plainness)
             chosen = [path.general if general else path.specific for path, _ in group.members]
             residues = [residue for residue in chosen if residue is not None]
             storages = [
@@ -480,11 +480,11 @@ class Specialiser:
             effects = Effects()
             for path, _ in group.members:
                 effects = effects | path.effects
-            users = tuple(dict.fromkeys(form.name for _, form in group.members))
+            users = tuple(dict.fromkeys([named.name, *(form.name for _, form in group.members)]))
             executors.append(
                 Executor(
                     number=number,
-                    name=self._name(first_form.mnemonic, "if" if key[0] else ""),
+                    name=self._name(named.mnemonic, "if" if key[0] else ""),
                     slots=slots,
                     size=size,
                     body=body,
@@ -494,7 +494,7 @@ class Specialiser:
                     effects=effects,
                     guard=key[0],
                     users=users,
-                    span=first_form.span,
+                    span=named.span,
                 )
             )
             for (path, _), residue in zip(group.members, residues, strict=True):
@@ -504,7 +504,7 @@ class Specialiser:
 
     def _name(self, mnemonic: str, suffix: str) -> str:
         base = re.sub(r"\W+", "_", mnemonic).strip("_").lower() or "instruction"
-        if base[0].isdigit():
+        if base[0].isdigit() or base == "l":  # `l` looks like 1
             base = f"op_{base}"
         if suffix:
             base = f"{base}_{suffix}"
@@ -533,6 +533,11 @@ class Specialiser:
             f"{self._target.name} needs {len(executors)} executors, more than {budget}; most for "
             f"{named}. Decide on fewer decode-time values: pick(c, a, b) chooses at run time"
         )
+
+
+def _plainness(form: Form) -> tuple[int, int]:
+    """The plainest of the instructions that share an executor names it: addi, not c.addi4spn."""
+    return form.mnemonic.count("."), len(form.mnemonic)
 
 
 class _Nothing(dict[int, Leaf]):
