@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from generator.checks.encodings import Encodings
 from generator.checks.report import Reporter
 from generator.checks.solve import GaveUpError, Solver
-from generator.checks.walk import Assumptions, Path, Plain, Walk, bound, expressions, statements, within
+from generator.checks.walk import Assumptions, Path, Plain, Walk, bound
 from generator.errors import Diagnostic
+from generator.ir.effects import expressions, statements, subexpressions
 from generator.ir.nodes import (
     Binary,
     Const,
@@ -96,7 +97,7 @@ def _follow(variant: Variant) -> tuple[list[_Alias], list[Load]]:
         merges: tuple[str, Expr] | None = None,
     ) -> None:
         for expr in exprs:
-            for node in within(expr):
+            for node in subexpressions(expr):
                 if (
                     not isinstance(node, ReadReg)
                     or node.index is None
@@ -141,11 +142,11 @@ def _follow(variant: Variant) -> tuple[list[_Alias], list[Load]]:
 
 
 def _reads(expr: Expr, register: str) -> bool:
-    return any(isinstance(node, ReadReg) and node.register == register for node in within(expr))
+    return any(isinstance(node, ReadReg) and node.register == register for node in subexpressions(expr))
 
 
 def _uses(expr: Expr, local: Local) -> bool:
-    return any(isinstance(node, Local) and node.name == local.name for node in within(expr))
+    return any(isinstance(node, Local) and node.name == local.name for node in subexpressions(expr))
 
 
 def _may_alias(

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from generator.checks.report import Reporter
-from generator.checks.walk import Path, Plain, Walk, bound, expressions, statements, within
+from generator.checks.walk import Path, Plain, Walk, bound
 from generator.errors import Diagnostic
+from generator.ir.effects import expressions, statements, subexpressions
 from generator.ir.nodes import Block, Expr, Field, ForRange, ForSet, Local
 from generator.model.target import Form, Hole, Operand, Target
 
@@ -58,7 +59,7 @@ def _follow(body: Block, start: State) -> tuple[list[str], bool]:
 
     def look(exprs: tuple[Expr, ...], state: State) -> None:
         for expr in exprs:
-            for node in within(expr):
+            for node in subexpressions(expr):
                 if isinstance(node, Local) and node.name not in state and node.name not in loops:
                     missing.append(node.name)
 
@@ -111,7 +112,7 @@ def _mentioned(form: Form) -> set[str]:
     for operand in form.operands:
         exprs += _linear(operand)
     for expr in exprs:
-        found |= {node.name for node in within(expr) if isinstance(node, Field)}
+        found |= {node.name for node in subexpressions(expr) if isinstance(node, Field)}
     return found
 
 

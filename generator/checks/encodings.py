@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from generator.checks.solve import FALSE, TRUE, All, Any, Atom, Cube, Formula, Not, Segments
-from generator.checks.walk import within
 from generator.ir.arithmetic import mask
 from generator.ir.decode import FEATURE_PREFIX, field_widths, picture_width
+from generator.ir.effects import subexpressions
 from generator.ir.nodes import Binary, Const, Context, Expr, Field
 from generator.model.target import Form, InstructionSet, Operand, OperandCase, Piece, Target, Variant
 
@@ -358,7 +358,7 @@ class Encodings:
 
 def _names(expr: Expr) -> set[str]:
     """The fields that an expression names."""
-    return {node.name for node in within(expr) if isinstance(node, Field)}
+    return {node.name for node in subexpressions(expr) if isinstance(node, Field)}
 
 
 class _Placing:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from generator.checks.encodings import Encodings
 from generator.checks.report import Reporter
 from generator.checks.solve import GaveUpError, Solver
-from generator.checks.walk import Path, Plain, Walk, statements
+from generator.checks.walk import Path, Plain, Walk
 from generator.errors import Diagnostic
+from generator.ir.effects import statements
 from generator.ir.nodes import (
     Block,
     CallStmt,

@@ -15,8 +15,8 @@ from functools import reduce
 from typing import TypeAlias
 
 from generator.checks.ternary import Known, evaluate_known, exactly, unknown
-from generator.checks.walk import within
 from generator.ir.arithmetic import mask
+from generator.ir.effects import subexpressions
 from generator.ir.nodes import Binary, Const, Context, Expr, Field, ReadReg, Select, Slice, Unary
 from generator.model.target import Target
 
@@ -186,7 +186,7 @@ class Solver:
         found: set[str] = set()
         todo = [expr]
         while todo:
-            for node in within(todo.pop()):
+            for node in subexpressions(todo.pop()):
                 if isinstance(node, Context) and node.name not in found:
                     found.add(node.name)
                     if node.name in self.definitions:
@@ -346,7 +346,9 @@ class Solver:
 def _axioms(target: Target) -> Iterator[Expr]:
     """What is true of contexts and prefixes in every state: domains, and where prefixes are recognised."""
     for context in target.contexts:
-        if context.domain and any(isinstance(node, ReadReg) for node in within(context.value or Const(1, 0))):
+        if context.domain and any(
+            isinstance(node, ReadReg) for node in subexpressions(context.value or Const(1, 0))
+        ):
             known = Context(context.width, context.name)
             choices = [Binary(1, "eq", known, Const(context.width, value)) for value in context.domain]
             yield reduce(lambda a, b: Binary(1, "or", a, b), choices)

@@ -17,8 +17,8 @@ from generator.checks.encodings import conjunction
 from generator.checks.overlap import compatible
 from generator.checks.report import Reporter
 from generator.checks.solve import Atom, GaveUpError, Solver
-from generator.checks.walk import within
 from generator.errors import Diagnostic
+from generator.ir.effects import subexpressions
 from generator.ir.nodes import Field
 from generator.model.target import Alias, Form, Hole, Operand, Span, Target, Text
 
@@ -280,7 +280,7 @@ def _rivals(target: Target, first: Form, second: Form, solver: Solver) -> bool:
     if not compatible(target, first, second):
         return False
     conditions = [form.when for form in (first, second) if form.when is not None]
-    context_only = [c for c in conditions if not any(isinstance(node, Field) for node in within(c))]
+    context_only = [c for c in conditions if not any(isinstance(node, Field) for node in subexpressions(c))]
     try:
         return solver.solve(conjunction([Atom(c, {}) for c in context_only])) is not None
     except GaveUpError:

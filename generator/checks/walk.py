@@ -7,10 +7,11 @@ they are merged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
+from generator.ir.effects import subexpressions
 from generator.ir.nodes import (
     Assign,
     Atomic,
@@ -29,9 +30,7 @@ from generator.ir.nodes import (
     Raise,
     ReadReg,
     Return,
-    Select,
     Skip,
-    Slice,
     Stmt,
     Store,
     Unary,
@@ -149,58 +148,9 @@ def _normal(condition: Expr, value: bool) -> tuple[Expr, bool]:
                 return condition, value
 
 
-def parts(expr: Expr) -> tuple[Expr, ...]:
-    """The operands of a node."""
-    match expr:
-        case Unary(operand=operand) | Slice(operand=operand):
-            return (operand,)
-        case Binary(left=left, right=right):
-            return (left, right)
-        case Select(condition=condition, then=then, otherwise=otherwise):
-            return (condition, then, otherwise)
-        case ReadReg(index=index) if index is not None:
-            return (index,)
-    return ()
-
-
-def within(expr: Expr) -> Iterator[Expr]:
-    """`expr` and all nodes inside it."""
-    todo = [expr]
-    while todo:
-        node = todo.pop()
-        yield node
-        todo += parts(node)
-
-
 def is_stable(expr: Expr) -> bool:
     """Whether the value can't change within a body: no registers, and no locals (they may be `var`s)."""
-    return not any(isinstance(node, ReadReg | Local) for node in within(expr))
-
-
-def expressions(statement: Stmt) -> tuple[Expr, ...]:
-    """The expressions that a statement evaluates itself (not those of statements inside it), in order."""
-    match statement:
-        case Let(value=value) | Assign(value=value):
-            return (value,)
-        case WriteReg(index=index, value=value):
-            return (value,) if index is None else (index, value)
-        case Load(address=address, little=little):
-            return (address, little)
-        case Store(address=address, value=value, little=little):
-            return (address, value, little)
-        case If(condition=condition) | Skip(condition=condition):
-            return (condition,)
-        case ForSet(mask=mask):
-            return (mask,)
-        case Goto(target=target, annul=annul):
-            return (target,) if annul is None else (target, annul)
-        case Raise(code=code, arguments=arguments):
-            return (code, *arguments)
-        case CallStmt(arguments=arguments):
-            return arguments
-        case Return(values=values):
-            return values
-    return ()
+    return not any(isinstance(node, ReadReg | Local) for node in subexpressions(expr))
 
 
 def bound(statement: Stmt) -> tuple[Local, ...]:
@@ -211,15 +161,3 @@ def bound(statement: Stmt) -> tuple[Local, ...]:
         case CallStmt(results=results):
             return results
     return ()
-
-
-def statements(body: Block) -> Iterator[Stmt]:
-    """All statements of a body, those inside others included, in program order."""
-    for statement in body:
-        yield statement
-        match statement:
-            case If(then=then, otherwise=otherwise):
-                yield from statements(then)
-                yield from statements(otherwise)
-            case ForRange(body=inner) | ForSet(body=inner) | Atomic(body=inner):
-                yield from statements(inner)

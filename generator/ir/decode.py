@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from generator.ir.arithmetic import mask
+from generator.ir.effects import all_expressions, subexpressions
 from generator.ir.expressions import evaluate
-from generator.ir.nodes import Expr
+from generator.ir.nodes import Context, Expr
 from generator.ir.state import GuestFault, Memory
 from generator.model.target import Form, InstructionSet, Operand, Piece, PrefixRow, Target, Variant
 
@@ -33,7 +34,7 @@ class Decoded:
     form: Form
     variant: Variant
     fields: Mapping[str, int]
-    contexts: Mapping[str, int]  # prefix variables, and derived contexts as far as they were asked for
+    contexts: Mapping[str, int]  # prefix variables, and the contexts that decoding or the behaviour names
     choices: Mapping[str, int]  # operand path -> case
     pc: int
     length: int  # bytes, prefixes included
@@ -160,6 +161,7 @@ class Decoder:
         self._wins = before_relation(target.forms)
         self._first_units = {form.name: first_unit(form, self._group(form)) for form in target.forms}
         self._fitting: dict[tuple[str, int], list[Form]] = {}
+        self._named: dict[str, frozenset[str]] = {}
 
     def _group(self, form: Form) -> InstructionSet:
         return next(group for group in self.target.sets if group.name == form.set_name)
@@ -171,6 +173,25 @@ class Decoder:
             fitting = [form for form in self._by_set[group.name] if _fits(self._first_units[form.name], unit)]
             self._fitting[key] = fitting
         return self._fitting[key]
+
+    def _contexts(self, form: Form) -> frozenset[str]:
+        """The contexts and prefix variables that a form's behaviour names."""
+        if form.name not in self._named:
+            found: set[str] = set()
+            for variant in form.variants:
+                exprs = [*all_expressions(variant.body)]
+                if variant.guard is not None:
+                    exprs += subexpressions(variant.guard)
+                found |= {expr.name for expr in exprs if isinstance(expr, Context)}
+            found |= {
+                expr.name
+                for _, when in form.undefined
+                if when is not None
+                for expr in subexpressions(when)
+                if isinstance(expr, Context)
+            }
+            self._named[form.name] = frozenset(found)
+        return self._named[form.name]
 
     def active_sets(self, scope: Scope) -> list[InstructionSet]:
         """The sets whose `when` holds; if there is none, those without one."""
@@ -311,6 +332,8 @@ class Decoder:
         if not scope.holds(form.when):
             return None
         self._linear_fields(form.operands, choices, scope)
+        for name in self._contexts(form):
+            scope.context(name)  # now: the behaviour may change what it is derived from
         variant = next((v for v in form.variants if chosen(v, choices) and scope.holds(v.condition)), None)
         if variant is None:
             return None

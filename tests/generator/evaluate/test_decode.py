@@ -285,3 +285,41 @@ def test_before_decides_and_without_it_nothing_does() -> None:
     decoded = decode(ordered, "09 00")
     assert isinstance(decoded, Decoded) and decoded.form.name == "one"
     assert before_relation(ordered.forms) == {("one", "any")}
+
+
+MODAL = """isa toy le unit 8 stream
+target toy { } elf 3 class 32
+regs r[8] : bits(32)
+reg  pc : bits(32)
+reg  wide : bits(1)
+prefix legacy {
+    0x66 => opsize ignore
+}
+context v : bits(7) = (opsize ^ wide) == 1 ? 32 : 16 in 16, 32
+insn flip {
+    bits  00000001
+    asm   "flip"
+    exec {
+        wide = ~wide
+        r[0] = pick(v == 32, 1, 2)
+        if v == 32 { r[1] = 3 }
+    }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("data", "wide", "expected"),
+    [("01", 0, [2, 0]), ("01", 1, [1, 3]), ("66 01", 0, [1, 3]), ("66 01", 1, [2, 0])],
+)
+def test_contexts_are_those_of_the_time_of_decoding(data: str, wide: int, expected: list[int]) -> None:
+    """The behaviour changes the register that `v` is derived from; `v` also depends on a prefix."""
+    machine = Evaluator(load_sources([Source("toy.isa", MODAL)], "toy"))
+    memory = SparseMemory(32)
+    memory.map(0, 0x1000)
+    memory.poke(0x100, bytes.fromhex(data))
+    state = machine.reset(memory)
+    state.pc = 0x100
+    state.registers["wide"] = wide
+    assert machine.step(state) == Completed()
+    assert state.files["r"][:2] == expected
