@@ -174,8 +174,8 @@ class Evaluator:
         flag.
         """
         if index is None:
-            if name in self.stepped and name not in self.registers:
-                return self.context(state, name)
+            if name in self.stepped:
+                return self.context(state, name) & mask(width)
             value = state.registers[name]
             register = self.registers.get(name)
             lazy = register.lazy if register else None
@@ -194,8 +194,8 @@ class Evaluator:
         """Write a register or an entry; a zero register's entry keeps 0."""
         register = self.registers.get(name)
         if index is None:
-            if register is None and name in self.stepped:
-                state.contexts[name] = value
+            if name in self.stepped:
+                self._step(state, name, value)
                 return
             width = self.target.pc_width if register is None else stored_width(register)
             state.registers[name] = value & mask(width)
@@ -209,8 +209,10 @@ class Evaluator:
         variable = next((c for c in self.target.contexts if c.name == name), None)
         if variable is None:
             return int(name.removeprefix(FEATURE_PREFIX) in self.features)
-        if variable.next is not None and name in state.contexts:
-            return state.contexts[name]
+        if variable.next is not None:
+            for stored in (state.contexts, state.registers):
+                if name in stored:
+                    return stored[name] & mask(variable.width)
         source = variable.value if variable.value is not None else variable.rest
         if source is None:
             return 0
@@ -315,7 +317,7 @@ class Evaluator:
             else:
                 pc, npc_after = npc, behind
             state.pc = pc & mask(width)
-            state.contexts["npc"] = npc_after
+            self._step(state, "npc", npc_after)
         elif frame.goto is not None:
             state.pc = frame.goto_target & mask(width)
         else:
@@ -324,7 +326,12 @@ class Evaluator:
             if name == "npc" or name in frame.stepped or variable.next is None:
                 continue
             before = self._frame(state, frame.fields, {name: frame.context(name)}, frame.pc, frame.next_pc)
-            state.contexts[name] = evaluate(variable.next, before) & mask(variable.width)
+            self._step(state, name, evaluate(variable.next, before))
+
+    def _step(self, state: State, name: str, value: int) -> None:
+        """Store a stepped context: as a register where the state has one of its name."""
+        stored = state.registers if name in state.registers and name not in state.contexts else state.contexts
+        stored[name] = value & mask(self.stepped[name].width)
 
     def _next_npc(self, state: State, npc: int) -> int:
         variable = self.stepped["npc"]

@@ -164,7 +164,10 @@ def reset_state(target: Target, memory: Memory, features: Iterable[str] | None =
     """
     registers: dict[str, int] = {"pc": 0}
     files: dict[str, list[int]] = {}
+    stepped = {context.name for context in target.contexts if context.next is not None}
     for register in target.registers:
+        if register.name in stepped:
+            continue  # at rest, which may depend on pc
         if register.count is None:
             registers[register.name] = register.reset
         else:

@@ -339,3 +339,23 @@ def test_system_mode_translates_page_by_page(bare_target: MakeTarget) -> None:
     assert machine.memory.read(0x22FFE, 2) == b"\0\0"
     machine.run(Store(c(0x21000), c(5), "phys", LITTLE))
     assert machine.memory.read(0x21000, 1) == b"\5"
+
+
+def test_stepped_contexts_with_a_register_of_their_name(bare_target: MakeTarget) -> None:
+    """The spec may declare the storage; a state may hold the value as a register or as a context."""
+    register = Register(name="it", width=4, span=HERE)
+    counter = ContextVariable(
+        name="it", width=4, value=None, next=Binary(4, "shl", Context(4, "it"), Const(1, 1)), rest=Const(4, 0)
+    )
+    target = bare_target(contexts=(counter,), registers=(*bare_target().registers, register))
+    machine = Machine(target)
+    assert "it" not in machine.state.registers
+    for as_register in (False, True):
+        if as_register:
+            machine.state.contexts.clear()
+            machine.state.registers["it"] = 0
+        machine.run(WriteReg("it", None, Const(4, 3)))
+        machine.run(write(1, Unary(32, "zext", Context(4, "it"))))
+        stored = machine.state.registers if as_register else machine.state.contexts
+        assert (machine.x(1), stored["it"]) == (3, 6)
+        assert machine.evaluator.read(machine.state, "it", None, 4) == 6
