@@ -183,7 +183,7 @@ class _Compiler:
         computed = {c.name: c.value for c in self.computed if c.value is not None}
         features = {feature.name: number for number, feature in enumerate(self.target.features)}
         self.environment = Environment(contexts, computed, features)
-        self.state_environment = Environment(contexts, computed, features, self._register_offset, lazy)
+        self.state_environment = Environment(contexts, computed, features, self._register_offset, lazy=lazy)
 
     def _register_offset(self, name: str, index: Expr | None) -> int:
         field = self.layout.field(name)

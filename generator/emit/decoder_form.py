@@ -6,10 +6,11 @@ Follows `generator.ir.decode` step by step, with everything that is known before
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from generator.emit.decoder_linear import LINEAR, InRegister, Routines
 from generator.emit.decoder_tree import Candidate
 from generator.emit.layout import Layout
 from generator.emit.program import DecoderError, Environment, FieldSource, Label, Op, Program, Words
@@ -31,7 +32,6 @@ from generator.ir.executor import (
 from generator.ir.nodes import Block, Const, Context, Expr, Field
 from generator.model.target import Form, InstructionSet, Operand, OperandCase, Piece, Target, Variant
 
-LINEAR: Final = ("base", "index", "scale", "offset")
 STORAGE: Final = {"u16": Op.SLOT16, "i16": Op.SLOT16, "i32": Op.SLOT32, "i64": Op.SLOT64}
 MAXIMUM_INDEX_BITS: Final = 10
 FOLLOWS, ENDS, ENDS_AFTER_SLOT = 0, 1, 2
@@ -73,17 +73,6 @@ class Slices:
         return Slices(tuple(pieces))
 
 
-@dataclass(frozen=True, slots=True)
-class InRegister:
-    """A field that was put into a register, since it depends on the case where its bits are."""
-
-    register: int
-
-    def __call__(self, program: Program, name: str) -> int:
-        del program, name
-        return self.register
-
-
 @dataclass
 class Shared:
     """What all programs of a target share."""
@@ -95,6 +84,20 @@ class Shared:
     first_free: int
     tables: dict[tuple[str, bool, int], int] = field(default_factory=dict)
     """Positions of tables of register offsets: file, for writing, width of the index."""
+    routines: Routines = field(default_factory=Routines)
+    bound: dict[int, tuple[OperandCase, frozenset[str]]] = field(default_factory=dict)
+    """Cases by id, with the fields that they bind."""
+
+    def case_fields(self, case: OperandCase) -> frozenset[str]:
+        """Paths of the fields that a case binds, nested ones too."""
+        if id(case) not in self.bound:
+            found = {piece.name for piece in (*case.picture, *case.appended) if piece.kind == "field"}
+            for operand in case.operands:
+                found.add(operand.path)
+                found.update(path for path, _, _ in operand.fields)
+                found.update(*(self.case_fields(inner) for inner in operand.cases))
+            self.bound[id(case)] = case, frozenset(found)
+        return self.bound[id(case)][1]
 
 
 class FormCompiler:
@@ -163,7 +166,7 @@ class _FormProgram:
         self.choice_registers: dict[str, int] = {}
         for operand in _all_operands(form.operands):
             if len(operand.cases) > 1:
-                inside = {path for case in operand.cases for path in _case_fields(case)} & self.used
+                inside = self._bound_by(operand.cases) & self.used
                 for path in sorted(inside - self.kept.keys()):
                     self.kept[path] = self.program.register()
             if operand.path in self.asked_choices:
@@ -178,11 +181,11 @@ class _FormProgram:
             exprs.append(variant.condition)
             for tree in (plan.guard, plan.body):
                 exprs += _tree_exprs(tree)
+        found: set[str] = set()
         for operand in _all_operands(self.form.operands):
             if operand.linear is not None:
-                for case in operand.linear.cases:
-                    exprs += [case.when, case.base, case.index, case.scale, case.offset]
-        return {
+                found |= self.compiler.shared.routines.fields_of(operand.linear)
+        return found | {
             e.name for expr in exprs if expr is not None for e in subexpressions(expr) if isinstance(e, Field)
         }
 
@@ -367,14 +370,14 @@ class _FormProgram:
         start = self.program.register() if reads else 0
         if reads:
             self.words.emit(Op.TELL, d=start)
-        inside = {path for case in cases for path in _case_fields(case)} & self.kept.keys()
+        inside = self._bound_by(cases) & self.kept.keys()
         end = Label()
         saved = self.program.branch()
         outer_choices = dict(self.fixed_choices)
         for number, case in enumerate(cases):
             following = Label() if number + 1 < len(cases) else failed
             self._case(operand, case, raw, following)
-            for path in _case_fields(case):
+            for path in sorted(self._bound_by((case,)) & self.kept.keys()):
                 if path in self.kept:
                     source = self.program.value(Field(64, path)) if path in self.program.fields else None
                     if source is not None and source != self.kept[path]:
@@ -389,8 +392,13 @@ class _FormProgram:
                     self.words.emit(Op.SEEK, a=start)
         self.words.place(end)
         self.fixed_choices = outer_choices
-        for path in inside:
+        for path in sorted(inside):
             self._field(path, InRegister(self.kept[path]))
+
+    def _bound_by(self, cases: Iterable[OperandCase]) -> set[str]:
+        """Paths of the fields that any of the cases binds."""
+        shared = self.compiler.shared
+        return set().union(*(shared.case_fields(case) for case in cases))
 
     def _always(self, case: OperandCase) -> bool:
         """Whether a case matches whatever the bits are (reading what it appends aside)."""
@@ -439,7 +447,7 @@ class _FormProgram:
             following = Label() if position + 1 < len(self.plans) else self.failed
             saved = self.program.branch()
             if self._choose_variant(variant, following):
-                self._linear(variant, plan.guard, plan.body)
+                self._linear(plan.guard, plan.body)
                 if plan.guard is not None:
                     body = Label()
                     self._tree(plan.guard, body)
@@ -460,7 +468,7 @@ class _FormProgram:
             self.words.jump(Op.JUMP_ZERO, following, a=self.program.value(variant.condition))
         return True
 
-    def _linear(self, variant: Variant, guard: Tree | None, body: Tree) -> None:
+    def _linear(self, guard: Tree | None, body: Tree) -> None:
         """Compute the parts of addresses that the variant uses."""
         names = {
             e.name for expr in (*_tree_exprs(guard), *_tree_exprs(body)) for e in subexpressions(expr)
@@ -471,19 +479,16 @@ class _FormProgram:
             if operand.linear is None or not parts:
                 continue
             registers = {part: self.program.register() for part in parts}
-            end = Label()
+            routine = self.compiler.shared.routines.get(self.words, self.program.environment, operand.linear)
             saved = self.program.branch()
-            for case in operand.linear.cases:
-                following = Label()
-                self.words.jump(Op.JUMP_ZERO, following, a=self.program.value(case.when))
-                for part in parts:
-                    self.words.emit(Op.MOVE, d=registers[part], a=self.program.value(getattr(case, part)))
-                self.words.jump(Op.JUMP, end)
-                self.words.place(following)
-                self.program.back(saved)
-            self.words.emit(Op.FAIL)
-            self.words.place(end)
+            for name, register in routine.fields.items():
+                if name in self.program.fields:
+                    source = self.program.fields[name](self.program, name)
+                    self.words.emit(Op.MOVE, d=register, a=source)
+            self.program.back(saved)
+            self.words.emit(Op.CALL, b=routine.position)
             for part in parts:
+                self.words.emit(Op.MOVE, d=registers[part], a=routine.parts[part])
                 self._field(f"{operand.path}.{part}", InRegister(registers[part]))
 
     def _tree(self, tree: Tree, then: Label | None, *, guarded: bool = False) -> None:
@@ -602,18 +607,6 @@ def _all_operands(operands: tuple[Operand, ...]) -> Iterator[Operand]:
         yield operand
         for case in operand.cases:
             yield from _all_operands(case.operands)
-
-
-def _case_fields(case: OperandCase) -> Iterator[str]:
-    """Paths of the fields that a case binds, nested ones too."""
-    for piece in (*case.picture, *case.appended):
-        if piece.kind == "field":
-            yield piece.name
-    for operand in case.operands:
-        yield operand.path
-        yield from (path for path, _, _ in operand.fields)
-        for inner in operand.cases:
-            yield from _case_fields(inner)
 
 
 def _tree_exprs(tree: Tree | None) -> list[Expr]:

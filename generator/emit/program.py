@@ -31,7 +31,10 @@ REGISTERS: Final = 4096
 R_PC: Final = 0
 R_NEXT_PC: Final = 1
 R_CONDITION: Final = 8
-R_FIRST: Final = 18
+R_FIRST: Final = 19
+ROUTINE_FIRST: Final = 2048
+"""Programs use registers below this; routines this and up, then come what they take and give."""
+ROUTINE_STATIC: Final = 3072
 
 
 class Op(IntEnum):
@@ -93,6 +96,8 @@ class Op(IntEnum):
     SKIP = 53
     LOOKUP = 54
     HAS = 55
+    CALL = 56
+    RETURN = 57
 
 
 class DecoderError(Exception):
@@ -196,8 +201,37 @@ FieldSource = Callable[["Program", str], int]
 """Emits what computes a field and returns its register."""
 
 
-Known = tuple[dict[Expr, int], dict[str, FieldSource], int]
-"""Computed expressions' registers, fields, and the first free register."""
+Known = tuple[dict[int, int], dict[str, FieldSource], int]
+"""Registers of computed expressions and, by complement, constants; fields; the first free register."""
+
+
+class Numbering:
+    """Gives equal expressions equal numbers, and looks at each object only once: hashing whole trees is slow."""
+
+    def __init__(self) -> None:
+        self._by_object: dict[int, tuple[Expr, int]] = {}
+        self._by_key: dict[object, int] = {}
+
+    def of(self, expr: Expr) -> int:
+        """The number of an expression, 0 or more."""
+        found = self._by_object.get(id(expr))
+        if found is None:
+            number = self._by_key.setdefault(self._key(expr), len(self._by_key))
+            found = self._by_object[id(expr)] = (expr, number)  # holds it, so that its id stays its own
+        return found[1]
+
+    def _key(self, expr: Expr) -> object:
+        match expr:
+            case Unary(width=width, op=op, operand=operand):
+                return op, width, self.of(operand)
+            case Slice(width=width, operand=operand, low=low):
+                return "slice", width, self.of(operand), low
+            case Binary(width=width, op=op, left=left, right=right):
+                return op, width, self.of(left), self.of(right)
+            case Select(width=width, condition=condition, then=then, otherwise=otherwise):
+                return "select", width, self.of(condition), self.of(then), self.of(otherwise)
+            case _:
+                return expr
 
 
 @dataclass
@@ -212,6 +246,7 @@ class Environment:
     """Features' numbers."""
     register_offset: Callable[[str, Expr | None], int] | None = None
     """Byte offset of a state register, for the key program; None where state can't be read."""
+    numbering: Numbering = field(default_factory=Numbering)
     lazy: Mapping[str, tuple[Local, Expr]] = field(default_factory=dict)
     """Registers that are stored as the argument of a definition: the argument and the definition."""
 
@@ -224,14 +259,14 @@ class Program:
         self.environment = environment
         self.what = what
         self._free = first_free
-        self.known: dict[Expr, int] = {}
+        self.known: dict[int, int] = {}
         self.fields: dict[str, FieldSource] = {}
         self.locals: dict[str, int] = {}
 
     def register(self) -> int:
         """A fresh register."""
-        if self._free >= REGISTERS:
-            raise DecoderError(f"{self.what}: needs more than {REGISTERS} registers")
+        if self._free in (ROUTINE_FIRST, ROUTINE_STATIC):
+            raise DecoderError(f"{self.what}: needs too many registers")
         self._free += 1
         return self._free - 1
 
@@ -245,7 +280,8 @@ class Program:
 
     def constant(self, value: int) -> int:
         """A register that holds a number."""
-        key = Const(64, value & (1 << 64) - 1)
+        value &= (1 << 64) - 1
+        key = ~value
         if key not in self.known:
             register = self.register()
             signed = value - (1 << 64) if value >> 63 & 1 else value
@@ -261,9 +297,10 @@ class Program:
         """Emit the computation of `expr`; its register."""
         if isinstance(expr, Const):
             return self.constant(expr.value)
-        if expr not in self.known:
-            self.known[expr] = self._compute(expr)
-        return self.known[expr]
+        number = self.environment.numbering.of(expr)
+        if number not in self.known:
+            self.known[number] = self._compute(expr)
+        return self.known[number]
 
     def _compute(self, expr: Expr) -> int:
         if expr.width > 64:

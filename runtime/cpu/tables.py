@@ -136,7 +136,9 @@ R_TABLES: Final = 16
 """Host address of the tables."""
 R_LENGTH: Final = 17
 """Bytes of the instruction going by its first unit, legal or not; 0: unknown."""
-R_FIRST: Final = 18
+R_RETURN: Final = 18
+"""Where a routine goes back to."""
+R_FIRST: Final = 19
 
 
 class Op(IntEnum):
@@ -231,3 +233,7 @@ class Op(IntEnum):
     """d = entry a of the table of 16-bit numbers at position b."""
     HAS = 55
     """d = whether feature b is on."""
+    CALL = 56
+    """Run the routine at position b, which calls none."""
+    RETURN = 57
+    """Go on behind the CALL."""

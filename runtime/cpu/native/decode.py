@@ -65,6 +65,7 @@ CONDITION, RECORD, SKIPS, PAGE_ENTRY = (
     8 * tables.R_CONDITION, 8 * tables.R_RECORD, 8 * tables.R_SKIP, 8 * tables.R_PAGE,
 )  # fmt: skip
 FLAGS, STEP, PRIVATE = 8 * tables.R_FLAGS, 8 * tables.R_STEP, 8 * tables.R_PRIVATE
+CALL, RETURN, RETURN_TO = int(Op.CALL), int(Op.RETURN), 8 * tables.R_RETURN
 PC, NEXT = 8 * tables.R_PC, 8 * tables.R_NEXT_PC
 
 
@@ -327,6 +328,11 @@ def execute(s, c, t, r, position):  # type: ignore[no-untyped-def]
             store64(d, cut(shr(load64(s + block.HEADER_SIZE + b), a >> 3), w))
         elif op == HAS:
             store64(d, shr(load64(s + block.FEATURES + 8 * (b >> 6)), b & 63) & 1)
+        elif op == CALL:
+            store64(r + RETURN_TO, place)
+            place = t + 8 * b
+        elif op == RETURN:
+            place = load64(r + RETURN_TO)
         elif op == SEEK:
             store64(r + CURSOR, load64(r + a))
         elif op == TELL:
