@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from generator.emit.expression import NotYetError, Writer, number
 from generator.emit.layout import Layout, stored_width
 from generator.ir import nodes
-from generator.ir.effects import RETIRED, Analysis, Sensitive, all_expressions, statements
+from generator.ir.effects import (
+    RETIRED,
+    TRANSLATIONS,
+    WAITING,
+    Analysis,
+    Sensitive,
+    all_expressions,
+    statements,
+)
 from generator.ir.executor import Executor
 from generator.ir.nodes import Block, Const, Expr, Local, Stmt
 from generator.ir.simplify import without_dead
@@ -43,7 +51,7 @@ class World:
         self.functions: Mapping[str, Function] = {function.name: function for function in target.functions}
         self.traps = {trap.name: trap.number for trap in target.traps}
         self.widths = {register.name: stored_width(register) for register in target.registers}
-        self.contexts = {context.name: context.value for context in target.contexts}
+        self.stepped = {context.name for context in target.contexts if context.next is not None}
         self.features = {feature.name: position for position, feature in enumerate(target.features)}
         self.float_policy = target.float_policy
         self.constants: dict[str, int] = {}
@@ -290,7 +298,7 @@ class _Body:
         w = self.writer
         sensitive = self._world.sensitive
         decoding, translation = sensitive.decoding.get(name, 0), sensitive.translation.get(name, 0)
-        if name in ("waiting", "translations"):
+        if name in (WAITING, TRANSLATIONS) or name in self._world.stepped:
             w.line(w.call("set_state", "cpu", place, text))
             w.primitives.add(bits := "FORGET_TRANSLATIONS" if translation else "DECODING_CHANGED")
             w.line(w.call("notice", "cpu", "1", "1", bits))

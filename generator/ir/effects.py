@@ -146,6 +146,8 @@ def all_expressions(block: Block) -> Iterator[Expr]:
             yield from subexpressions(expr)
 
 
+DELAY = "npc"
+"""The context that makes delay slots; jumps set it, nothing writes it."""
 WAITING = "waiting"
 """A register of this name, once 1, makes the engine stop behind the instruction until an interrupt is due."""
 TRANSLATIONS = "translations"
@@ -235,8 +237,8 @@ def sensitive(target: Target) -> Sensitive:
     translation = inputs("translate")
     for context in target.contexts:
         if (
-            context.next is not None and context.name not in widths
-        ):  # written at run time: it is its own input
+            context.next is not None and context.name != DELAY
+        ):  # what an instruction writes, the next one sees
             decoding[context.name] = (1 << context.width) - 1
     if WAITING in widths:
         decoding[WAITING] = 1

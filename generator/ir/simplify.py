@@ -22,11 +22,8 @@ Decide = Callable[[Expr], bool]
 class Reducer:
     """Reduces one body along one path."""
 
-    def __init__(
-        self, registers: Mapping[str, Register], decide: Decide, stepped: frozenset[str] = frozenset()
-    ) -> None:
+    def __init__(self, registers: Mapping[str, Register], decide: Decide) -> None:
         self._registers = registers
-        self._stepped = stepped  # decode contexts: where their values are decode-time, the decoder steps them
         self._decide = decide
         self._values: dict[Local, Expr] = {}
         self._pinned: set[Local] = set()  # assigned where it may or may not run: always kept as variables
@@ -137,8 +134,6 @@ class Reducer:
     def _write(self, name: str, index: Expr | None, value: Expr) -> list[Stmt]:
         register = self._registers.get(name)
         if index is None:
-            if name in self._stepped and kind_of(value) != DYNAMIC:
-                return []
             return [nodes.WriteReg(name, None, value)]
         index = self.expression(index)
         if isinstance(index, Const) and register is not None and index.value == register.zero:

@@ -309,7 +309,6 @@ class _Explorer:
     def __init__(self, target: Target, analysis: Analysis) -> None:
         self._registers = {register.name: register for register in target.registers}
         self._domains = {context.name: context.domain for context in target.contexts}
-        self._stepped = frozenset(context.name for context in target.contexts if context.next is not None)
         self._analysis = analysis
         self._pc_width = target.pc_width
 
@@ -344,7 +343,7 @@ class _Explorer:
                     facts.add(condition if settled else build.not_(condition))
                 return settled != flip
 
-            reduced = without_dead(Reducer(self._registers, decide, self._stepped).block(body))
+            reduced = without_dead(Reducer(self._registers, decide).block(body))
             for position in open_at:
                 pending.append([choice for _, choice in taken[:position]] + [False])
             count += 1

@@ -246,6 +246,16 @@ def test_inputs_of_contexts_end_blocks(bare_target: MakeTarget) -> None:
     assert not analysis.body((WriteReg("other", None, c(0)),)).ends_block
 
 
+def test_a_write_of_a_stepped_context_ends_the_block(bare_target: MakeTarget) -> None:
+    rest, width = c(0, 8), 8
+    it = ContextVariable(name="it", width=width, value=None, next=rest, rest=rest)
+    npc = ContextVariable(name="npc", width=32, value=None, next=c(4), rest=c(4))
+    target = bare_target(contexts=(it, npc), forms=(form("it", (WriteReg("it", None, Field(8, "mask")),)),))
+    assert sensitive(target).decoding == {"it": 0xFF}
+    executor = specialise(target).executors[0]
+    assert executor.effects.ends_block and executor.next_pc is not None
+
+
 def test_decisions_on_contexts_use_their_domain() -> None:
     width = Context(7, "w")
     facts = Facts([], {"w": (16, 32)})
