@@ -41,7 +41,7 @@ class InRegister:
 
 @dataclass(frozen=True, slots=True)
 class Routine:
-    """A routine: its position, the registers that it takes fields in, and those that it leaves the parts in."""
+    """A routine: its position, the registers that it takes fields in and leaves the parts in."""
 
     position: int
     fields: Mapping[str, int]
@@ -50,7 +50,7 @@ class Routine:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known on a path: conditions by number; and of values by number, what they equal or don't equal."""
+    """What is known on a path: conditions by number; of values by number, what they equal or not."""
 
     numbering: Numbering
     conditions: Mapping[int, bool] = field(default_factory=dict)

@@ -206,7 +206,7 @@ Known = tuple[dict[int, int], dict[str, FieldSource], int]
 
 
 class Numbering:
-    """Gives equal expressions equal numbers, and looks at each object only once: hashing whole trees is slow."""
+    """Gives equal expressions equal numbers; looks at each object once, since hashing whole trees is slow."""
 
     def __init__(self) -> None:
         self._by_object: dict[int, tuple[Expr, int]] = {}
