@@ -1,5 +1,4 @@
-"""Check 7: no source is read when a destination that may be the same register was written; no memory operand
-twice.
+"""Check 7: no source is read behind a write of what may be the same register; no memory operand twice.
 
 ``rd = a; z = rs1 == 0`` reads the new value where rd is rs1, and the old one elsewhere: the two are different
 operands, so the spec cannot have meant both. A memory operand that is named twice is read twice: a device

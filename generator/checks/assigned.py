@@ -1,5 +1,4 @@
-"""Check 4: what a path leaves over: locals read before they have a value, functions without a result, unused
-fields.
+"""Check 4: what is left over: locals without a value, functions without a result, fields that nothing uses.
 
 Widths and literals are lowering's business (`generator.ir.lower`).
 """

@@ -1,6 +1,4 @@
-"""Check 8: what decoding costs: how deep the tree of fixed bits is, and how many forms are tried one after
-the other.
-"""
+"""Check 8: what decoding costs: the depth of a tree of fixed bits, and the forms tried at its leaves."""
 
 from __future__ import annotations
 

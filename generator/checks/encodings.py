@@ -1,9 +1,9 @@
 """Encodings as formulas: where pictures' bits lie in an instruction word, and which words a form matches.
 
-The **word** is one number with the first unit in memory at the bottom: bits ``i * unit .. (i + 1) * unit -
-1`` are unit number i, read in the target's byte order. That is the picture itself for sets whose pictures are
-one number, and it makes encodings of different lengths comparable: they share their low bits. Prefixes are
-not part of it; they are variables.
+The **word** is one number with the first unit in memory at the bottom: unit number i
+is the bits from ``i * unit`` on, read in the target's byte order. That is the picture itself for sets whose
+pictures are one number, and it makes encodings of different lengths comparable: they share their low bits.
+Prefixes are not part of it; they are variables.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Check 9: each `example` line: its bytes are the instruction that its text names; with an assembler,
-exactly.
-"""
+"""Check 9: the bytes of each `example` line are the instruction that its text names."""
 
 from __future__ import annotations
 

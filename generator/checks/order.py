@@ -1,5 +1,4 @@
-"""Check 5: nothing is written before an access or `raise` that may still trap, unless the instruction is
-restartable.
+"""Check 5: nothing is written before an access or `raise` that may still trap, unless `restartable`.
 
 A trapped instruction is executed again (or reported with the state before it), so what it wrote must be
 written again to the same effect. Walks every body in program order; shared functions count by what they may

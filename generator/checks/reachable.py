@@ -1,6 +1,4 @@
-"""Check 3: every form and every case of an operand is chosen for some encoding; words that nothing decodes
-are counted.
-"""
+"""Check 3: every form and operand case is chosen for some encoding; words that nothing decodes are counted."""
 
 from __future__ import annotations
 

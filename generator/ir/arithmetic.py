@@ -1,9 +1,7 @@
-"""What the IR's operators compute, on Python integers: the one definition that folding and the evaluator
-share.
+"""What the IR's operators compute, on Python integers: the definition that folding and the evaluator share.
 
 Every value is an unsigned integer below ``2**width``; widths are in bits. Everything is total
-(docs/language.md,
-"Behaviour"): nothing here raises for values in range.
+(docs/language.md, "Behaviour"): nothing here raises for values in range.
 """
 
 from __future__ import annotations
@@ -65,11 +63,9 @@ def unary(op: str, width: int, operand_width: int, value: int) -> int:
 
 
 def binary(op: str, width: int, left: int, right: int, right_width: int) -> int:
-    """`op` of `nodes.Binary` on a left operand of `width` bits (comparisons: of the same width as the right
-    one).
+    """`op` of `nodes.Binary`; `width` is the left operand's.
 
-    For comparisons `width` is the operands' width and the result 0 or 1; for `concat` it is the left
-    operand's.
+    That is the result's width, too, but for comparisons, which give 0 or 1, and `concat`.
     """
     match op:
         case "add":

@@ -1,8 +1,6 @@
 """A slow, straightforward decoder: reads the pictures one piece at a time and tries every form.
 
-The generated decoder is compared with it. It follows docs/language.md ("Header", "Decode context and
-prefixes",
-"Operands") literally:
+The generated decoder is compared with it. It follows docs/language.md literally:
 
 * prefixes: rows are tried in order on each byte; a `last` row counts only directly before the opcode;
 * a form with mandatory prefixes demands their variables, and that no mandatory variable listed later in the
