@@ -1,4 +1,4 @@
-"""Check 3: every form and operand case is chosen for some encoding; words that nothing decodes are counted."""
+"""Check 3: every form and operand case is chosen for some encoding; what nothing decodes is counted."""
 
 from __future__ import annotations
 
