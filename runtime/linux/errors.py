@@ -15,6 +15,10 @@ class SystemCallError(Exception):
         self.number = number
 
 
+class CallTookOver(Exception):
+    """A system call has set the registers itself: there is no result to give back."""
+
+
 class GuestExit(Exception):
     """The guest process ended with `status`, 0 to 255."""
 

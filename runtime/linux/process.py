@@ -13,7 +13,7 @@ from runtime.linux import loader, signals
 from runtime.linux.abi.base import Abi
 from runtime.linux.calls import load_handlers
 from runtime.linux.descriptors import Descriptors
-from runtime.linux.errors import GuestExit, SystemCallError
+from runtime.linux.errors import CallTookOver, GuestExit, SystemCallError
 from runtime.linux.ports import AccessFault, Cpu, Memory, Stop
 
 SLICE = 200_000_000
@@ -103,6 +103,10 @@ class Process:
             handler, count = found
             try:
                 result = handler(self, *abi.arguments(cpu, count))
+            except CallTookOver:
+                if self.signals.pending:
+                    signals.deliver(self)
+                return
             except SystemCallError as failure:
                 error = failure.number
             except AccessFault:

@@ -15,6 +15,7 @@ class Strace:
 
     def __init__(self, process: Process) -> None:
         self.process = process
+        self._finished = False
         self._call = process.system_call
         process.system_call = self.system_call  # type: ignore[method-assign]
         self._finish = process.abi.finish_call
@@ -28,14 +29,16 @@ class Strace:
         words = ", ".join(f"{value:#x}" if value > 9 else str(value) for value in abi.arguments(cpu, count))
         sys.stderr.write(f"{name}({words})")
         sys.stderr.flush()
+        self._finished = False
         try:
             self._call(stop)
-        except BaseException:
-            sys.stderr.write(" = ?\n")
-            raise
+        finally:
+            if not self._finished:  # it ended the process, or set the registers itself
+                sys.stderr.write(" = ?\n")
 
     def finish_call(self, cpu: object, stop: Stop, result: int, error: int) -> None:
         self._finish(self.process.cpu, stop, result, error)
+        self._finished = True
         if error:
             back = {guest: host for host, guest in self.process.abi.error_numbers.items()}
             sys.stderr.write(f" = -1 {errno.errorcode.get(back.get(error, error), error)}\n")

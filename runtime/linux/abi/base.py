@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from types import MappingProxyType
@@ -37,6 +38,19 @@ GENERIC_IOCTLS = {
     "TIOCSPGRP": 0x5410, "TIOCGWINSZ": 0x5413, "FIONREAD": 0x541B, "FIONBIO": 0x5421, "FIONCLEX": 0x5450,
     "FIOCLEX": 0x5451,
 }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SignalCall:
+    """What a signal's handler is called with: `information` is ``siginfo_t``, 128 bytes; `blocked` the mask
+    to restore; `stack` the alternate stack's address, flags and size."""
+
+    number: int
+    handler: int
+    restorer: int
+    information: bytes
+    blocked: int
+    stack: tuple[int, int, int]
 
 
 class Abi:
@@ -169,6 +183,22 @@ class Abi:
         if stop.kind == "fault":
             return "SIGSEGV"
         return self.signal_codes.get(stop.code, "SIGILL")
+
+    # --- calling handlers --------------------------------------------------------------------------------
+
+    def frame_size(self) -> int:
+        """Bytes of a signal frame; 0 where handlers can't be called yet."""
+        return 0
+
+    def enter_handler(self, cpu: Cpu, memory: Memory, frame: int, call: SignalCall) -> None:
+        """Write the signal frame at `frame` and set the registers for the handler."""
+        raise NotImplementedError
+
+    def leave_handler(self, cpu: Cpu, memory: Memory) -> int:
+        """Set the registers from the frame that the stack pointer points to. Returns the signal mask in
+        it.
+        """
+        raise NotImplementedError
 
     # --- starting -------------------------------------------------------------------------------------
 
