@@ -308,6 +308,14 @@ class FormLowering:
                 )
             encoding.operands.append(use)
             scope.names[name.name] = Bound(use)
+        if not group.stream:
+            for use in encoding.operands:
+                if use.appends:
+                    raise Mistake(
+                        clause.at,
+                        f"`{use.item.name}` appends units, and this set's pictures are one number each",
+                        "declare the set as a `stream`",
+                    )
         return encoding
 
     def _mandatory(self, picture: s.Picture, layout: Layout, group: InstructionSet) -> tuple[int, ...]:

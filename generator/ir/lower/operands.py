@@ -92,6 +92,11 @@ class OperandUse:
         return any(c.item.value is not None for c in self.cases)
 
     @cached_property
+    def appends(self) -> bool:
+        """Whether some case appends units."""
+        return any(c.layout.appended or any(n.appends for n in c.nested) for c in self.cases)
+
+    @cached_property
     def probes(self) -> list[Probe]:
         return [self._probe(c) for c in self.cases]
 
