@@ -408,3 +408,17 @@ def compare(package: TargetPackage, seed: int, steps: int) -> None:
 @settings(max_examples=100, deadline=None)
 def test_random_programs(toy: TargetPackage, seed: int, steps: int) -> None:
     compare(toy, seed, steps)
+
+
+def test_more_code_than_the_cache_holds(toy: TargetPackage) -> None:
+    """Straight code whose records fill the arena more than once: all is forgotten, nothing goes wrong."""
+    count = 10_000_000
+    memory = AddressSpace()
+    memory.map(BASE, -(-2 * count // 4096) * 4096 + 4096)
+    memory.write(BASE, short("c.addi", 1, 3) * count + encode("ecall"))
+    cpu = Cpu(toy, memory)
+    cpu.pc = BASE
+    stop = cpu.run(2 * count)
+    assert (stop.reason, stop.pc, cpu.executed) == (Reason.TRAP, BASE + 2 * count, count)
+    assert cpu.get("x1") == 3 * count
+    assert cpu.cache.statistics()["flushes"] >= 1
