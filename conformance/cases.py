@@ -110,7 +110,9 @@ class CaseMaker:
             except GuestFault:
                 continue
             if isinstance(decoded, Decoded) and decoded.form is form:
-                word = Word(decoded, data[: decoded.length], modes)
+                stepped = self.evaluator.stepped  # these are the start state's, not those it was decoded under
+                contexts = {name: value for name, value in decoded.contexts.items() if name not in stepped}
+                word = Word(replace(decoded, contexts=contexts), data[: decoded.length], modes)
                 self.memory.put_code(pc, word.code)
                 return word
         return None

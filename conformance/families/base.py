@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+from generator.ir.decode import Decoded
 from generator.model.target import Target
 
 Files = dict[str, list[int]]
@@ -57,6 +58,11 @@ def no_modes(model: Target, random: Random) -> Registers:
     return {}
 
 
+def predictable(decoded: Decoded) -> bool:
+    """A family without unpredictable encodings."""
+    return False
+
+
 def settled(registers: Registers, files: Files, random: Random) -> None:
     """A family whose registers are independent."""
 
@@ -69,7 +75,7 @@ class Family:
     `wild` of the cases, where only our own machines are compared. `never`: registers kept by the engine.
     `modes`: registers that decoding depends on, drawn for each encoding. `settle` makes registers fit together.
     `contexts`: decode contexts that follow from registers alone; assemblers and disassemblers are told their values.
-    `step`: the usual length of an instruction.
+    `unpredictable`: encodings whose effect the architecture leaves open: not compared with peers. `step`: the usual length of an instruction.
     """
 
     fixed: Mapping[str, int] = field(default_factory=dict)
@@ -81,6 +87,7 @@ class Family:
     contexts: tuple[str, ...] = ()
     modes: Callable[[Target, Random], Registers] = no_modes
     settle: Callable[[Registers, Files, Random], None] = settled
+    unpredictable: Callable[[Decoded], bool] = predictable
     peers: Callable[[], Sequence[Peer]] | None = None
 
     def is_user(self, name: str) -> bool:

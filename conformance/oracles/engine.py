@@ -84,7 +84,7 @@ class EngineMachine:
         result: dict[str, tuple[int, int]] = {}
         if words != found:
             for name, (first, stride, count) in self._slots.items():
-                if name in ignore:
+                if name in ignore or name == "npc":  # npc's value is in the block's header
                     continue
                 for i in range(count or 1):
                     at = first + i * stride

@@ -11,7 +11,7 @@ from conformance.memory import code_area
 from conformance.oracles.outcome import COMPLETED, Ending
 from generator.ir.state import State
 
-HELPERS = 0xE000
+HELPERS = 0xF0_0000
 HELPERS_SIZE = 0x2000
 HELPER_DISTANCE = 64
 
@@ -51,7 +51,7 @@ class UnicornMachine:
         """Code that copies registers which the interface doesn't have."""
         import unicorn
 
-        self.uc.mem_map(HELPERS, HELPERS_SIZE, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
+        self.uc.mem_map(HELPERS, HELPERS_SIZE, unicorn.UC_PROT_EXEC)
         place = HELPERS
         for register in self._copied:
             for code in (register.write, register.read):

@@ -113,7 +113,8 @@ class FormRun:
         self.variants.add(self.form.variants.index(word.decoded.variant))
         pattern = memory_pattern(random)
         bench.engine.put_code(word.decoded.pc, word.code)
-        self.peer = None if self.lacks else self.peer_for(word)
+        hidden = self.lacks or bench.maker.family.unpredictable(word.decoded)
+        self.peer = None if hidden else self.peer_for(word)
         if self.peer is not None:
             self.peer.put_code(word.decoded.pc, word.code)
         for _ in range(STARTS):
