@@ -7,6 +7,7 @@ loaded package serves any number of CPUs.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import struct
 from collections.abc import Callable, Iterable
@@ -18,6 +19,9 @@ from runtime.cpu import symbols, tables
 from runtime.errors import IsagenError
 
 FILE: Final = "engine.json"
+BUILD_FILE: Final = "build.json"
+"""What a build writes last: ``files`` has the SHA-256 of each file by name."""
+REMEDY: Final = "build the target again: isagen build --force TARGET"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +127,31 @@ class TargetPackage:
         return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * (count + 1))(address)
 
 
+def check_files(directory: Path, names: list[str]) -> None:
+    """Compare files with the hashes in `BUILD_FILE`, where there is one: LLVM dies of damaged objects."""
+    record = directory / BUILD_FILE
+    if not record.is_file():
+        return
+    hashes = json.loads(record.read_bytes())["files"]
+    for name in names:
+        if hashlib.sha256((directory / name).read_bytes()).hexdigest() != hashes.get(name):
+            raise PackageError(
+                "the file isn't the one that was built", where=str(directory / name), remedy=REMEDY
+            )
+
+
 def load_target(directory: Path) -> TargetPackage:
     """Load the built target in `directory`. Raises PackageError if there is none that can be used."""
-    remedy = "build the target again: isagen build --force TARGET"
     try:
         description = json.loads((directory / FILE).read_bytes())
         table = (directory / description["tables"]).read_bytes()
         if len(table) < tables.HEADER_SIZE or struct.unpack_from("<QQ", table) != (tables.MAGIC, len(table)):
-            raise PackageError("the decode tables are damaged", where=str(directory), remedy=remedy)
+            raise PackageError("the decode tables are damaged", where=str(directory), remedy=REMEDY)
+        check_files(directory, [description["tables"], *description["objects"]])
         package = TargetPackage(directory, description, table)
         objects = [directory / name for name in description["objects"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         what = f"no usable target here ({type(error).__name__}: {error})"
-        raise PackageError(what, where=str(directory), remedy=remedy) from error
+        raise PackageError(what, where=str(directory), remedy=REMEDY) from error
     package.load(objects)
     return package

@@ -128,7 +128,10 @@ def _joined(regions: list[Region]) -> list[Region]:
 
 
 class AddressSpace:
-    """Regions that don't overlap; a later mapping replaces what it covers."""
+    """Regions that don't overlap; a later mapping replaces what it covers.
+
+    Changes, and writes to code, only while no attached CPU runs.
+    """
 
     def __init__(self) -> None:
         self._regions: list[Region] = []

@@ -334,8 +334,8 @@ def random_instruction(choose: random.Random) -> bytes:
     imm = choose.choice([choose.randint(-12, 12), choose.randint(-2048, 2047)])
     if name in ("beq", "bne", "jal"):
         imm = choose.randint(-10, 10)
-    registers = [choose.randrange(8) for _ in range(3)]
-    return encode(name, *registers, imm=imm)
+    rd, rs1, rs2 = (choose.randrange(8) for _ in range(3))
+    return encode(name, rd, rs1, rs2, imm)
 
 
 POINTERS = (BASE, BASE + 0x40, BASE + 0x800, BASE + 0xFFE, BASE + 0x1FFD, 0, 1, 0xFFFFFFFF)
@@ -355,7 +355,8 @@ def evaluate(code: bytes, registers: list[int], steps: int) -> tuple[list[int], 
     state.pc = BASE
     state.files["x"] = [0, *registers[1:]]
     evaluator = Evaluator(target)
-    executed, events = 0, []
+    executed = 0
+    events: list[Event] = []
     while executed < steps and len(events) < steps:
         match evaluator.step(state):
             case Completed():
