@@ -102,13 +102,27 @@ def find_program(name: str) -> str:
     return shutil.which(name) or name
 
 
+def reserve_streams() -> list[int]:
+    """Open standard streams that are closed, so that no file takes their numbers. Returns which were."""
+    closed = []
+    for stream in range(3):
+        try:
+            os.fstat(stream)
+        except OSError:
+            closed.append(stream)
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+    return closed
+
+
 def run_linux(arguments: argparse.Namespace) -> int:
     from runtime.cpu.engine import load_target
     from runtime.elf import open_elf
     from runtime.linux.abi import for_elf
     from runtime.linux.engine import EngineCpu, EngineMemory
+    from runtime.linux.messages import say
     from runtime.linux.process import Process
 
+    closed = reserve_streams()
     path = find_program(arguments.program)
     elf = open_elf(path)
     abi = for_elf(elf)
@@ -131,6 +145,8 @@ def run_linux(arguments: argparse.Namespace) -> int:
         environment=[name + b"=" + value for name, value in environment.items()],
         memory_limit=arguments.memory or 16 << 30,
     )
+    for stream in closed:
+        process.files.table.pop(stream, None)
     if arguments.strace:
         from runtime.linux.strace import Strace
 
@@ -139,9 +155,9 @@ def run_linux(arguments: argparse.Namespace) -> int:
         cpu.step = tracer(cpu.engine).run
     status = process.run(arguments.limit)
     if arguments.count:
-        sys.stderr.write(f"isagen: {process.instructions} instructions\n")
+        say(f"isagen: {process.instructions} instructions\n")
     if status is None:
-        sys.stderr.write(f"isagen: stopped after {process.instructions} instructions, as --limit asks\n")
+        say(f"isagen: stopped after {process.instructions} instructions, as --limit asks\n")
         return LIMIT_REACHED
     return status
 

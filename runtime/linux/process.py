@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -89,8 +88,6 @@ class Process:
                     signals.fault(self, stop)
         except GuestExit as ended:
             return ended.status
-        finally:
-            sys.stdout.flush()
 
     def system_call(self, stop: Stop) -> None:
         """Answer the system call at `stop`."""
@@ -155,5 +152,4 @@ class Process:
 
     def exit(self, status: int) -> None:
         """End the process."""
-        sys.stdout.flush()
         raise GuestExit(status & 0xFF)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from runtime.errors import NotYetError
 from runtime.linux.abi.base import SignalCall
 from runtime.linux.calls import signed, system_call
 from runtime.linux.errors import CallTookOver, GuestExit, SystemCallError
+from runtime.linux.messages import say
 from runtime.linux.ports import EXECUTE, WRITE, AccessFault, Stop
 
 if TYPE_CHECKING:
@@ -92,9 +92,7 @@ def act(process: Process, number: int, information: bytes, report: str = "") -> 
     if name in STOPPING:
         raise NotYetError(f"{name} stops the program, which isn't supported yet")
     if report:
-        sys.stdout.flush()
-        sys.stderr.write(report)
-        sys.stderr.flush()
+        say(report)
     raise GuestExit(128 + number)
 
 
@@ -126,7 +124,7 @@ def call_handler(process: Process, number: int, handler: int, information: bytes
         process.memory.check(frame, size, WRITE)
         abi.enter_handler(cpu, process.memory.pages, frame, call)
     except AccessFault:
-        sys.stderr.write(f"isagen: guest: no room on the stack for the frame of {name}\n")
+        say(f"isagen: guest: no room on the stack for the frame of {name}\n")
         raise GuestExit(128 + abi.signals["SIGSEGV"]) from None
     if flags & SA_RESETHAND:
         del state.actions[number]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import sys
 
 from runtime.linux.calls import HANDLERS
+from runtime.linux.messages import say
 from runtime.linux.ports import Stop
 from runtime.linux.process import Process
 
@@ -27,20 +27,19 @@ class Strace:
         name = abi.call_names.get(number, f"system_call_{number}")
         count = HANDLERS[name][1] if name in HANDLERS else 6
         words = ", ".join(f"{value:#x}" if value > 9 else str(value) for value in abi.arguments(cpu, count))
-        sys.stderr.write(f"{name}({words})")
-        sys.stderr.flush()
+        say(f"{name}({words})")
         self._finished = False
         try:
             self._call(stop)
         finally:
             if not self._finished:  # it ended the process, or set the registers itself
-                sys.stderr.write(" = ?\n")
+                say(" = ?\n")
 
     def finish_call(self, cpu: object, stop: Stop, result: int, error: int) -> None:
         self._finish(self.process.cpu, stop, result, error)
         self._finished = True
         if error:
             back = {guest: host for host, guest in self.process.abi.error_numbers.items()}
-            sys.stderr.write(f" = -1 {errno.errorcode.get(back.get(error, error), error)}\n")
+            say(f" = -1 {errno.errorcode.get(back.get(error, error), error)}\n")
         else:
-            sys.stderr.write(f" = {result:#x}\n" if result > 9 else f" = {result}\n")
+            say(f" = {result:#x}\n" if result > 9 else f" = {result}\n")

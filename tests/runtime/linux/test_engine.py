@@ -140,6 +140,19 @@ def test_nobody_reads(build: Build) -> None:
         assert process.stderr.read() == b""
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(closed: str, build: Build, tmp_path: Path) -> None:
+    """A program whose standard streams are closed opens its own files as the first ones."""
+    program = build("faults", "riscv64")
+    shell = ["sh", "-c", f'"$0" -m isagen run --strace "$1" exit {closed}; echo $? > "$2"']
+    _, output, errors = call([*shell, sys.executable, program, tmp_path / "status"])
+    assert (tmp_path / "status").read_text() == "3\n"
+    assert output == ("" if ">&-" in closed.split() else "before\n")
+    assert "Traceback" not in errors
+    if closed == ">&-":
+        assert "= -1 EBADF" in errors
+
+
 def test_environment(build: Build, tmp_path: Path) -> None:
     assert "probing" in isagen("--env", "PROBE=probing", build("misc", "riscv64"), tmp_path)[1]
     code, _, errors = isagen("--env", "PROBE", build("misc", "riscv64"))
