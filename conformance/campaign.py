@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -27,7 +27,9 @@ def plan(setups: Sequence[Setup], suites: Sequence[str], options: Options) -> li
         for suite in suites:
             names = importlib.import_module(SUITES[suite]).items(setup, options)
             size = max(1, -(-len(names) // TASKS_PER_SUITE))
-            tasks += [Task(suite, setup, options, tuple(names[i : i + size])) for i in range(0, len(names), size)]
+            tasks += [
+                Task(suite, setup, options, tuple(names[i : i + size])) for i in range(0, len(names), size)
+            ]
     if not tasks:
         targets = ", ".join(setup.target for setup in setups)
         raise IsagenError(
@@ -37,7 +39,9 @@ def plan(setups: Sequence[Setup], suites: Sequence[str], options: Options) -> li
 
 
 def guarded(task: Task) -> list[Row]:
-    """Run a task. A mistake in the program becomes a failed row that names it, so that the campaign goes on."""
+    """Run a task. A mistake in the program becomes a failed row that names it, so that the campaign
+    goes on.
+    """
     try:
         return run_task(task)
     except Exception as error:
@@ -51,15 +55,21 @@ def guarded(task: Task) -> list[Row]:
         return [row]
 
 
-def run_local(tasks: Sequence[Task], jobs: int) -> Iterator[list[Row]]:
-    """The tasks' rows, from `jobs` processes."""
+Work = Callable[[Task], list[Row]]
+
+
+def run_local(tasks: Sequence[Task], jobs: int, work: Work = guarded) -> Iterator[list[Row]]:
+    """The tasks' rows, from `jobs` processes (one: this one)."""
     if jobs <= 1 or len(tasks) == 1:
         for task in tasks:
-            yield guarded(task)
+            yield work(task)
         return
     left = list(tasks)
-    with suppress(BrokenProcessPool), ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(guarded, task): task for task in tasks}
+    with (
+        suppress(BrokenProcessPool),
+        ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn")) as pool,
+    ):
+        futures = {pool.submit(work, task): task for task in tasks}
         try:
             for future in as_completed(futures):
                 rows = future.result()
@@ -69,26 +79,29 @@ def run_local(tasks: Sequence[Task], jobs: int) -> Iterator[list[Row]]:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     for task in left:  # a process died: those that weren't finished run alone, to find out whose it was
-        yield run_alone(task)
+        yield run_alone(task, work)
 
 
-def run_alone(task: Task) -> list[Row]:
+def run_alone(task: Task, work: Work) -> list[Row]:
     """Run each item of a task in a process of its own; one that dies gives a failed row."""
     rows: list[Row] = []
     for item in task.items:
         single = replace(task, items=(item,))
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             try:
-                rows += pool.submit(guarded, single).result()
+                rows += pool.submit(work, single).result()
             except BrokenProcessPool:
                 row = Row(task.suite, task.setup.target, item)
-                row.fail(Failure("the host", item, ("the process that ran it died",), command_for(task, item)))
+                row.fail(
+                    Failure("the host", item, ("the process that ran it died",), command_for(task, item))
+                )
                 rows.append(row)
     return rows
 
 
 def run_on_cluster(tasks: Sequence[Task], address: str) -> Iterator[list[Row]]:
-    """The tasks' rows, from the Dask cluster at `address`, whose workers need this project and the same built targets.
+    """The tasks' rows, from the Dask cluster at `address`, whose workers need this project and the same built
+    targets.
 
     Raises `IsagenError` if Dask is absent, nothing answers, or the workers can't run the tasks.
     """

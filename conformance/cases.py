@@ -1,4 +1,6 @@
-"""Single-instruction cases: an encoding and a start state, made from a seed, the same for every machine compared."""
+"""Single-instruction cases: an encoding and a start state, made from a seed, the same for every machine
+compared.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,8 @@ WORD_TRIES: Final = 300
 class Start:
     """A machine's state before the instruction at `pc`.
 
-    `wild`: system registers are random too (only our own machines are compared then). `floats`: the one width of the
-    numbers in all floating-point registers, or 0 where they are mixed.
+    `wild`: system registers are random too (only our own machines are compared then). `floats`: the one width
+    of the numbers in all floating-point registers, or 0 where they are mixed.
     """
 
     code: bytes
@@ -110,7 +112,9 @@ class CaseMaker:
             except GuestFault:
                 continue
             if isinstance(decoded, Decoded) and decoded.form is form:
-                stepped = self.evaluator.stepped  # these are the start state's, not those it was decoded under
+                stepped = (
+                    self.evaluator.stepped
+                )  # these are the start state's, not those it was decoded under
                 contexts = {name: value for name, value in decoded.contexts.items() if name not in stepped}
                 word = Word(replace(decoded, contexts=contexts), data[: decoded.length], modes)
                 self.memory.put_code(pc, word.code)
@@ -124,7 +128,9 @@ class CaseMaker:
         return {name: self.evaluator.context(state, name) for name in self.family.contexts}
 
     def place(self, random: Random) -> int:
-        """Where the instruction lies: mostly inside the first page, sometimes across the border of the two."""
+        """Where the instruction lies: mostly inside the first page, sometimes across the border of
+        the two.
+        """
         if random.random() < 0.9:
             return CODE + 0x100
         return CODE + CODE_SIZE // 2 - self.family.step
@@ -176,4 +182,3 @@ def memory_pattern(random: Random) -> bytes:
         elif choice < 0.4:
             out[offset : offset + 8] = random_integer(random, 64).to_bytes(8, "little")
     return bytes(out)
-

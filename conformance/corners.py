@@ -1,4 +1,6 @@
-"""Values worth trying: corners of integers, floating-point numbers and encoded fields; pointers into the cases' memory."""
+"""Values worth trying: corners of integers, floating-point numbers and encoded fields; pointers into the
+cases' memory.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ READ_ONLY: Final = DATA + DATA_SIZE
 """Pages that are only readable; nothing is mapped behind them. (Areas are multiples of 8 KiB, V9's page.)"""
 MEMORY_SIZE: Final = DATA_SIZE + 2 * PAGE
 CODE: Final = 0xA000
-"""Two executable pages, within reach of 16-bit code, that hold the instruction; nothing is mapped around them."""
+"""Two executable pages, within reach of 16-bit code, that hold the instruction; nothing is mapped around
+them.
+"""
 CODE_SIZE: Final = 2 * PAGE
 LONGEST: Final = 16
 """Bytes that an instruction may have, and more than any has."""
@@ -36,14 +40,23 @@ _FORMATS: Final = {16: (5, 10), 32: (8, 23), 64: (11, 52)}
 
 @lru_cache(maxsize=8)
 def floats(width: int) -> tuple[int, ...]:
-    """Corner values of the IEEE format of `width` bits, both signs: zeros, denormals, normals, infinities, NaNs."""
+    """Corner values of the IEEE format of `width` bits, both signs: zeros, denormals, normals, infinities,
+    NaNs.
+    """
     exponent_bits, fraction_bits = _FORMATS[width]
     one = ((1 << exponent_bits - 1) - 1) << fraction_bits
     infinity = ((1 << exponent_bits) - 1) << fraction_bits
     fraction = (1 << fraction_bits) - 1
     smallest = 1 << fraction_bits
     positive = {0, 1, fraction, smallest, smallest + 1, infinity - 1, infinity, infinity | 1}
-    positive |= {infinity | 1 << fraction_bits - 1, infinity | fraction, one, one + 1, one - 1, one | fraction}
+    positive |= {
+        infinity | 1 << fraction_bits - 1,
+        infinity | fraction,
+        one,
+        one + 1,
+        one - 1,
+        one | fraction,
+    }
     positive |= {one + smallest, one - smallest, one + (smallest >> 1), one + 3 * (smallest >> 1)}
     for power in (7, 8, 15, 16, 31, 32, 52, 53, 63, 64):
         number = one + (power << fraction_bits)
@@ -67,7 +80,8 @@ def random_integer(random: Random, width: int) -> int:
 
 
 def random_float(random: Random, width: int, only: int) -> int:
-    """A floating-point register's contents: a corner or any number of a format it holds, NaN-boxed if narrower.
+    """A floating-point register's contents: a corner or any number of a format it holds, NaN-boxed if
+    narrower.
 
     `only`: the format's width; 0: any.
     """

@@ -1,7 +1,9 @@
-"""Reviewable lists, in `conformance/data/*.tsv`, of what peers lack or get wrong, each with the manual's section.
+"""Reviewable lists, in `conformance/data/*.tsv`, of what peers lack or get wrong, each with the manual's
+section.
 
-Columns: targets (a pattern), item (a pattern of form names, ``@Feature`` for all forms that need it, or ``insn PATTERN``
-for all forms of these instructions), kind, argument, reason. Lines that begin with ``#`` are comments.
+Columns: targets (a pattern), item (a pattern of form names, ``@Feature`` for all forms that need it, or
+``insn PATTERN`` for all forms of these instructions), kind, argument, reason. Lines that begin with ``#`` are
+comments.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ class Known:
 
 @lru_cache(maxsize=32)
 def load(name: str) -> tuple[Known, ...]:
-    """The list of that name; empty if there is none. Raises `IsagenError` for lines that aren't of that form."""
+    """The list of that name; empty if there is none. Raises `IsagenError` for lines that aren't of
+    that form.
+    """
     path = FOLDER / f"{name}.tsv"
     if not path.is_file():
         return ()

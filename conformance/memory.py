@@ -12,7 +12,9 @@ def code_area(address: int, code: bytes) -> bytes:
 
 
 class CaseMemory:
-    """Implements `generator.ir.state.Memory` over two byte arrays; `address_width` bits is where addresses wrap."""
+    """Implements `generator.ir.state.Memory` over two byte arrays; `address_width` bits is where addresses
+    wrap.
+    """
 
     def __init__(self, address_width: int) -> None:
         self.mask = (1 << address_width) - 1
@@ -28,9 +30,9 @@ class CaseMemory:
         end = address + size
         if access != "fetch":
             limit = DATA + (DATA_SIZE if access == "write" else MEMORY_SIZE)
-            if DATA <= address and end <= limit:
+            if address >= DATA and end <= limit:
                 return
-        elif CODE <= address and end <= CODE + CODE_SIZE:
+        elif address >= CODE and end <= CODE + CODE_SIZE:
             return
         for place in range(address, end):
             if not self._allows(place & self.mask, access):

@@ -12,7 +12,9 @@ KEPT_FAILURES: Final = 3
 
 @dataclass(frozen=True)
 class Failure:
-    """One disagreement: between what, on which instruction, how exactly, and the command that shows it again."""
+    """One disagreement: between what, on which instruction, how exactly, and the command that shows
+    it again.
+    """
 
     between: str
     text: str
@@ -24,8 +26,8 @@ class Failure:
 class Row:
     """The result for one item of a suite.
 
-    `cases` were compared; `counts` are what else was counted (cases a peer can't tell, rows not described, ...);
-    `failed` cases disagreed, of which the first are in `failures`.
+    `cases` were compared; `counts` are what else was counted (cases a peer can't tell, rows not described,
+    ...); `failed` cases disagreed, of which the first are in `failures`.
     """
 
     suite: str

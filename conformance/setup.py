@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setup:
-    """A target: `specs` is the folder of the families' specs, `built` the target's own folder of generated files."""
+    """A target: `specs` is the folder of the families' specs, `built` the target's own folder of generated
+    files.
+    """
 
     family: str
     target: str
@@ -32,7 +34,9 @@ class Setup:
 
     @property
     def package(self) -> TargetPackage:
-        """The built target, loaded once a process. Raises `IsagenError` if it isn't built or can't be used."""
+        """The built target, loaded once a process. Raises `IsagenError` if it isn't built or can't
+        be used.
+        """
         return _package(self.target, self.built)
 
     @property

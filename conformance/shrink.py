@@ -29,7 +29,12 @@ def shrink(start: Start, base: Start, pattern: bytes, fails: Fails) -> tuple[Sta
         pattern = zeros
     for name, values in start.files.items():
         candidate = Start(
-            start.code, start.pc, start.registers, {**start.files, name: base.files[name]}, start.contexts, start.wild
+            start.code,
+            start.pc,
+            start.registers,
+            {**start.files, name: base.files[name]},
+            start.contexts,
+            start.wild,
         )
         if values != base.files[name] and holds(candidate, pattern):
             start = candidate
@@ -67,7 +72,8 @@ def _simpler(value: int, usual: int) -> list[int]:
 def described(start: Start, base: Start) -> str:
     """The registers that are not as usual, as text."""
     parts = [
-        f"{name if index is None else f'{name}[{index}]'}={value:#x}" for name, index, value, _ in _places(start, base)
+        f"{name if index is None else f'{name}[{index}]'}={value:#x}"
+        for name, index, value, _ in _places(start, base)
     ]
     npc = start.contexts.get("npc")
     if npc is not None:

@@ -1,6 +1,7 @@
 """Independent assemblers and disassemblers, run on many instructions at once: LLVM's llvm-mc and GNU objdump.
 
-An assembler's answer for a line is its bytes, or None where it rejects the line; a disassembler's is the text, or None.
+An assembler's answer for a line is its bytes, or None where it rejects the line; a disassembler's is the
+text, or None.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ class Llvm:
         if program is None:
             raise IsagenError("llvm-mc isn't installed", remedy="apt install llvm")
         command = [program, f"--triple={self.triple}", *self.options, *arguments]
-        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, timeout=TIMEOUT, check=False
+        )
         return done.stdout, done.stderr
 
     def assemble(self, lines: Sequence[str]) -> list[bytes | None]:
@@ -83,7 +86,9 @@ class Llvm:
         source = "".join(",".join(f"{byte:#04x}" for byte in word) + "\n" for word in words)
         out, errors = self._run(["--disassemble"], source)
         rejected = {int(number) - 1 for number in _PLACE.findall(errors)}
-        lines = [line.strip() for line in out.splitlines() if line.strip() and not line.strip().startswith(".")]
+        lines = [
+            line.strip() for line in out.splitlines() if line.strip() and not line.strip().startswith(".")
+        ]
         texts = iter(lines)
         found = [None if number in rejected else next(texts, None) for number in range(len(words))]
         return found if next(texts, None) is None else [None] * len(words)
@@ -124,10 +129,13 @@ class Objdump:
             number = int(match[1], 16) // self.spacing
             length = len(match[2].replace(" ", "")) // 2
             text = _REMARK.sub("", match[3] or "").replace("\t", " ").strip()
-            if length >= min(len(words[number]), 7) and text and not text.startswith((".", "0x", "(bad)", "<")):
+            if (
+                length >= min(len(words[number]), 7)
+                and text
+                and not text.startswith((".", "0x", "(bad)", "<"))
+            ):
                 texts[number] = text
         return texts
-
 
 
 @lru_cache(maxsize=8)

@@ -1,7 +1,7 @@
 """Encodings of a form, made from its pictures with fields at their extremes and at random.
 
-A made encoding is only a candidate: conditions on fields, other forms that win and prefixes are the decoder's business, so
-each candidate is decoded and kept if it is the form that was asked for.
+A made encoding is only a candidate: conditions on fields, other forms that win and prefixes are the decoder's
+business, so each candidate is decoded and kept if it is the form that was asked for.
 """
 
 from __future__ import annotations
@@ -96,20 +96,30 @@ def pieces_bytes(
 ) -> bytes:
     """A picture as bytes in memory order; ignored bits are zeros mostly, or always."""
     word = width = 0
-    reorder: list[tuple[int, int]] = []  # (bit offset from the top, bits) of little-endian fields of whole units
+    reorder: list[
+        tuple[int, int]
+    ] = []  # (bit offset from the top, bits) of little-endian fields of whole units
     for piece in pieces:
         if piece.kind == "fixed":
             value = piece.value
         elif piece.kind == "field":
             value = fields[piece.name] >> piece.low & ((1 << piece.width) - 1)
-            if group.stream and not big_endian and group.unit == 8 and width % 8 == 0 and piece.width % 8 == 0:
+            if (
+                group.stream
+                and not big_endian
+                and group.unit == 8
+                and width % 8 == 0
+                and piece.width % 8 == 0
+            ):
                 reorder.append((width, piece.width))
         else:
             value = random.getrandbits(piece.width) if ignored_bits and random.random() < 0.2 else 0
         word = word << piece.width | value
         width += piece.width
     size = group.unit // 8
-    units = [word >> (width - (i + 1) * group.unit) & ((1 << group.unit) - 1) for i in range(width // group.unit)]
+    units = [
+        word >> (width - (i + 1) * group.unit) & ((1 << group.unit) - 1) for i in range(width // group.unit)
+    ]
     if not group.stream:
         units.reverse()  # one number: its lowest unit comes first in memory
     data = bytearray(b"".join(unit.to_bytes(size, "big" if big_endian else "little") for unit in units))

@@ -38,7 +38,9 @@ PLATFORMS: Final = {
 
 
 def sources(patterns: list[str]) -> list[Path]:
-    """The programs whose names fit one of `patterns` (all if there are none). Raises `IsagenError` if none does."""
+    """The programs whose names fit one of `patterns` (all if there are none). Raises `IsagenError` if none
+    does.
+    """
     found = sorted(PROGRAMS.glob("*.c"))
     chosen = [p for p in found if not patterns or any(fnmatchcase(p.stem, pattern) for pattern in patterns)]
     if not chosen:
@@ -51,7 +53,9 @@ def platform_of(target: str) -> Platform:
     """The platform of a target. Raises `IsagenError` where there is none or its tools aren't installed."""
     platform = PLATFORMS.get(target)
     if platform is None:
-        raise IsagenError(f"the benchmark can't compile for {target}", remedy=f"targets: {', '.join(PLATFORMS)}")
+        raise IsagenError(
+            f"the benchmark can't compile for {target}", remedy=f"targets: {', '.join(PLATFORMS)}"
+        )
     for tool in (platform.compiler, platform.qemu):
         if shutil.which(tool) is None:
             raise IsagenError(f"{tool} isn't installed", remedy="install gcc for that target, and qemu-user")
@@ -61,7 +65,9 @@ def platform_of(target: str) -> Platform:
 def compile_program(source: Path, platform: Platform, folder: Path) -> Path:
     """The static executable of `source`, in `folder`, compiled unless it is there. Raises `IsagenError`."""
     options = ["-O2", "-static", *platform.options]
-    key = hashlib.sha256(source.read_bytes() + " ".join([platform.compiler, *options]).encode()).hexdigest()[:12]
+    key = hashlib.sha256(source.read_bytes() + " ".join([platform.compiler, *options]).encode()).hexdigest()[
+        :12
+    ]
     program = folder / f"{source.stem}-{key}"
     if not program.exists():
         folder.mkdir(parents=True, exist_ok=True)

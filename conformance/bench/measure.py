@@ -122,7 +122,9 @@ def measure(
     rounds: int,
     report: Callable[[str], None],
 ) -> list[Result]:
-    """Run each program `rounds` times under each contender in turns. A program that differs from qemu's run has an error."""
+    """Run each program `rounds` times under each contender in turns. A program that differs from qemu's run
+    has an error.
+    """
     results = [Result(name, target) for name, _ in programs]
     for number in range(rounds):
         for result, (name, path) in zip(results, programs, strict=True):
@@ -142,7 +144,9 @@ def record(result: Result, outcomes: dict[str, Run]) -> None:
     for contender, run in outcomes.items():
         if (run.output, run.status) != (expected.output, expected.status) or run.status != 0:
             lines = [line for line in run.errors.strip().splitlines() if "instructions" not in line]
-            result.error = f"under {contender}: status {run.status}, {lines[-1] if lines else 'another output'}"
+            result.error = (
+                f"under {contender}: status {run.status}, {lines[-1] if lines else 'another output'}"
+            )
             return
     for contender, run in outcomes.items():
         result.seconds.setdefault(contender, []).append(run.seconds)

@@ -1,4 +1,6 @@
-"""Run a static Linux program under Unicorn: ``python -m conformance.bench.under_unicorn PROGRAM [ARGUMENT ...]``."""
+"""Run a static Linux program under Unicorn: ``python -m conformance.bench.under_unicorn PROGRAM [ARGUMENT
+...]``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Unicorn as the Linux layer's `Cpu` and `Memory`: a peer in speed and in tests. It counts no instructions."""
+"""Unicorn as the Linux layer's `Cpu` and `Memory`: a peer in speed and in tests. It counts no
+instructions.
+"""
 
 from __future__ import annotations
 

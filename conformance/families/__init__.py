@@ -1,4 +1,6 @@
-"""What conformance knows of each family: which registers programs see, start states that make sense, and the peer's names."""
+"""What conformance knows of each family: which registers programs see, start states that make sense, and the
+peer's names.
+"""
 
 from __future__ import annotations
 

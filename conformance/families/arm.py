@@ -31,13 +31,17 @@ def a64() -> Peer:
 
 
 def unpredictable(decoded: Decoded) -> bool:
-    """A64: write-back to a register that is transferred, and loads of one register twice (K1.2, "CONSTRAINED UNPREDICTABLE")."""
+    """A64: write-back to a register that is transferred, and loads of one register twice (K1.2, "CONSTRAINED
+    UNPREDICTABLE").
+    """
     word = decoded.fields.get("opcode_bits", 0)
     n, t, second = word >> 5 & 31, word & 31, word >> 10 & 31
     if word >> 27 & 7 == 5 and word >> 25 & 1 == 0:  # load or store pair
         writes_back, loads = bool(word >> 23 & 1), bool(word >> 22 & 1)
         return (writes_back and n != 31 and n in (t, second)) or (loads and t == second)
-    if word >> 27 & 7 == 7 and word >> 24 & 3 == 0 and word >> 21 & 1 == 0 and word >> 10 & 1:  # pre- or post-index
+    if (
+        word >> 27 & 7 == 7 and word >> 24 & 3 == 0 and word >> 21 & 1 == 0 and word >> 10 & 1
+    ):  # pre- or post-index
         return n == t and n != 31
     return False
 

@@ -15,10 +15,12 @@ Registers = dict[str, int]
 
 @dataclass(frozen=True)
 class PeerRegister:
-    """A register of the peer and the registers of ours that make it up: (name, index in its file or None, lowest bit, width).
+    """A register of the peer and the registers of ours that make it up: (name, index in its file or None,
+    lowest bit, width).
 
-    Bits of the peer's register that no part covers are written as `fixed` says and not compared. A register that the
-    peer's interface doesn't have is copied to and from register `number` by the instructions `write` and `read`.
+    Bits of the peer's register that no part covers are written as `fixed` says and not compared. A register
+    that the peer's interface doesn't have is copied to and from register `number` by the instructions `write`
+    and `read`.
     """
 
     number: int
@@ -32,8 +34,9 @@ class PeerRegister:
 class Peer:
     """Unicorn as a family's CPU: its architecture and mode numbers, model (None: its default) and registers.
 
-    `when` are the values of our mode registers that it is for; `rejects` are the numbers of its interrupt hook that mean "no such instruction"; `illegal` are our traps that mean so.
-    `set_up` is called once on a new instance. Addresses wrap at `address_bits` in the peer: cases beyond are not compared.
+    `when` are the values of our mode registers that it is for; `rejects` are the numbers of its interrupt
+    hook that mean "no such instruction"; `illegal` are our traps that mean so. `set_up` is called once on a
+    new instance. Addresses wrap at `address_bits` in the peer: cases beyond are not compared.
     """
 
     architecture: int
@@ -71,11 +74,12 @@ def settled(registers: Registers, files: Files, random: Random) -> None:
 class Family:
     """How start states of a family are made.
 
-    `fixed`: single registers' values in ordinary cases. `system`: names that programs don't see; they are random in
-    `wild` of the cases, where only our own machines are compared. `never`: registers kept by the engine.
-    `modes`: registers that decoding depends on, drawn for each encoding. `settle` makes registers fit together.
-    `contexts`: decode contexts that follow from registers alone; assemblers and disassemblers are told their values.
-    `unpredictable`: encodings whose effect the architecture leaves open: not compared with peers. `step`: the usual length of an instruction.
+    `fixed`: single registers' values in ordinary cases. `system`: names that programs don't see; they are
+    random in `wild` of the cases, where only our own machines are compared. `never`: registers kept by the
+    engine. `modes`: registers that decoding depends on, drawn for each encoding. `settle` makes registers fit
+    together. `contexts`: decode contexts that follow from registers alone; assemblers and disassemblers are
+    told their values. `unpredictable`: encodings whose effect the architecture leaves open: not compared with
+    peers. `step`: the usual length of an instruction.
     """
 
     fixed: Mapping[str, int] = field(default_factory=dict)

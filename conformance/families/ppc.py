@@ -6,7 +6,10 @@ from random import Random
 
 from conformance.families.base import Family, Files, Peer, PeerRegister, Registers, files_of
 
-MTXER, MFXER = bytes.fromhex("7c0103a6"), bytes.fromhex("7c0102a6")  # of r0: Unicorn's own XER lacks SO, OV and CA
+MTXER, MFXER = (
+    bytes.fromhex("7c0103a6"),
+    bytes.fromhex("7c0102a6"),
+)  # of r0: Unicorn's own XER lacks SO, OV and CA
 
 
 def settle(registers: Registers, files: Files, random: Random) -> None:

@@ -7,11 +7,40 @@ from random import Random
 from conformance.families.base import Family, Files, Peer, PeerRegister, Registers, files_of
 
 SYSTEM = frozenset(
-    "priv mstatus mtvec mscratch mepc mcause mtval medeleg mideleg mie mip interrupt_lines mcounteren menvcfg mhartid "
-    "pmpcfg pmpaddr stvec sscratch sepc scause stval satp scounteren senvcfg mcountinhibit mtime mcycle_base "
-    "minstret_base fs_state".split()
+    [
+        "priv",
+        "mstatus",
+        "mtvec",
+        "mscratch",
+        "mepc",
+        "mcause",
+        "mtval",
+        "medeleg",
+        "mideleg",
+        "mie",
+        "mip",
+        "interrupt_lines",
+        "mcounteren",
+        "menvcfg",
+        "mhartid",
+        "pmpcfg",
+        "pmpaddr",
+        "stvec",
+        "sscratch",
+        "sepc",
+        "scause",
+        "stval",
+        "satp",
+        "scounteren",
+        "senvcfg",
+        "mcountinhibit",
+        "mtime",
+        "mcycle_base",
+        "minstret_base",
+        "fs_state",
+    ]
 )
-NEVER = frozenset("features instret waiting translations csr_instruction".split())
+NEVER = frozenset(["features", "instret", "waiting", "translations", "csr_instruction"])
 
 
 def settle(registers: Registers, files: Files, random: Random) -> None:

@@ -1,7 +1,7 @@
 """SPARC V8 and V9 in user mode.
 
-Unicorn tells no npc: only its pc is compared, and only from outside delay slots. V8's condition codes can't be reached in it
-(%psr is privileged); V9's can, by %ccr.
+Unicorn tells no npc: only its pc is compared, and only from outside delay slots. V8's condition codes can't
+be reached in it (%psr is privileged); V9's can, by %ccr.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def peer(target: str) -> Peer:
     wide = target == "sparc64"
     width = 64 if wide else 32
     registers = [
-        PeerRegister(getattr(c, f"UC_SPARC_REG_{GROUPS[i // 8]}{i % 8}"), (("r", i, 0, width),)) for i in range(1, 32)
+        PeerRegister(getattr(c, f"UC_SPARC_REG_{GROUPS[i // 8]}{i % 8}"), (("r", i, 0, width),))
+        for i in range(1, 32)
     ]
     g1 = c.UC_SPARC_REG_G1
     registers.append(copied(g1, (("y", None, 0, 32),), WRITE_Y, READ_Y))

@@ -8,9 +8,26 @@ from conformance.families.base import Family, Files, Peer, PeerRegister, Registe
 from generator.model.target import Target
 
 NAMES = {
-    64: "RAX RCX RDX RBX RSP RBP RSI RDI R8 R9 R10 R11 R12 R13 R14 R15".split(),
-    32: "EAX ECX EDX EBX ESP EBP ESI EDI".split(),
-    16: "AX CX DX BX SP BP SI DI".split(),
+    64: [
+        "RAX",
+        "RCX",
+        "RDX",
+        "RBX",
+        "RSP",
+        "RBP",
+        "RSI",
+        "RDI",
+        "R8",
+        "R9",
+        "R10",
+        "R11",
+        "R12",
+        "R13",
+        "R14",
+        "R15",
+    ],
+    32: ["EAX", "ECX", "EDX", "EBX", "ESP", "EBP", "ESI", "EDI"],
+    16: ["AX", "CX", "DX", "BX", "SP", "BP", "SI", "DI"],
 }
 FLAGS = (("cf", 0), ("pf", 2), ("af", 4), ("zf", 6), ("sf", 7), ("df", 10), ("of", 11))
 
@@ -38,10 +55,13 @@ def peer(target: str, mode: int) -> Peer:
     width = {"x86_64": 64, "i386": 32, "i8086": 16}[target]
     names = NAMES[64 if mode == 64 else width if width < 64 else 32]
     bits = 64 if mode == 64 else width
-    registers = [PeerRegister(getattr(c, f"UC_X86_REG_{n}"), (("gpr", i, 0, bits),)) for i, n in enumerate(names)]
+    registers = [
+        PeerRegister(getattr(c, f"UC_X86_REG_{n}"), (("gpr", i, 0, bits),)) for i, n in enumerate(names)
+    ]
     if width > 16:
         registers += [
-            PeerRegister(getattr(c, f"UC_X86_REG_XMM{i}"), (("xmm", i, 0, 128),)) for i in range(16 if mode == 64 else 8)
+            PeerRegister(getattr(c, f"UC_X86_REG_XMM{i}"), (("xmm", i, 0, 128),))
+            for i in range(16 if mode == 64 else 8)
         ]
     registers.append(
         PeerRegister(c.UC_X86_REG_EFLAGS, tuple((name, None, bit, 1) for name, bit in FLAGS), fixed=0x202)

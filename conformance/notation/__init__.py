@@ -1,6 +1,7 @@
 """How the peers' notation differs from ours, by family, and which peers there are for a target.
 
-A peer assembler reads our text after `outward`; a peer disassembler writes text that our assembler reads after `inward`.
+A peer assembler reads our text after `outward`; a peer disassembler writes text that our assembler reads
+after `inward`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ def always(code: bytes) -> bool:
 
 @dataclass(frozen=True)
 class AssemblerPeer:
-    """An independent assembler for encodings that `fits` takes; `outward(text, code)` turns our text into its own."""
+    """An independent assembler for encodings that `fits` takes; `outward(text, code)` turns our text into its
+    own.
+    """
 
     tool: Llvm
     outward: Callable[[str, bytes], str] = same

@@ -12,7 +12,9 @@ _HIGH = re.compile(r"%hi\(0x([0-9a-f]+)\)")
 
 
 def outward(bits: int, text: str) -> str:
-    """Our text for llvm-mc, which takes a number for a branch's displacement in words, and no number in ``%hi()``."""
+    """Our text for llvm-mc, which takes a number for a branch's displacement in words, and no number in
+    ``%hi()``.
+    """
     match = _BRANCH.match(text)
     if match:
         target = int(match[2], 16)

@@ -13,7 +13,8 @@ from generator.ir.state import State
 from runtime.cpu.engine import Cpu
 from runtime.cpu.exits import Exit, Reason
 from runtime.cpu.package import RegisterInfo, TargetPackage
-from runtime.memory.space import EXECUTE, READ, WRITE, AddressSpace
+from runtime.memory.regions import EXECUTE, READ, WRITE
+from runtime.memory.space import AddressSpace
 
 MASK64 = (1 << 64) - 1
 
@@ -57,7 +58,9 @@ class EngineMachine:
         return words
 
     def run(self, start: Start, pattern: bytes) -> tuple[Ending, list[int], bytes]:
-        """How the instruction at `start.pc` ended, the register words after it, and the data area's contents."""
+        """How the instruction at `start.pc` ended, the register words after it, and the data area's
+        contents.
+        """
         self.memory.write(DATA, pattern)
         cpu = self.cpu
         words = self.words({**start.registers, **start.contexts}, start.files)
@@ -70,7 +73,10 @@ class EngineMachine:
         return self._ending(stop), found, self.memory.read(DATA, MEMORY_SIZE)
 
     def _ending(self, stop: Exit) -> Ending:
-        if stop.reason in (Reason.BUDGET, Reason.WAITING):  # waiting: the instruction is done, the next one isn't due
+        if stop.reason in (
+            Reason.BUDGET,
+            Reason.WAITING,
+        ):  # waiting: the instruction is done, the next one isn't due
             return COMPLETED
         if stop.reason is Reason.TRAP:
             return Ending("trap", self.package.traps[stop.trap], stop.code, stop.arguments)
@@ -78,7 +84,9 @@ class EngineMachine:
             return Ending("fault", arguments=(stop.address, stop.access))
         return Ending("other", stop.reason.name)
 
-    def differences(self, expected: State, found: list[int], ignore: frozenset[str]) -> dict[str, tuple[int, int]]:
+    def differences(
+        self, expected: State, found: list[int], ignore: frozenset[str]
+    ) -> dict[str, tuple[int, int]]:
         """Registers that differ: name -> (expected, found). pc and npc too."""
         words = self.words({**expected.registers, **expected.contexts}, expected.files)
         result: dict[str, tuple[int, int]] = {}
@@ -88,9 +96,7 @@ class EngineMachine:
                     continue
                 for i in range(count or 1):
                     at = first + i * stride
-                    pair = tuple(
-                        w[at] | (w[at + 1] << 64 if stride == 2 else 0) for w in (words, found)
-                    )
+                    pair = tuple(w[at] | (w[at + 1] << 64 if stride == 2 else 0) for w in (words, found))
                     if pair[0] != pair[1]:
                         result[name if count is None else f"{name}[{i}]"] = pair[0], pair[1]
         if expected.pc != self.cpu.pc:

@@ -10,8 +10,10 @@ Kind = Literal["completed", "trap", "fault", "illegal", "other"]
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """completed; trap: `name`, `code` and `arguments`; fault: `arguments` are the first bad address and 0 read, 1 write,
-    2 fetch; illegal: no such instruction; other: something that no instruction should do, told by `name`."""
+    """completed; trap: `name`, `code` and `arguments`; fault: `arguments` are the first bad address and 0
+    read, 1 write, 2 fetch; illegal: no such instruction; other: something that no instruction should do, told
+    by `name`.
+    """
 
     kind: Kind
     name: str = ""

@@ -1,4 +1,6 @@
-"""Unicorn as a peer: an independent emulator (QEMU's translator) whose faults are listed in `conformance/data`."""
+"""Unicorn as a peer: an independent emulator (QEMU's translator) whose faults are listed in
+`conformance/data`.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +84,9 @@ class UnicornMachine:
         self.uc.ctl_remove_cache(CODE, CODE + CODE_SIZE)
 
     def can_tell(self, start: Start) -> bool:
-        """Whether Unicorn can be put into that state: no system registers, and no delay slot behind a jump."""
+        """Whether Unicorn can be put into that state: no system registers, and no delay slot behind
+        a jump.
+        """
         npc = start.contexts.get("npc")
         return not start.wild and (npc is None or npc == start.pc + self.maker.family.step)
 
@@ -124,14 +128,16 @@ class UnicornMachine:
                 self._help(register.read)
                 found.append(uc.reg_read(register.number))
         else:
-            uc.context_restore(self._fresh)  # else it takes the next exception for one inside this one's handler
+            uc.context_restore(
+                self._fresh
+            )  # else it takes the next exception for one inside this one's handler
         return stop, found, pc, bytes(uc.mem_read(DATA, MEMORY_SIZE))
 
     def differences(
         self, expected: State, found: list[int], pc: int, undefined: list[str], narrow: dict[str, int]
     ) -> dict[str, tuple[int, int]]:
-        """Registers that differ: name -> (expected, found); bits of `undefined` registers don't count, and of the files
-        in `narrow` only that many low bits.
+        """Registers that differ: name -> (expected, found); bits of `undefined` registers don't count, and of
+        the files in `narrow` only that many low bits.
         """
         result: dict[str, tuple[int, int]] = {}
         for register, value in zip(self._direct + self._copied, found, strict=False):
@@ -147,5 +153,3 @@ class UnicornMachine:
         if (pc ^ expected.pc) & ((1 << self.peer.address_bits) - 1) and "pc" not in undefined:
             result["pc"] = expected.pc, pc
         return result
-
-

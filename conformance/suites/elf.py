@@ -1,8 +1,9 @@
-"""Programs from a folder: those that check themselves and end by ``tohost``, and those that leave a signature.
+"""Programs from a folder: those that check themselves and end by ``tohost``, and those that leave a
+signature.
 
-A file with a reference beside it (``NAME.reference_output``, ``NAME.signature`` or ``NAME.reference``, for NAME with or
-without its suffix) passes if the words between begin_signature and end_signature are the reference's; any other passes if
-it ends with code 0. Files for other targets than the task's are left out.
+A file with a reference beside it (``NAME.reference_output``, ``NAME.signature`` or ``NAME.reference``, for
+NAME with or without its suffix) passes if the words between begin_signature and end_signature are the
+reference's; any other passes if it ends with code 0. Files for other targets than the task's are left out.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ REFERENCES: Final = (".reference_output", ".signature", ".reference")
 
 
 def items(setup: Setup, options: Options) -> list[str]:
-    """The target's programs, by path in the folder. Raises `IsagenError` if the folder has no ELF file at all."""
+    """The target's programs, by path in the folder. Raises `IsagenError` if the folder has no ELF file at
+    all.
+    """
     folder = Path(options.elf)
     programs = list(elf_files(folder))
     if not programs:

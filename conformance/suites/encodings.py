@@ -103,7 +103,9 @@ class EncodingRun:
             word = maker.word(form, Random(f"{options.seed}/{row.target}/{row.name}/{number}"))
             if word is None:
                 if not matching("forms", row.target, form.name):
-                    row.fail(Failure("encodings", form.name, ("no encoding found that decodes as this form",), ""))
+                    row.fail(
+                        Failure("encodings", form.name, ("no encoding found that decodes as this form",), "")
+                    )
                 break
             if word.code in seen:
                 continue
@@ -112,9 +114,13 @@ class EncodingRun:
             contexts = maker.contexts(word)
             line = self.disassembler.line(word.code, 0, contexts=contexts)
             if line.form is None or line.form.name != form.name or line.length != len(word.code):
-                self.fail(row, number, "decoder and disassembler", word.code, f"disassembled as {line.text!r}")
+                self.fail(
+                    row, number, "decoder and disassembler", word.code, f"disassembled as {line.text!r}"
+                )
                 continue
-            found.append(Sample(row, number, word.code, contexts, line.text, known, not maker.words.ignored_bits))
+            found.append(
+                Sample(row, number, word.code, contexts, line.text, known, not maker.words.ignored_bits)
+            )
         return found
 
     def fail(self, row: Row, number: int, between: str, code: bytes, *details: str) -> None:
@@ -148,10 +154,17 @@ class EncodingRun:
         """Our text assembles to its encoding."""
         got = self.assemble(sample, sample.text)
         if isinstance(got, IsagenError):
-            self.fail(sample.row, sample.number, "disassembler and assembler", sample.code, sample.text, str(got))
+            self.fail(
+                sample.row, sample.number, "disassembler and assembler", sample.code, sample.text, str(got)
+            )
         elif not self.same(sample, got):
             self.fail(
-                sample.row, sample.number, "disassembler and assembler", sample.code, sample.text, f"assembled: {got.hex(' ')}"
+                sample.row,
+                sample.number,
+                "disassembler and assembler",
+                sample.code,
+                sample.text,
+                f"assembled: {got.hex(' ')}",
             )
 
     def outward(self, peer: AssemblerPeer, samples: Sequence[Sample]) -> None:
@@ -167,7 +180,14 @@ class EncodingRun:
             if answer is None:
                 self.fail(sample.row, sample.number, between, sample.code, sample.text, "rejected")
             elif not self.same(sample, answer):
-                self.fail(sample.row, sample.number, between, sample.code, sample.text, f"assembled: {answer.hex(' ')}")
+                self.fail(
+                    sample.row,
+                    sample.number,
+                    between,
+                    sample.code,
+                    sample.text,
+                    f"assembled: {answer.hex(' ')}",
+                )
             else:
                 sample.row.count(f"{peer.tool.name} assembles")
 
@@ -189,7 +209,12 @@ class EncodingRun:
                 self.fail(sample.row, sample.number, between, sample.code, sample.text, f"{text!r}: {got}")
             elif not self.same(sample, got):
                 self.fail(
-                    sample.row, sample.number, between, sample.code, sample.text, f"{text!r} assembled: {got.hex(' ')}"
+                    sample.row,
+                    sample.number,
+                    between,
+                    sample.code,
+                    sample.text,
+                    f"{text!r} assembled: {got.hex(' ')}",
                 )
             else:
                 sample.row.count(f"{peer.tool.name} disassembles")

@@ -1,7 +1,7 @@
 """Differential state tests: each form on random and corner operands, evaluator = built engine = Unicorn.
 
-A case is one instruction and a start state. Case n of a form is `STARTS` start states for one encoding, and depends on the
-seed, the target, the form and n only.
+A case is one instruction and a start state. Case n of a form is `STARTS` start states for one encoding, and
+depends on the seed, the target, the form and n only.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ STARTS: Final = 10
 """Start states for one encoding."""
 
 FAULT_RETRIES: Final = 3
-"""A start state that makes the instruction fault is mostly replaced, this many times: completed accesses tell more."""
+"""A start state that makes the instruction fault is mostly replaced, this many times: completed accesses tell
+more.
+"""
 
 
 def items(setup: Setup, options: Options) -> list[str]:
@@ -108,7 +110,9 @@ class FormRun:
             if matching("forms", row.target, self.form.name):
                 row.count("never encoded")
             else:
-                row.fail(Failure("encodings", self.form.name, ("no encoding found that decodes as this form",), ""))
+                row.fail(
+                    Failure("encodings", self.form.name, ("no encoding found that decodes as this form",), "")
+                )
             return False
         self.variants.add(self.form.variants.index(word.decoded.variant))
         pattern = memory_pattern(random)
@@ -236,5 +240,3 @@ def memory_differences(expected: bytes, found: bytes, who: str) -> list[str]:
         return []
     places = [i for i, (a, b) in enumerate(zip(expected, found, strict=True)) if a != b][:4]
     return [f"byte at {DATA + i:#x}: evaluator {expected[i]:#04x}, {who} {found[i]:#04x}" for i in places]
-
-

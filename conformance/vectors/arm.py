@@ -15,7 +15,9 @@ FLAGS = (("n", 31), ("z", 30), ("c", 29), ("v", 28))
 
 
 class A64(StateFormat):
-    """`res` tells rd, the inputs rm, rn, ra in source order, the carry in (cin), and the flags after (nzcv)."""
+    """`res` tells rd, the inputs rm, rn, ra in source order, the carry in (cin), and the flags
+    after (nzcv).
+    """
 
     def machine(self) -> VectorMachine:
         return VectorMachine(self.setup, CODE, 0x10000)
@@ -34,5 +36,7 @@ class A64(StateFormat):
         for number, value in zip(numbers[1:], inputs, strict=False):
             registers[Place("x", number)] = value
         final = {Place("x", numbers[0]): (values["rd"], -1)}
-        final.update({Place(name): (values["nzcv"] >> bit & 1, -1) for name, bit in FLAGS if "nzcv" in values})
+        final.update(
+            {Place(name): (values["nzcv"] >> bit & 1, -1) for name, bit in FLAGS if "nzcv" in values}
+        )
         return Case(CODE, bytes.fromhex(row["bytes"]), registers, {}, final)

@@ -1,7 +1,7 @@
 """Decode rows: bytes and the text that other tools print for them.
 
-A row passes if our assembler turns its text into its bytes, or into bytes that we print alike. Rows with bytes that we
-don't decode are counted as not described.
+A row passes if our assembler turns its text into its bytes, or into bytes that we print alike. Rows with
+bytes that we don't decode are counted as not described.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class DecodeRows:
         """Our assembler and disassembler for a mode and dialect."""
         key = mode, dialect
         if key not in self._tools:
-            contexts = {n: v for n, v in self.modes[mode].items() if any(c[0] == n for c in self.syntax.contexts)}
+            contexts = {
+                n: v for n, v in self.modes[mode].items() if any(c[0] == n for c in self.syntax.contexts)
+            }
             self._tools[key] = (
                 Assembler(self.syntax, dialect, contexts=contexts),
                 Disassembler(self.syntax, dialect),

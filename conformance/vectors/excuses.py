@@ -19,7 +19,9 @@ def riscv(recorded: str, ours: str, problem: str) -> str | None:
     mnemonic = recorded.split()[0]
     if mnemonic.startswith("csr") and ours.startswith("csr"):
         return "system register not described"
-    if "unknown instruction" in problem and mnemonic.startswith(("cm.", "prefetch.", "c.ntl.", "ntl.", "lpad", "mop.", ".")):
+    if "unknown instruction" in problem and mnemonic.startswith(
+        ("cm.", "prefetch.", "c.ntl.", "ntl.", "lpad", "mop.", ".")
+    ):
         return "shared with an extension not described"  # Zcmp and Zcmt, Zicbop, Zihintntl, Zicfilp, Zimop
     if ours.startswith("f") and not _FLOAT_REGISTER.search(recorded) and _FLOAT_REGISTER.search(ours):
         return "shared with an extension not described"  # Zfinx: the same encodings over integer registers

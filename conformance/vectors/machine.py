@@ -51,16 +51,30 @@ class VectorMachine:
         self._touched: set[int] = set()
 
     def run(
-        self, pc: int, memory: Mapping[int, int], registers: Mapping[Place, int], steps: int, wanted: list[Place]
+        self,
+        pc: int,
+        memory: Mapping[int, int],
+        registers: Mapping[Place, int],
+        steps: int,
+        wanted: list[Place],
     ) -> list[After]:
-        """Run `steps` instructions from `pc` on, from the reset state with `registers` and memory bytes as given.
+        """Run `steps` instructions from `pc` on, from the reset state with `registers` and memory bytes as
+        given.
 
         Both machines' states: `wanted` registers, and the bytes of memory that aren't 0.
         """
-        return [self._evaluate(pc, memory, registers, steps, wanted), self._engine(pc, memory, registers, steps, wanted)]
+        return [
+            self._evaluate(pc, memory, registers, steps, wanted),
+            self._engine(pc, memory, registers, steps, wanted),
+        ]
 
     def _evaluate(
-        self, pc: int, memory: Mapping[int, int], registers: Mapping[Place, int], steps: int, wanted: list[Place]
+        self,
+        pc: int,
+        memory: Mapping[int, int],
+        registers: Mapping[Place, int],
+        steps: int,
+        wanted: list[Place],
     ) -> After:
         sparse = SparseMemory(self.model.pc_width)
         sparse.map(self.base, self.size)
@@ -78,11 +92,18 @@ class VectorMachine:
             if not isinstance(outcome, Completed):
                 end = ending(outcome)
                 break
-        found = {p: state.registers[p.name] if p.index is None else state.files[p.name][p.index] for p in wanted}
+        found = {
+            p: state.registers[p.name] if p.index is None else state.files[p.name][p.index] for p in wanted
+        }
         return After("evaluator", end, found, state.pc, {a: b for a, b in sparse.bytes.items() if b})
 
     def _engine(
-        self, pc: int, memory: Mapping[int, int], registers: Mapping[Place, int], steps: int, wanted: list[Place]
+        self,
+        pc: int,
+        memory: Mapping[int, int],
+        registers: Mapping[Place, int],
+        steps: int,
+        wanted: list[Place],
     ) -> After:
         cpu = self.cpu
         for page in self._touched:

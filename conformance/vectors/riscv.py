@@ -1,4 +1,6 @@
-"""RISC-V state rows: one instruction, registers in and out, and notes on memory (valgrind's test programs)."""
+"""RISC-V state rows: one instruction, registers in and out, and notes on memory (valgrind's test
+programs).
+"""
 
 from __future__ import annotations
 
@@ -8,17 +10,80 @@ from conformance.vectors.states import Case, StateFormat
 
 CODE = 0x8000_0000
 AREA = 0x8010_0000
-NAMES = (
-    "zero ra sp gp tp t0 t1 t2 s0 s1 a0 a1 a2 a3 a4 a5 a6 a7 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11 t3 t4 t5 t6".split()
-)
-FLOATS = (
-    "ft0 ft1 ft2 ft3 ft4 ft5 ft6 ft7 fs0 fs1 fa0 fa1 fa2 fa3 fa4 fa5 fa6 fa7 fs2 fs3 fs4 fs5 fs6 fs7 fs8 fs9 fs10 fs11 "
-    "ft8 ft9 ft10 ft11".split()
-)
+NAMES = [
+    "zero",
+    "ra",
+    "sp",
+    "gp",
+    "tp",
+    "t0",
+    "t1",
+    "t2",
+    "s0",
+    "s1",
+    "a0",
+    "a1",
+    "a2",
+    "a3",
+    "a4",
+    "a5",
+    "a6",
+    "a7",
+    "s2",
+    "s3",
+    "s4",
+    "s5",
+    "s6",
+    "s7",
+    "s8",
+    "s9",
+    "s10",
+    "s11",
+    "t3",
+    "t4",
+    "t5",
+    "t6",
+]
+FLOATS = [
+    "ft0",
+    "ft1",
+    "ft2",
+    "ft3",
+    "ft4",
+    "ft5",
+    "ft6",
+    "ft7",
+    "fs0",
+    "fs1",
+    "fa0",
+    "fa1",
+    "fa2",
+    "fa3",
+    "fa4",
+    "fa5",
+    "fa6",
+    "fa7",
+    "fs2",
+    "fs3",
+    "fs4",
+    "fs5",
+    "fs6",
+    "fs7",
+    "fs8",
+    "fs9",
+    "fs10",
+    "fs11",
+    "ft8",
+    "ft9",
+    "ft10",
+    "ft11",
+]
 
 
 class Valgrind(StateFormat):
-    """none/tests/riscv64: `in` and `out` by register, ``[offset] bytes`` notes on memory around ``&area_mid``."""
+    """none/tests/riscv64: `in` and `out` by register, ``[offset] bytes`` notes on memory around
+    ``&area_mid``.
+    """
 
     def machine(self) -> VectorMachine:
         return VectorMachine(self.setup, CODE, 2 << 20)

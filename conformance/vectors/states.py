@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from conformance.known import matching
 from conformance.results import Failure, Row
@@ -19,7 +20,8 @@ from conformance.vectors.machine import After, Place, VectorMachine
 class Case:
     """Instructions at `pc` with registers and memory before, and what has to hold afterwards.
 
-    `final`: value and mask of each register told; `final_memory`: bytes told. `steps` instructions are executed.
+    `final`: value and mask of each register told; `final_memory`: bytes told. `steps` instructions are
+    executed.
     """
 
     pc: int
@@ -85,7 +87,7 @@ class StateFormat(ABC):
             row.count("expected")
             row.notes.append(f"{data['id']}: {expected[0].reason}")
             return
-        asm = data.get("asm", data.get("mnem", ""))
+        asm: Any = data.get("asm", data.get("mnem", ""))
         text = f"{data['id']}: {asm if isinstance(asm, str) else '; '.join(asm)}"
         row.fail(Failure("recorded results", text, tuple(lines[:10]), repeat(self.task, row)))
 
@@ -102,7 +104,9 @@ class StateFormat(ABC):
                 lines.append(f"{name}: recorded {value:#x}, {after.who} {found:#x}")
         for address, byte in case.final_memory.items():
             if after.memory.get(address, 0) != byte:
-                lines.append(f"byte at {address:#x}: recorded {byte:#x}, {after.who} {after.memory.get(address, 0):#x}")
+                lines.append(
+                    f"byte at {address:#x}: recorded {byte:#x}, {after.who} {after.memory.get(address, 0):#x}"
+                )
         if case.final_pc is not None and after.pc != case.final_pc:
             lines.append(f"pc: recorded {case.final_pc:#x}, {after.who} {after.pc:#x}")
         return lines

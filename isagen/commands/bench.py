@@ -1,7 +1,7 @@
 """Compare speed: C programs run under isagen, qemu-user and Unicorn, in turns.
 
-Needs a cross compiler and qemu-user. Time is the processor's (user and system), start-up included; a ratio above 1 means
-that isagen is faster.
+Needs a cross compiler and qemu-user. Time is the processor's (user and system), start-up included; a ratio
+above 1 means that isagen is faster.
 """
 
 from __future__ import annotations

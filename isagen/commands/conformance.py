@@ -1,8 +1,9 @@
 """Test built targets against the evaluator, independent tools and recorded results.
 
 Suites: states (every instruction form on random and corner operands: evaluator = engine = Unicorn), encodings
-(assembler and disassembler against LLVM's), vectors (--vectors: a folder of recorded results), elf (--elf-dir: a
-folder of self-checking and signature programs). Without --suite: states and encodings, and those whose folder is given.
+(assembler and disassembler against LLVM's), vectors (--vectors: a folder of recorded results), elf
+(--elf-dir: a folder of self-checking and signature programs). Without --suite: states and encodings, and
+those whose folder is given.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isagen import paths
-from isagen.generated import folder_of
+from isagen.generated import folder_of, is_built
 from runtime.errors import IsagenError
 
 if TYPE_CHECKING:
     from conformance.results import Row
     from conformance.tasks import Options, Task
+    from isagen.targets import TargetSource
 
 SUITES = ("states", "encodings", "vectors", "elf")
 
@@ -40,7 +42,12 @@ def positive(text: str) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("families", nargs="+", metavar="FAMILY", help="a family or target, or all")
-    parser.add_argument("--target", action="append", metavar="T", help="only this target (may be repeated)")
+    parser.add_argument(
+        "--target",
+        action="append",
+        metavar="T",
+        help="only this target (may be repeated; default: those built)",
+    )
     parser.add_argument("--suite", action="append", choices=SUITES, help="only this suite (may be repeated)")
     parser.add_argument("--jobs", type=positive, metavar="N", help="processes (default: one a core)")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write report.json and report.html there")
@@ -69,10 +76,12 @@ def run(arguments: argparse.Namespace) -> int:
     from conformance.campaign import plan, run_local, run_on_cluster
     from conformance.report import as_json, write
     from conformance.setup import Setup
-    from isagen.targets import select
 
-    sources = select(arguments.families)
-    if arguments.target:
+    sources = sources_of(arguments.families)
+    if arguments.target is None:
+        built = [source for source in sources if is_built(source.name)]
+        sources = built or sources
+    else:
         known = {source.name for source in sources}
         for name in arguments.target:
             if name not in known:
@@ -106,6 +115,14 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         show(rows, seconds)
     return 1 if any(row.failed for row in rows) else 0
+
+
+def sources_of(words: list[str]) -> list[TargetSource]:
+    """The targets that are meant: a word that names a family and a target of it (arm) is the family here."""
+    from isagen.targets import select, targets_of
+
+    names = [name for word in words for name in (targets_of(word) if word in paths.families() else (word,))]
+    return select(names)
 
 
 def options_of(arguments: argparse.Namespace) -> Options:

@@ -1,0 +1,173 @@
+"""The command: table, JSON and HTML reports, statuses; the same campaign on a Dask cluster; lost
+processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from conformance.bench.measure import Result, Run, geometric_mean, record, run_once, spread
+from conformance.campaign import plan, run_local, run_on_cluster
+from conformance.known import load
+from conformance.results import Failure, Row
+from conformance.setup import Setup
+from conformance.tasks import Options, Task
+from isagen.cli import main
+from runtime.errors import IsagenError
+
+SetupOf = Callable[[str], Setup]
+FORMS = "s[ul]*"
+
+
+def as_json(parts: list[list[Row]]) -> list[dict[str, object]]:
+    return sorted((row.as_json() for part in parts for row in part), key=lambda row: str(row["name"]))
+
+
+def test_reports(setup_of: SetupOf, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    setup_of("riscv64")
+    words = [
+        "conformance",
+        "riscv",
+        "--target",
+        "riscv64",
+        "--suite",
+        "states",
+        "--forms",
+        "xor",
+        "--cases",
+        "20",
+    ]
+    assert main([*words, "--jobs", "1", "--report", str(tmp_path / "report")]) == 0
+    assert "riscv64" in capsys.readouterr().out
+    data = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert data["failed"] == 0 and data["summary"][0]["cases"] == 20
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "no failures" in page and "xor" in page
+    assert main([*words, "--jobs", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["summary"][0]["target"] == "riscv64"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--suite", "vectors"], "add --vectors DIR"),
+        (["--suite", "elf"], "add --elf-dir DIR"),
+        (["--vectors", "nowhere"], "there is no such folder"),
+        (["--forms", "no such form"], "nothing to run"),
+        (["--target", "ppc"], "not a target of riscv"),
+        (["--forms", "xor", "--scheduler", "tcp://127.0.0.1:1"], "no Dask scheduler answers"),
+    ],
+)
+def test_bad_usage(
+    setup_of: SetupOf, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    setup_of("riscv64")
+    assert main(["conformance", "riscv", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.startswith("isagen: ") and "Traceback" not in error
+
+
+def test_failures_give_status_1(
+    setup_of: SetupOf, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setup_of("riscv64")
+
+    def failing(task: Task) -> list[Row]:
+        row = Row(task.suite, task.setup.target, task.items[0], cases=1)
+        row.fail(Failure("a and b", "xor a0, a1, a2", ("x[10]: 1, 2",), "isagen conformance again"))
+        return [row]
+
+    monkeypatch.setattr("conformance.campaign.run_task", failing)
+    words = [
+        "conformance",
+        "riscv",
+        "--target",
+        "riscv64",
+        "--suite",
+        "states",
+        "--forms",
+        "xor",
+        "--jobs",
+        "1",
+    ]
+    assert main(words) == 1
+    out = capsys.readouterr().out
+    assert "x[10]: 1, 2" in out and "isagen conformance again" in out
+
+
+def test_processes_give_what_one_gives(setup_of: SetupOf) -> None:
+    tasks = plan([setup_of("riscv64")], ["states"], Options(cases=10, forms=FORMS, peers=False))
+    assert len(tasks) > 3
+    assert as_json(list(run_local(tasks, 2))) == as_json(list(run_local(tasks, 1)))
+
+
+def test_a_dask_cluster_gives_what_one_process_gives(
+    setup_of: SetupOf, require_module: Callable[[str], ModuleType]
+) -> None:
+    distributed = require_module("distributed")
+    tasks = plan([setup_of("riscv64")], ["states"], Options(cases=10, forms=FORMS, peers=False))
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
+        found = as_json(list(run_on_cluster(tasks, cluster.scheduler_address)))
+    assert found == as_json(list(run_local(tasks, 1)))
+
+
+def fatal(task: Task) -> list[Row]:
+    """Kills its process over the item `bad`."""
+    if "bad" in task.items:
+        os._exit(9)
+    return [Row(task.suite, task.setup.target, item, cases=1) for item in task.items]
+
+
+def test_a_process_that_dies_is_a_failure(setup_of: SetupOf) -> None:
+    setup = setup_of("riscv64")
+    tasks = [Task("states", setup, Options(), items) for items in (("a", "bad", "b"), ("c",), ("d", "e"))]
+    rows = [row for part in run_local(tasks, 2, fatal) for row in part]
+    assert sorted((row.name, row.failed) for row in rows) == [
+        ("a", 0),
+        ("b", 0),
+        ("bad", 1),
+        ("c", 0),
+        ("d", 0),
+        ("e", 0),
+    ]
+
+
+def test_lists_are_well_formed() -> None:
+    for name in ("unicorn", "encodings", "vectors", "forms"):
+        rows = load(name)
+        assert rows and all(row.reason for row in rows)
+
+
+def test_bench_counts_only_runs_that_agree() -> None:
+    result = Result("p", "riscv64")
+    record(
+        result,
+        {"isagen": Run(2.0, b"x", 0, "isagen: 10 instructions", 4_000_000), "qemu": Run(0.5, b"x", 0, "")},
+    )
+    assert not result.error
+    assert result.mips("isagen") == [2.0] and result.ratios("qemu") == [0.25]
+    record(result, {"isagen": Run(2.0, b"y", 0, ""), "qemu": Run(0.5, b"x", 0, "")})
+    assert "isagen" in result.error
+    assert spread([3.0, 1.0, 2.0]) == {"min": 1.0, "median": 2.0, "max": 3.0}
+    assert geometric_mean([2.0, 8.0]) == pytest.approx(4.0)
+
+
+def test_bench_measures_processor_time() -> None:
+    run = run_once([sys.executable, "-c", "sum(range(3_000_000)); print('done')"])
+    assert run.output == b"done\n" and run.status == 0 and 0.01 < run.seconds < 60
+
+
+def test_malformed_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("conformance.known.FOLDER", tmp_path)
+    (tmp_path / "twisted.tsv").write_text("# fine\na\tb\tc\n")
+    with pytest.raises(IsagenError, match=r"3 columns where 5 belong"):
+        load("twisted")
