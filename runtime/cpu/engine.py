@@ -30,6 +30,8 @@ MAXIMUM_ANSWERS: Final = 256
 FEATURES: Final = "features"
 """The hidden register that decode contexts read the features from; bit n for feature number n."""
 ATTENTION_TRANSLATION: Final = 4
+COUNTER: Final = "instret"
+"""The register that counts instructions: the run loop keeps it."""
 MASK64: Final = (1 << 64) - 1
 
 
@@ -152,6 +154,9 @@ class Cpu:
         """
         if name == "pc":
             return self.pc
+        if name == COUNTER:
+            self._place(name)
+            return self._header(block.RETIRED)
         offset, width, _ = self._place(name)
         low, high = struct.unpack_from("=QQ", self.state, offset) if width > 64 else (self._load(offset), 0)
         return int(low | high << 64)
@@ -164,6 +169,10 @@ class Cpu:
         """Change a register; the value is cut to its width. A zero register stays 0."""
         if name == "pc":
             self.pc = value
+            return
+        if name == COUNTER:
+            self._place(name)
+            self._set_header(block.RETIRED, value)
             return
         offset, width, zero = self._place(name)
         if not zero:

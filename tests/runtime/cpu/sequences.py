@@ -103,7 +103,8 @@ class Sequences:
         state.registers.update(start.registers)
         state.files.update({name: list(entries) for name, entries in start.files.items()})
         state.pc = CODE
-        executed, events = 0, []
+        executed = 0
+        events: list[Event] = []
         while executed < steps and len(events) < steps:
             match self.evaluator.step(state):
                 case Completed():
