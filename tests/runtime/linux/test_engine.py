@@ -174,6 +174,19 @@ def test_dynamic_program(require_tool: Callable[..., str], tmp_path: Path) -> No
     assert "dynamically linked" in errors and "-static" in errors and errors.count("\n") == 1
 
 
+def test_32_bits(
+    require_tool: Callable[..., str], require_target: Callable[[str], Path], tmp_path: Path
+) -> None:
+    require_target("riscv32")
+    program = tmp_path / "calls32"
+    options = "-march=rv32gc -mabi=ilp32d -O1 -nostdlib -static -ffreestanding -w".split()
+    source = CHECKOUT / "tests/runtime/linux/programs/calls32.c"
+    subprocess.run([require_tool("riscv64-linux-gnu-gcc"), *options, "-o", program, source], check=True)
+    expected = call([require_tool("qemu-riscv32"), program])
+    assert isagen(program) == expected
+    assert expected[0] == 9
+
+
 MOVED = """
     .globl _start
 _start:
