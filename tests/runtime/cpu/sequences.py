@@ -16,6 +16,8 @@ from runtime.memory.space import AddressSpace
 
 CODE, DATA, SIZE = 0x10000, 0x20000, 0x2000
 Event = tuple[int, str, int]
+FEATURES = "features"
+"""Kept by the runtime, not by programs."""
 
 
 @dataclass
@@ -94,7 +96,8 @@ class Sequences:
         )
         return Start(code, registers, files)
 
-    def evaluate(self, start: Start, steps: int) -> tuple[dict[str, object], bytes, list[Event]]:
+    def state(self, start: Start) -> State:
+        """The evaluator's state at the start."""
         memory = SparseMemory(self.target.pc_width)
         memory.map(CODE, SIZE, "rwx")
         memory.map(DATA, SIZE, "rw")
@@ -103,6 +106,26 @@ class Sequences:
         state.registers.update(start.registers)
         state.files.update({name: list(entries) for name, entries in start.files.items()})
         state.pc = CODE
+        return state
+
+    def cpu(self, start: Start, *, system: bool = False) -> Cpu:
+        """A CPU at the start."""
+        memory = AddressSpace()
+        memory.map(CODE, SIZE)
+        memory.map(DATA, SIZE, 3)
+        memory.write(CODE, start.code)
+        cpu = Cpu(self.package, memory, system=system)
+        for name, value in start.registers.items():
+            if name != FEATURES:
+                cpu.set(name, value)
+        for name, entries in start.files.items():
+            for index, value in enumerate(entries):
+                cpu.set(f"{name}[{index}]", value)
+        cpu.pc = CODE
+        return cpu
+
+    def evaluate(self, start: Start, steps: int) -> tuple[dict[str, object], bytes, list[Event]]:
+        state = self.state(start)
         executed = 0
         events: list[Event] = []
         while executed < steps and len(events) < steps:
@@ -118,15 +141,18 @@ class Sequences:
                     events.append((executed, "illegal", 0))
             state.pc = self.next_address(state.pc)
             state.contexts.clear()
-        return self.values(state), memory.read(CODE, SIZE) + memory.read(DATA, SIZE), events
+        memory = state.memory
+        contents = memory.read(CODE, SIZE, "read") + memory.read(DATA, SIZE, "read")
+        return self.values(state), contents, events
 
     def next_address(self, pc: int) -> int:
         """Where both go on after something that stopped them."""
         return (pc + self.package.unit) & self.mask
 
     def values(self, state: State) -> dict[str, object]:
-        found: dict[str, object] = {"pc": state.pc, **state.registers, **state.files}
-        found.pop("waiting", None)
+        found: dict[str, object] = {**state.registers, **state.files, "pc": state.pc}
+        for name in ("waiting", FEATURES):
+            found.pop(name, None)
         found.update({name: state.contexts.get(name, 0) for name in self.stepped})
         if self.package_delay:
             found["npc"] = state.contexts.get("npc", (state.pc + self.package_delay) & self.mask)
@@ -135,17 +161,8 @@ class Sequences:
     def emulate(
         self, start: Start, steps: int, part: Callable[[], int]
     ) -> tuple[dict[str, object], bytes, list[Event]]:
-        memory = AddressSpace()
-        memory.map(CODE, SIZE)
-        memory.map(DATA, SIZE, 3)
-        memory.write(CODE, start.code)
-        cpu = Cpu(self.package, memory)
-        for name, value in start.registers.items():
-            cpu.set(name, value)
-        for name, entries in start.files.items():
-            for index, value in enumerate(entries):
-                cpu.set(f"{name}[{index}]", value)
-        cpu.pc = CODE
+        cpu = self.cpu(start)
+        memory = cpu.memory
         events: list[Event] = []
         while cpu.executed < steps and len(events) < steps:
             stop = cpu.run(min(part(), steps - cpu.executed))
@@ -166,6 +183,10 @@ class Sequences:
             cpu.pc = self.next_address(cpu.pc)
             for name in self.stepped:
                 cpu.set(name, 0)
+        return self.registers(cpu), memory.read(CODE, SIZE) + memory.read(DATA, SIZE), events
+
+    def registers(self, cpu: Cpu) -> dict[str, object]:
+        """What `values` gives, of the engine."""
         found: dict[str, object] = {"pc": cpu.pc}
         found.update({name: cpu.get(name) for name in self.stepped})
         for register in self.target.registers:
@@ -175,10 +196,11 @@ class Sequences:
                 found[register.name] = cpu.get(register.name)
             else:
                 found[register.name] = [cpu.get(f"{register.name}[{n}]") for n in range(register.count)]
-        found.pop("waiting", None)
+        for name in ("waiting", FEATURES):
+            found.pop(name, None)
         if self.package_delay:
             found["npc"] = cpu.next_pc
-        return found, memory.read(CODE, SIZE) + memory.read(DATA, SIZE), events
+        return found
 
     @property
     def package_delay(self) -> int:
