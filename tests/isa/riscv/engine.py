@@ -12,7 +12,7 @@ from tests.isa.riscv.hart import CODE, Hart
 
 MACHINE = 3
 SCRATCH = CODE + 0xFF_0000  # where the engine's instructions for `csr` and `translate` lie
-OWN = {"instret", "features", "pc", "translations", "mtime"}
+OWN = {"instret", "features", "pc", "translations"}
 """Registers that the engine or the platform keeps."""
 COUNTERS = {0xB00, 0xB02, 0xB80, 0xB82, 0xC00, 0xC01, 0xC02, 0x320}
 CAUSES = {
@@ -59,6 +59,7 @@ class EngineHart(Hart):
         cpu = Cpu(self.package, memory, system=True, features=self.evaluator.features)
         for place, name, index in self._places():
             cpu.set(place, self._value(name, index))
+        cpu.set("instret", self._value("instret", None))
         cpu.pc = self.state.pc
         return cpu
 

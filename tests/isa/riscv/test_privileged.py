@@ -281,6 +281,21 @@ def test_counters(hart: Hart) -> None:
         assert (hart.csr(0xB82), hart.csr(MINSTRET)) == (7, 25)
 
 
+def test_time_goes_on(hart: Hart) -> None:
+    hart["mtime"] = (1 << 32) - 1
+    hart["instret"] = 8
+    assert hart.csr(0xC01) == (7 if hart.xlen == 32 else (1 << 32) + 7)
+    if hart.xlen == 32:
+        assert hart.csr(0xC81) == 1
+
+
+def test_absent_entries_and_triggers_read_zero(hart: Hart) -> None:
+    for number in (0x3A4, 0x3AE, 0x3C0, 0x3EF, 0x7A0, 0x7A1, 0x7A3):
+        hart.set_csr(number, ~0)
+        assert hart.csr(number) == 0
+    assert hart.csr(0x7A4) == 1  # Sdtrig: no trigger
+
+
 def test_counters_of_lower_modes(hart: Hart) -> None:
     read = csrrs(0xC02, 10)
     for mode, machine, supervisor, allowed in [
