@@ -117,7 +117,7 @@ def run_on_cluster(tasks: Sequence[Task], address: str) -> Iterator[list[Row]]:
     with client:
         futures = client.map(guarded, tasks, pure=False, retries=1)
         try:
-            for future in completed(futures):
+            for future in completed(futures, loop=client.loop):
                 yield future.result()
         finally:
             client.cancel(futures)
