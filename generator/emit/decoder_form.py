@@ -157,7 +157,6 @@ class _FormProgram:
         self.tree_open = True
         self.choices: dict[str, int] = {}  # operand path -> register with the case's number
         self.fixed_choices: dict[str, int] = {}  # operand path -> the only case there is
-        self.cursor_known = True
         self.plans = [(variant, compiler.plans[number, n]) for n, variant in enumerate(form.variants)]
         self.asked_choices = {path for variant in form.variants for path, _ in variant.choices}
         self.used = self._used_fields()

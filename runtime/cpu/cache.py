@@ -56,7 +56,6 @@ ENTRIES: Final = 168
 """Statistics: whole flushes, instructions decoded, lookups beyond the jump cache, pages dropped, entries to
 threaded code.
 """
-TAIL_FIXUPS: Final = 176
 PENDING: Final = 184
 PENDING_COUNT: Final = 192
 """Jump targets of the run being decoded that need stubs: (patch address, pc) each."""

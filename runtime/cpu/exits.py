@@ -56,8 +56,6 @@ class Reason(IntEnum):
     do until an interrupt is due. Clear it, or let `pending_interrupt` clear it when the CPU is run again."""
     INTERRUPTED = 32
     """`STOP` was set by another thread."""
-    NO_CONTEXT = 33
-    """The decode context's program failed: an internal error."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,6 @@ PARTIAL: Final = block.PRIVATE + 32
 
 REASON_FAULT: Final = int(Reason.FAULT)
 REASON_MMIO: Final = int(Reason.MMIO)
-LAST_TLB_TAG: Final = -4096
 PAGE: Final = regions.PAGE_SIZE
 ALL_BUT_63: Final = (1 << 63) - 1
 
