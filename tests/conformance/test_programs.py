@@ -52,10 +52,8 @@ def folder(setup_of: Callable[[str], Setup], tmp_path: Path) -> Path:
     for name, value, code in (("good", 7, 1), ("bad", 7, 5), ("same", 0x1234, 1), ("other", 0x1234, 1)):
         source = tmp_path / f"{name}.s"
         source.write_text(SOURCE.format(value=value, code=code))
-        assert (
-            main(["asm", "riscv64", "--base", "0x80000000", "-o", str(tmp_path / f"{name}.elf"), str(source)])
-            == 0
-        )
+        words = ["asm", "riscv64", str(source), "--base", "0x80000000", "-o", str(tmp_path / f"{name}.elf")]
+        assert main(words) == 0
     (tmp_path / "same.reference_output").write_text("00001234\n00001234\n")
     (tmp_path / "other.elf.signature").write_text("00001234\n00001235\n")
     (tmp_path / "broken").write_bytes(b"\x7fELF and nothing more")
