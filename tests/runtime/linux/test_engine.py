@@ -179,7 +179,7 @@ def test_32_bits(
 ) -> None:
     require_target("riscv32")
     program = tmp_path / "calls32"
-    options = "-march=rv32gc -mabi=ilp32d -O1 -nostdlib -static -ffreestanding -w".split()
+    options = ["-march=rv32gc", "-mabi=ilp32d", "-O1", "-nostdlib", "-static", "-ffreestanding", "-w"]
     source = CHECKOUT / "tests/runtime/linux/programs/calls32.c"
     subprocess.run([require_tool("riscv64-linux-gnu-gcc"), *options, "-o", program, source], check=True)
     expected = call([require_tool("qemu-riscv32"), program])

@@ -24,7 +24,7 @@ int main(void) {
     show(position);
     show(call(67, fd, (long)buffer, 5, 3, 0, 0)); /* pread64 */
     show(*(uint32_t *)buffer);
-    uint32_t status[64] = {0};
+    static uint32_t status[64];
     show(call(291, -100, (long)"/etc/passwd", 0, 0x7ff, (long)status, 0)); /* statx */
     show(status[10]);
     struct { int64_t seconds, nanoseconds; } now = {0, 0};
