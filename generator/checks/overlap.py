@@ -26,6 +26,7 @@ def check(target: Target, encodings: Encodings, solver: Solver, report: Reporter
     overlap.
     """
     wins = before_relation(target.forms)
+    yield from _circles(target, wins, report)
     seen: set[tuple[object, object]] = set()
     for first, second in candidates(target, encodings):
         key = _kind(first), _kind(second)
@@ -58,6 +59,24 @@ def check(target: Target, encodings: Encodings, solver: Solver, report: Reporter
             label="second form",
             related=((first.span, "first form"),),
             remedy="order them with `before`, or add a `when` that separates them",
+        )
+
+
+def _circles(target: Target, wins: set[tuple[str, str]], report: Reporter) -> Iterator[Diagnostic]:
+    """Forms that are `before` each other, perhaps by way of others."""
+    by_name = {form.name: form for form in target.forms}
+    seen: set[frozenset[Span]] = set()
+    for first, second in sorted(wins):
+        a, b = by_name[first], by_name[second]
+        key = frozenset((a.span, b.span))
+        if (second, first) not in wins or key in seen:
+            continue
+        seen.add(key)
+        yield report.make(
+            a.span,
+            f"{_names(a, b)} are each `before` the other",
+            related=((b.span, "the other"),) if b.span != a.span else (),
+            remedy="remove one `before`",
         )
 
 

@@ -477,18 +477,19 @@ def before_relation(forms: tuple[Form, ...]) -> set[tuple[str, str]]:
         todo = list(losers[winner])
         while todo:
             loser = todo.pop()
-            if (winner, loser) not in pairs:
+            if loser != winner and (winner, loser) not in pairs:
                 pairs.add((winner, loser))
                 todo += losers.get(loser, ())
     return pairs
 
 
 def winners(target: Target) -> dict[str, list[Form]]:
-    """For each form that others of its set are `before`: those."""
+    """For each form that others of its set are `before`: those (but none that it is before itself)."""
     by_name = {form.name: form for form in target.forms}
     result: dict[str, list[Form]] = {}
-    for winner, loser in sorted(before_relation(target.forms)):
-        if by_name[winner].set_name == by_name[loser].set_name:
+    pairs = before_relation(target.forms)
+    for winner, loser in sorted(pairs):
+        if by_name[winner].set_name == by_name[loser].set_name and (loser, winner) not in pairs:
             result.setdefault(loser, []).append(by_name[winner])
     return result
 

@@ -77,6 +77,7 @@ def lower_target(files: Files, name: str, report: Report) -> Target | None:
     lowering = FormLowering(spec, classes, sets, prefixes)
     for instruction in family.instructions:
         lowering.lower(instruction)
+    _check_before(files, family, report)
     bank_models, bank_functions = banks(spec)
     functions = [*shared_functions(spec), *bank_functions]
     aliases, examples = _aliases(spec, lowering.models.defaults), _examples(spec)
@@ -138,6 +139,23 @@ def _fetches_big_endian(isa: s.IsaItem, item: s.TargetItem) -> bool:
 
 def _names(idents: tuple[s.Ident, ...]) -> tuple[str, ...]:
     return tuple(i.name for i in idents)
+
+
+def _check_before(files: Files, family: Family, report: Report) -> None:
+    """Report names behind `before` that no instruction has, for any parameters."""
+    known: set[str] = set()
+    for _, items in files:
+        for item in items:
+            if isinstance(item, s.InsnItem):
+                known.add(item.name.name)
+            if isinstance(item, (s.InsnItem, s.RowsItem)):
+                known |= {row.mnemonic.name for row in item.rows or ()}
+    for instruction in family.instructions:
+        for name in instruction.item.before:
+            if name.name not in known:
+                report.add(
+                    Mistake(name.at, f"there is no instruction `{name.name}`", did_you_mean(name.name, known))
+                )
 
 
 # --- parameters ---------------------------------------------------------------------------------------------
