@@ -12,6 +12,8 @@ Excuse = Callable[[str, str, str], str | None]
 """Recorded text, our text, and what went wrong, to the count's name."""
 
 _FLOAT_REGISTER = re.compile(r"\bf(?:[ats]\d|t1\d|s1\d)")
+NAMED_HINTS = frozenset(("c.nop", "c.slli64", "c.srli64", "c.srai64"))
+"""Names of hints (unprivileged manual, "C", table of HINT instructions); we print what they are."""
 
 
 def riscv(recorded: str, ours: str, problem: str) -> str | None:
@@ -25,6 +27,8 @@ def riscv(recorded: str, ours: str, problem: str) -> str | None:
         return "shared with an extension not described"  # Zcmp and Zcmt, Zicbop, Zihintntl, Zicfilp, Zimop
     if ours.startswith("f") and not _FLOAT_REGISTER.search(recorded) and _FLOAT_REGISTER.search(ours):
         return "shared with an extension not described"  # Zfinx: the same encodings over integer registers
+    if mnemonic in NAMED_HINTS and "assemble" in problem:
+        return "a hint that others name"
     if ours.startswith("c.") and not mnemonic.startswith("c."):
         return "compressed, recorded as its expansion"
     return None
