@@ -236,7 +236,8 @@ class AddressSpace:
         old = {id(region) for region in self._overlapping(start, end)}
         self._regions = _joined(
             sorted(
-                [region for region in self._regions if id(region) not in old] + kept + new, key=lambda r: r.start
+                [region for region in self._regions if id(region) not in old] + kept + new,
+                key=lambda r: r.start,
             )
         )
         self._starts = [region.start for region in self._regions]
