@@ -84,12 +84,6 @@ class Pattern:
         first = self.elements[0] if self.elements else ""
         return first.split(" ")[0].lower() if isinstance(first, str) else ""
 
-    @property
-    def whole_first_word(self) -> bool:
-        """Whether `first_word` is the whole first word."""
-        first = self.elements[0] if self.elements else ""
-        return isinstance(first, str) and (" " in first or len(self.elements) == 1)
-
 
 def squeeze(text: str) -> str:
     """A line, or part of one, with spaces only where they separate words."""

@@ -523,13 +523,3 @@ class _Fetching:
 
 def _values(arguments: tuple[Expr, ...], frame: _Frame) -> tuple[int, ...]:
     return tuple(evaluate(argument, frame) for argument in arguments)
-
-
-def evaluate_program(evaluator: Evaluator, state: State, limit: int) -> tuple[int, Outcome]:
-    """Step up to `limit` instructions: how many completed, and the last outcome."""
-    outcome: Outcome = Completed()
-    for count in range(limit):
-        outcome = evaluator.step(state)
-        if not isinstance(outcome, Completed):
-            return count, outcome
-    return limit, outcome
