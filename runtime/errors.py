@@ -6,8 +6,8 @@ from __future__ import annotations
 class IsagenError(Exception):
     """Root of the errors that the runtime raises for input it can't use.
 
-    `what` is a sentence without a full stop; `where` names the file, offset, address or option; `remedy` says what
-    to do.
+    `what` is a sentence without a full stop; `where` names the file, offset, address or option; `remedy` says
+    what to do.
     """
 
     def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
