@@ -16,6 +16,9 @@ from runtime.errors import IsagenError
 
 _GENERAL = ("I", "M", "A", "F", "D", "Zicsr", "Zifencei")
 _PRIVILEGED = re.compile(r"[SU]|Sv\d+")
+_MODES = re.compile(r"([a-rtvwy\d]*)(?:su|s|u)((?:[zx].*)?)")
+_INHERENT = frozenset({"zihintpause", "zihintntl", "zicclsm", "svade", "svbare"})
+"""Names for what is always there: hints, misaligned accesses, how accessed bits work, no translation."""
 _VERSION = re.compile(r"\d+p\d+$|(?<=[a-z])\d+$")
 
 
@@ -36,15 +39,19 @@ def features(text: str, target: str, known: Sequence[str], usual: Sequence[str])
     letters, *long_names = rest.split("_")
     found: list[str] = []
     # Multi-letter names may follow the letters directly: rv64imaczba.
-    letters = re.sub(r"(su|s|u)$", "", letters)  # privileged modes, as some tools write them
+    modes = _MODES.fullmatch(letters)
+    if modes:  # privileged modes, as some tools write them: rv64imacsu, rv64imacsuzicsr
+        letters = modes[1] + modes[2]
     tail = re.search(r"[zsx].*", letters)
     if tail:
         letters, long_names = letters[: tail.start()], [tail[0], *long_names]
     for letter in re.sub(r"\d+(p\d+)?", "", letters):
         found += _GENERAL if letter == "g" else [letter]
-    found += [_VERSION.sub("", name) for name in long_names if name]
+    found += [name if name in names else _VERSION.sub("", name) for name in long_names if name]
     result: dict[str, None] = {}
     for name in found:
+        if name in _INHERENT:
+            continue
         if name.lower() not in names:
             raise unknown(text, name, known)
         result[names[name.lower()]] = None

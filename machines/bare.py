@@ -25,6 +25,9 @@ RAM_SIZE = 128 << 20
 LARGEST_MEMORY = 16 << 30
 SLICE = 20_000_000
 POLL = 4096
+WAITING = "waiting"
+SETTLE = 16
+"""Instructions after which something that may be passing is looked at again."""
 CHUNK = 1 << 20
 
 
@@ -66,7 +69,9 @@ class BareMachine:
         self.interface = HostInterface(self.memory, "big" if package.big_endian else "little", console)
         self._device: bytearray | None = None
         self._device_start = 0
-        self._last_write = 0
+        self._end: int | None = None
+        self._narrow = package.pc_width == 32
+        self._settling = False
         self.step: Callable[[int], Exit] = self.cpu.run
         """How to run: `Cpu.run`, or what a tracer puts around it."""
 
@@ -149,20 +154,28 @@ class BareMachine:
         """Answer an access to the page of ``tohost``."""
         assert self._device is not None
         at = stop.address - self._device_start
+        tohost = self.symbols["tohost"]
+        if self._settling and not (stop.write and stop.address == tohost + 4):
+            self._settle()
         if not stop.write:
             self.cpu.answer(int.from_bytes(self._device[at : at + stop.size], "little"))
             return
         self._device[at : at + stop.size] = stop.value.to_bytes(8, "little")[: stop.size]
         written = range(stop.address, stop.address + stop.size)
-        tohost = self.symbols["tohost"]
-        # Two 32-bit writes make a value; the upper one alone says nothing.
-        if tohost in written or (tohost + 4 in written and self._word("tohost") >> 32):
-            try:
-                self._act()
-            except Ended:
-                self._last_write = 1
-                raise
+        # Two 32-bit writes make a value. The upper one alone says nothing; behind a lower one it may follow.
+        if self._narrow and stop.size == 4 and stop.address == tohost:
+            self._settling = True
+            self._end = self.cpu.executed + 1
+        elif self._settling or tohost in written or (tohost + 4 in written and self._word("tohost") >> 32):
+            self._end = self.cpu.executed + 1
+            self._settle()
         self.cpu.answer()
+
+    def _settle(self) -> None:
+        """Act on ``tohost``: nothing more will be written to it."""
+        self._settling = False
+        self._act()
+        self._end = None
 
     def _place(self, name: str) -> int | None:
         """The offset in the device page of a symbol, if it lies there."""
@@ -199,28 +212,40 @@ class BareMachine:
 
     @property
     def instructions(self) -> int:
-        """Instructions executed so far; a write to ``tohost`` that ended the program is one of them."""
-        return self.cpu.executed + self._last_write
+        """Instructions executed so far; a write to ``tohost`` that ended the program is the last of them."""
+        return self.cpu.executed if self._end is None else self._end
 
     def run(self, limit: int | None = None) -> Outcome:
         """Run until the program ends, or `limit` instructions were executed. Raises `IsagenError` where it
         can't go on: it runs where no memory is, or a target without system functions meets a trap."""
         polled = "tohost" in self.symbols and self._device is None
+        lost = False
         try:
             while True:
-                budget = POLL if polled else SLICE
+                budget = SETTLE if self._settling or lost else POLL if polled else SLICE
                 if limit is not None:
                     budget = min(budget, limit - self.cpu.executed)
                     if budget <= 0:
+                        if self._settling:
+                            self._settle()
                         return Outcome(None, self.instructions)
                 stop = self.step(budget)
                 if stop.reason is Reason.MMIO:
                     self._access(stop)
                 elif stop.reason in (Reason.BUDGET, Reason.INTERRUPTED):
-                    if polled and self._word("tohost"):
-                        self._act()
-                    if self.memory.find(self._fetch_address(stop.pc)) is None:
+                    if self._settling:
+                        self._settle()
+                    elif polled and self._word("tohost"):
+                        if self._narrow:  # perhaps between the writes of its two words
+                            self._settling = True
+                        else:
+                            self._act()
+                    away = self.memory.find(self._fetch_address(stop.pc)) is None
+                    if away and lost:
                         raise self._stuck(stop, "no memory is there to execute")
+                    lost = away  # once, it may be on its way to a trap
+                elif stop.reason is Reason.WAITING:
+                    self.cpu.set(WAITING, 0)  # no device can end the wait: wfi is a hint (volume II, 3.3.3)
                 elif stop.reason is Reason.TRAP:
                     raise self._stuck(stop, f"trap {self.package.traps[stop.trap]} (code {stop.code})")
                 else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,10 +22,15 @@ def build(
     require_target: Callable[[str], Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Build:
-    """``build(bits, mode, script)``: a bare-metal executable, compiled once."""
+    """``build(bits, mode, script, sources)``: a bare-metal executable, compiled once."""
     folder = tmp_path_factory.mktemp("bare")
 
-    def make(bits: int, mode: str = "PLAIN", script: str = "link.ld") -> Path:
+    def make(
+        bits: int,
+        mode: str = "PLAIN",
+        script: str = "link.ld",
+        sources: Sequence[str] = ("start.S", "work.c"),
+    ) -> Path:
         require_target(f"riscv{bits}")
         output = folder / f"{bits}-{mode}-{script}"
         if not output.exists():
@@ -35,8 +40,8 @@ def build(
             )
             options += f" -no-pie -Wl,--build-id=none -Wl,--no-relax -w -DMODE_{mode}"
             compiler = require_tool("riscv64-linux-gnu-gcc")
-            sources = [PROGRAMS / "start.S", PROGRAMS / "work.c"]
-            command = [compiler, *options.split(), "-T", PROGRAMS / script, *sources, "-o", output]
+            files = [PROGRAMS / source for source in sources]
+            command = [compiler, *options.split(), "-T", PROGRAMS / script, *files, "-o", output]
             subprocess.run(command, check=True)
         return output
 
@@ -80,6 +85,14 @@ def test_granularity(granularity: int, build: Build, expected: list[str], tmp_pa
 @pytest.mark.parametrize("bits", [64, 32])
 def test_trap(bits: int, build: Build) -> None:
     assert run(build(bits, "ILLEGAL")).returncode == 100 + 2  # the program's handler: 100 + cause
+
+
+@pytest.mark.parametrize("bits", [64, 32])
+@pytest.mark.parametrize("script", ["link.ld", "shared.ld"])
+def test_characters(bits: int, script: str, build: Build) -> None:
+    """The console device by 64-bit writes or two 32-bit ones; ``wfi``, which nothing here would end."""
+    done = run("--limit", "100000", build(bits, "CHARACTERS", script, sources=("characters.S",)))
+    assert (done.returncode, done.stdout, done.stderr) == (5, "abc\n", "")
 
 
 def test_count_is_exact(build: Build) -> None:
