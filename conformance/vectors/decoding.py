@@ -35,15 +35,36 @@ MODES: Mapping[str, Mapping[str, dict[str, int]]] = {
 }
 """The rows' modes that are a target's, with the decode contexts they mean."""
 
-DIALECTS = {"gas-att": "att", "att": "att"}
+DIALECTS = {"gas-att": "att", "llvm-att": "att", "iced-gas": "att", "capstone-att": "att"}
+FOREIGN = frozenset(("iced-masm", "iced-nasm"))
+"""Notations that our assembler doesn't read."""
 
 _SPACE = re.compile(r"\s+")
-_REMARK = re.compile(r"\s+(?:#|//|!|;|@).*$")
+_REMARK = re.compile(r"\s+(?:# |// |! |; |@ ).*$")
 
 
 def tidy(text: str) -> str:
     """A text without remarks, tabs and differences of space."""
     return _SPACE.sub(" ", _REMARK.sub("", text)).replace(", ", ",").strip().lower()
+
+
+_A64_TARGET = re.compile(r"^((?:b|bl|b\.\w+|cbn?z|tbn?z|adrp?) .*?)#(-?[0-9][0-9a-fx]*)$")
+_A64_CONDITION = {"hs": "cs", "lo": "cc"}
+
+
+def inward(target: str, dialect: str, text: str, ours: str) -> str:
+    """A recorded text as our assembler reads it: A64 targets without a number sign, AT&T mnemonics
+    with a suffix.
+    """
+    if target == "aarch64":
+        text = re.sub(r"\b(hs|lo)$", lambda found: _A64_CONDITION[found[1]], text)
+        return _A64_TARGET.sub(r"\1\2", text)
+    if dialect == "att":
+        mnemonic, _, rest = text.partition(" ")
+        wanted = ours.split()[0]
+        if wanted[:-1] == mnemonic and wanted[-1] in "bwlq":
+            return f"{wanted} {rest}"
+    return text
 
 
 class DecodeRows:
@@ -74,11 +95,15 @@ class DecodeRows:
         if mode not in self.modes or "asm" not in data:
             row.count("other mode")
             return
+        if data.get("syntax") in FOREIGN:
+            row.count("other notation")
+            return
         code = bytes.fromhex(data["bytes"])
         dialect = DIALECTS.get(data.get("syntax", ""), "")
         assembler, disassembler = self.tools(mode, dialect)
         contexts = self.modes[mode]
-        line = disassembler.line(code, 0, contexts=contexts)
+        pc = int(data.get("addr", "0"), 0)
+        line = disassembler.line(code, pc, contexts=contexts)
         if line.form is None:
             row.count("not described")
             return
@@ -92,8 +117,9 @@ class DecodeRows:
             problem = f"{line.length} bytes, not {len(code)}"
         else:
             try:
-                got = assembler.assemble(_REMARK.sub("", text).replace("\t", " "), 0)
-                other = disassembler.line(got, 0, contexts=contexts)
+                readable = inward(row.target, dialect, _REMARK.sub("", text).replace("\t", " "), line.text)
+                got = assembler.assemble(readable, pc)
+                other = disassembler.line(got, pc, contexts=contexts)
                 if got != code and other.text != line.text:
                     problem = f"it assembles to {got.hex()}: {other.text}"
             except (IsagenError, Undefined) as error:
