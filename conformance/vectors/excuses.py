@@ -80,9 +80,30 @@ def x86(recorded: str, ours: str, problem: str) -> str | None:
 
 
 X86_PREFIXES = frozenset(
-    """
-    xacquire xrelease notrack data16 addr32 a32 o32 a16 o16 rex rex.W rex.w bnd ds es cs ss fs gs rep repz repnz
-    """.split()
+    [
+        "xacquire",
+        "xrelease",
+        "notrack",
+        "data16",
+        "addr32",
+        "a32",
+        "o32",
+        "a16",
+        "o16",
+        "rex",
+        "rex.W",
+        "rex.w",
+        "bnd",
+        "ds",
+        "es",
+        "cs",
+        "ss",
+        "fs",
+        "gs",
+        "rep",
+        "repz",
+        "repnz",
+    ]
 )
 
 EXCUSES: Mapping[str, Excuse] = {"riscv": riscv, "ppc": ppc, "sparc": sparc, "arm": arm, "x86": x86}
