@@ -80,7 +80,7 @@ def x86(recorded: str, ours: str, problem: str) -> str | None:
 
 
 X86_PREFIXES = frozenset(
-    [
+    (
         "xacquire",
         "xrelease",
         "notrack",
@@ -103,7 +103,7 @@ X86_PREFIXES = frozenset(
         "rep",
         "repz",
         "repnz",
-    ]
+    )
 )
 
 EXCUSES: Mapping[str, Excuse] = {"riscv": riscv, "ppc": ppc, "sparc": sparc, "arm": arm, "x86": x86}
