@@ -163,9 +163,6 @@ def parts_of(folder: Path) -> list[str]:
 
 def compile_one(folder: Path, position: int) -> bytes:
     """In a worker: compile a part of the package."""
-    # numba must know all primitives before it compiles the first function, whatever that one uses.
-    import runtime.cpu.primitives
-    import runtime.cpu.wide  # noqa: F401
     from runtime.cpu.compile import Package, compile_part, parts
 
     return compile_part(folder, parts(Package(folder))[position]).code

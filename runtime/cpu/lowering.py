@@ -37,7 +37,14 @@ class _Typing(typing.Context):
         super().refresh()
 
     def refresh(self) -> None:
-        """Nothing new is registered while generated code compiles."""
+        """Next to never is anything new registered while generated code compiles."""
+
+    def resolve_value_type(self, val: Any) -> Any:
+        try:
+            return super().resolve_value_type(val)
+        except ValueError:  # a primitive that was defined since
+            super().refresh()
+            return super().resolve_value_type(val)
 
     def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
         plain = tuple(types.unliteral(argument) for argument in args)
