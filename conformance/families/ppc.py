@@ -1,4 +1,6 @@
-"""PowerPC: user mode, 32 and 64 bits; Unicorn has the big-endian CPUs."""
+"""PowerPC: user mode, 32 and 64 bits. Unicorn 2.1's 64-bit CPUs can't be put into 64-bit mode: a
+peer for 32 bits only.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +21,13 @@ def settle(registers: Registers, files: Files, random: Random) -> None:
         registers["reservation"] = random.choice(files["r"])
 
 
-def peer(target: str) -> Peer:
-    """Unicorn's 32- or 64-bit CPU, in user mode as our reset state is."""
+def peer() -> Peer:
+    """Unicorn's 32-bit CPU with floating point on."""
     import unicorn
     from unicorn import ppc_const as c
 
-    wide = target != "ppc"
-    width = 64 if wide else 32
     registers = [
-        *files_of(c, "UC_PPC_REG_", "r", range(32), width),
+        *files_of(c, "UC_PPC_REG_", "r", range(32), 32),
         PeerRegister(c.UC_PPC_REG_CR, tuple(("crb", i, 31 - i, 1) for i in range(32))),
         PeerRegister(
             c.UC_PPC_REG_0,
@@ -36,17 +36,15 @@ def peer(target: str) -> Peer:
             read=MFXER,
         ),
         *files_of(c, "UC_PPC_REG_FPR", "f", range(32), 64),
-        PeerRegister(c.UC_PPC_REG_LR, (("lr", None, 0, width),)),
-        PeerRegister(c.UC_PPC_REG_CTR, (("ctr", None, 0, width),)),
+        PeerRegister(c.UC_PPC_REG_LR, (("lr", None, 0, 32),)),
+        PeerRegister(c.UC_PPC_REG_CTR, (("ctr", None, 0, 32),)),
     ]
-    mode = unicorn.UC_MODE_PPC64 if wide else unicorn.UC_MODE_PPC32
-    msr = (1 << 63 if wide else 0) | 0x2000  # SF, FP
     return Peer(
         architecture=unicorn.UC_ARCH_PPC,
-        mode=mode | unicorn.UC_MODE_BIG_ENDIAN,
+        mode=unicorn.UC_MODE_PPC32 | unicorn.UC_MODE_BIG_ENDIAN,
         pc=c.UC_PPC_REG_PC,
         registers=tuple(registers),
-        set_up=lambda uc: uc.reg_write(c.UC_PPC_REG_MSR, msr),  # type: ignore[attr-defined]
+        set_up=lambda uc: uc.reg_write(c.UC_PPC_REG_MSR, 0x2000),  # type: ignore[attr-defined]
     )
 
 
@@ -56,5 +54,5 @@ def describe(target: str) -> Family:
         never=frozenset({"msr"}),
         float_files=frozenset({"f"}),
         settle=settle,
-        peers=None if target == "ppc64le" else lambda: [peer(target)],
+        peers=(lambda: [peer()]) if target == "ppc" else None,
     )
