@@ -178,6 +178,8 @@ def _solve(tree: Tree, value: int, known: Environment, solution: dict[str, int])
         return _solve(tree[2], value, known, solution)
     if operator == "select":
         return _solve_select(tree, value, known, solution)
+    if operator == "eq" and value and not names(tree[3]) - known.keys():
+        return _solve(tree[2], evaluate(tree[3], known), known, solution)
     if operator in ("add", "sub", "xor", "shl"):
         return _solve_binary(tree, value, known, solution)
     return False

@@ -74,7 +74,8 @@ def test_jumps_grow_until_their_targets_are_in_reach(syntax_of: SyntaxOf) -> Non
 def test_pcrel_lo_names_the_label_of_its_pcrel_hi(syntax_of: SyntaxOf) -> None:
     image = assemble(
         syntax_of("riscv", "riscv64"),
-        "1: nop\nhere: auipc a0, %pcrel_hi(far)\nnop\naddi a0, a0, %pcrel_lo(here)\n.data\n.space 0x804\nfar: .byte 0",
+        "1: nop\nhere: auipc a0, %pcrel_hi(far)\nnop\naddi a0, a0, %pcrel_lo(here)\n"
+        ".data\n.space 0x804\nfar: .byte 0",
     )
     code = bytes(image.sections[0].data)
     high = int.from_bytes(code[4:8], "little") & 0xFFFFF000
