@@ -86,10 +86,8 @@ class Llvm:
         source = "".join(",".join(f"{byte:#04x}" for byte in word) + "\n" for word in words)
         out, errors = self._run(["--disassemble"], source)
         rejected = {int(number) - 1 for number in _PLACE.findall(errors)}
-        lines = [
-            line.strip() for line in out.splitlines() if line.strip() and not line.strip().startswith(".")
-        ]
-        texts = iter(lines)
+        lines = [line.strip() for line in out.splitlines()]
+        texts = (_REMARK.sub("", line).replace("\t", " ") for line in lines if line and line[0] != ".")
         found = [None if number in rejected else next(texts, None) for number in range(len(words))]
         return found if next(texts, None) is None else [None] * len(words)
 

@@ -26,11 +26,11 @@ def always(code: bytes) -> bool:
 @dataclass(frozen=True)
 class AssemblerPeer:
     """An independent assembler for encodings that `fits` takes; `outward(text, code)` turns our text into its
-    own.
+    own, or None where it can't say that.
     """
 
     tool: Llvm
-    outward: Callable[[str, bytes], str] = same
+    outward: Callable[[str, bytes], str | None] = same
     fits: Callable[[bytes], bool] = always
 
 

@@ -8,11 +8,18 @@ from conformance.notation import AssemblerPeer, DisassemblerPeer, Notation
 from conformance.toolchains import Llvm, Objdump
 
 _FAR = re.compile(r"0x[0-9a-f]{9,}$")
+_TARGETED = re.compile(r"(?:b|bl|b\.\w+|cbn?z|tbn?z|adrp?|ldr|ldrsw) ")
+_TARGET = re.compile(r"^((?:b|bl|b\.\w+|cbn?z|tbn?z|adrp?) .*?)#(-?[0-9][0-9a-fx]*)$")
+
+
+def inward(text: str, code: bytes) -> str:
+    """A peer's A64 text for our assembler: targets without a number sign."""
+    return _TARGET.sub(r"\1\2", text)
 
 
 def outward(text: str, code: bytes) -> str:
     """Our A64 text for llvm-mc: targets behind address 0 as negative offsets."""
-    match = _FAR.search(text)
+    match = _FAR.search(text) if _TARGETED.match(text) else None
     if match and int(match[0], 16) >> 63:
         return text[: match.start()] + "#" + str(int(match[0], 16) - (1 << 64))
     return text
@@ -22,7 +29,8 @@ def describe(target: str) -> Notation:
     """The peers of aarch64."""
     if target != "aarch64":
         return Notation()
-    llvm = Llvm("aarch64")
+    llvm = Llvm("aarch64", ("-M", "no-aliases"))
     return Notation(
-        (AssemblerPeer(llvm, outward),), (DisassemblerPeer(Objdump("aarch64")), DisassemblerPeer(llvm))
+        (AssemblerPeer(llvm, outward),),
+        (DisassemblerPeer(Objdump("aarch64", ("-M", "no-aliases")), inward), DisassemblerPeer(llvm, inward)),
     )

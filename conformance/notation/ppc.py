@@ -8,15 +8,15 @@ from conformance.notation import AssemblerPeer, DisassemblerPeer, Notation
 from conformance.toolchains import Llvm, Objdump
 
 _FAR = re.compile(r"0x[0-9a-f]{7,}$")
-_REGISTER = re.compile(r"(?<![*\w])(c?r\d+)\b")
+_REGISTER = re.compile(r"(?<![*\w])((?:cr|r|f)\d+)\b")
 
 
-def outward(bits: int, text: str) -> str:
-    """Our text for llvm-mc: registers with a percent sign, targets below address 0 as negative numbers."""
+def outward(bits: int, text: str) -> str | None:
+    """Our text for llvm-mc: registers with a percent sign, no targets below address 0."""
     text = _REGISTER.sub(r"%\1", text)
     match = _FAR.search(text)
     if match and int(match[0], 16) >> (bits - 1):
-        return text[: match.start()] + str(int(match[0], 16) - (1 << bits))
+        return None  # it takes the sign for a part of the mnemonic
     return text
 
 
