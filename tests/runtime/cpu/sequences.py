@@ -80,7 +80,7 @@ class Sequences:
         registers, files = {}, {}
         for register in self.target.registers:
             width = stored_width(register)
-            if register.name in ("pc", *self.stepped):
+            if register.name in ("pc", "npc", *self.stepped):
                 continue
             if register.count is None:
                 control = register.hidden or width != self.target.pc_width
