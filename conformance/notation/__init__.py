@@ -44,11 +44,14 @@ class DisassemblerPeer:
 
 @dataclass(frozen=True)
 class Notation:
-    """The peers of a target and the dialect of ours that they share."""
+    """The peers of a target, the dialect of ours that they share, and the decode contexts that they
+    are for.
+    """
 
     assemblers: tuple[AssemblerPeer, ...] = ()
     disassemblers: tuple[DisassemblerPeer, ...] = ()
     dialect: str = ""
+    contexts: tuple[tuple[str, int], ...] = ()
 
 
 def notation_of(family: str, target: str) -> Notation:

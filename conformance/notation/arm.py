@@ -13,7 +13,8 @@ _TARGET = re.compile(r"^((?:b|bl|b\.\w+|cbn?z|tbn?z|adrp?) .*?)#(-?[0-9][0-9a-fx
 
 
 def inward(text: str, code: bytes) -> str:
-    """A peer's A64 text for our assembler: targets without a number sign."""
+    """A peer's A64 text for our assembler: targets without a number sign, cs and cc for hs and lo."""
+    text = re.sub(r"\b(hs|lo)$", lambda found: {"hs": "cs", "lo": "cc"}[found[1]], text)
     return _TARGET.sub(r"\1\2", text)
 
 

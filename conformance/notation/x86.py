@@ -12,4 +12,8 @@ def describe(target: str) -> Notation:
     triple = {64: "x86_64", 32: "i686", 16: "i686-unknown-unknown-code16"}[mode]
     machine = {64: "i386:x86-64:intel", 32: "i386:intel", 16: "i8086"}[mode]
     llvm = Llvm(triple, ("--output-asm-variant=1",), (".intel_syntax noprefix",))
-    return Notation((AssemblerPeer(llvm),), (DisassemblerPeer(Objdump(machine, ("-M", "intel"))),))
+    return Notation(
+        (AssemblerPeer(llvm),),
+        (DisassemblerPeer(Objdump(machine, ("-M", "intel"))),),
+        contexts=(("mode", mode),),
+    )

@@ -112,15 +112,16 @@ class EncodingRun:
             seen.add(word.code)
             row.cases += 1
             contexts = maker.contexts(word)
+            unpredictable = maker.family.unpredictable(word.decoded)
+            right_mode = all(contexts[name] == value for name, value in self.notation.contexts)
+            open_to_peers = right_mode and not (maker.words.ignored_bits or unpredictable)
             line = self.disassembler.line(word.code, 0, contexts=contexts)
             if line.form is None or line.form.name != form.name or line.length != len(word.code):
                 self.fail(
                     row, number, "decoder and disassembler", word.code, f"disassembled as {line.text!r}"
                 )
                 continue
-            found.append(
-                Sample(row, number, word.code, contexts, line.text, known, not maker.words.ignored_bits)
-            )
+            found.append(Sample(row, number, word.code, contexts, line.text, known, open_to_peers))
         return found
 
     def fail(self, row: Row, number: int, between: str, code: bytes, *details: str) -> None:
