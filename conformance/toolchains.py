@@ -94,11 +94,14 @@ class Llvm:
 
 @dataclass(frozen=True)
 class Objdump:
-    """GNU objdump for a machine (as ``-m`` takes it)."""
+    """GNU objdump for a machine (as ``-m`` takes it). `padding`: a unit that is an instruction, to
+    stand between those asked for.
+    """
 
     machine: str
     options: tuple[str, ...] = ()
     big_endian: bool = False
+    padding: bytes = b"\0"
     spacing: ClassVar[int] = 64
 
     @property
@@ -112,7 +115,7 @@ class Objdump:
 
     def disassemble(self, words: Sequence[bytes]) -> list[str | None]:
         """The text of each instruction; number n stands at address n * `spacing`."""
-        data = b"".join(word.ljust(self.spacing, b"\0") for word in words)
+        data = b"".join(word.ljust(self.spacing, self.padding) for word in words)
         with tempfile.NamedTemporaryFile(suffix=".bin") as file:
             Path(file.name).write_bytes(data)
             order = "big" if self.big_endian else "little"

@@ -14,6 +14,6 @@ def describe(target: str) -> Notation:
     llvm = Llvm(triple, ("--output-asm-variant=1",), (".intel_syntax noprefix",))
     return Notation(
         (AssemblerPeer(llvm),),
-        (DisassemblerPeer(Objdump(machine, ("-M", "intel"))),),
+        (DisassemblerPeer(Objdump(machine, ("-M", "intel"), padding=b"\x90")),),
         contexts=(("mode", mode),),
     )
