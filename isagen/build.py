@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,10 +27,9 @@ from isagen.targets import TargetSource
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
 
-MANIFEST = "build.json"
+    from isagen.steps import Report
 
-Report = Callable[[str, str, int, int], None]
-"""Called as work goes on: target, what is being done, steps done, steps in all (0: unknown)."""
+MANIFEST = "build.json"
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from generator.emit.layout import Layout
     from generator.ir.executor import Plan
     from generator.model.target import Target
-    from isagen.build import Report
 
 SOFTFLOAT = "softfloat.o"
+
+Report = Callable[[str, str, int, int], None]
+"""Called as work goes on: target, what is being done, steps done, steps in all (0: unknown)."""
 
 
 @dataclass(frozen=True)
