@@ -83,9 +83,9 @@ def show(results: list[Result]) -> None:
     data = as_json(results)
     for target, means in data["geometric_mean_of_median_ratios"].items():
         table = Table(title=f"{target}: median (smallest .. largest)")
-        table.add_column("program")
+        table.add_column("program", no_wrap=True)
         for heading in ("M instructions", "MIPS", "of qemu", "of Unicorn"):
-            table.add_column(heading, justify="right", no_wrap=True)
+            table.add_column(heading, justify="right")
         for result in results:
             if result.target != target:
                 continue
