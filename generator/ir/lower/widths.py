@@ -99,7 +99,7 @@ class WidthPart(Base):
     def _const_binary(self, node: s.BinaryOp, scope: Scope) -> int | None:
         if node.op in ("==", "!="):
             names = function_name(node.left, scope, self), function_name(node.right, scope, self)
-            if names != (None, None):
+            if None not in names:  # one name alone may be of a local that isn't known yet
                 return int((names[0] == names[1]) == (node.op == "=="))
         left = self.const(node.left, scope)
         if node.op == "&&" and left == 0:
