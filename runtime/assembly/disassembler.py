@@ -339,7 +339,9 @@ class Disassembler:
         return hole.prefix + body + hole.suffix
 
     def _operand(self, bound: Bound, environment: Mapping[str, int], form: str) -> str:
-        inner = {**environment, **bound.fields, **{f"#{n}": _width(p) for n, p in bound.case.fields}}
+        appended = [field for item in bound.case.appended for field in item.fields]
+        widths = {f"#{name}": _width(pieces) for name, pieces in (*bound.case.fields, *appended)}
+        inner = {**environment, **bound.fields, **widths}
         text = _for_dialect(bound.case.texts, self.dialect)
         if text is not None:
             return self._render(text, inner, bound.nested, bound, environment)

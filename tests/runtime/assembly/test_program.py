@@ -121,6 +121,7 @@ def test_mistakes(syntax_of: SyntaxOf, source: str, place: str, message: str) ->
         ("arm", "aarch64", "and x0, x1, #0xff00ff00ff00ff", "209c0092"),
         ("x86", "x86_64", "mov rax, qword ptr fs:[0x28]", "64488b042528000000"),
         ("x86", "x86_64", "lock add dword ptr [rax + rcx*4 + 8], 1", "f083448808 01".replace(" ", "")),
+        ("x86", "x86_64", "add si, word ptr [rdi - 108]", "66037794"),
         ("x86", "i8086", "mov ax, word ptr [bx + si + 2]", "8b4002"),
     ],
 )
@@ -130,6 +131,7 @@ def test_encodings(syntax_of: SyntaxOf, family: str, target: str, line: str, cod
     assert data.hex() == code
     printed = Disassembler(syntax).line(data, 0)
     assert printed.length == len(data)
+    assert "4294967" not in printed.text
     assert Assembler(syntax).assemble(printed.text) == data
 
 
