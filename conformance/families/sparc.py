@@ -45,6 +45,7 @@ def peer(target: str) -> Peer:
         mode=(unicorn.UC_MODE_SPARC64 if wide else unicorn.UC_MODE_SPARC32) | unicorn.UC_MODE_BIG_ENDIAN,
         pc=c.UC_SPARC_REG_PC,
         registers=tuple(registers),
+        address_bits=40 if wide else 64,  # QEMU's UltraSPARC drops the bits above its physical addresses'
     )
 
 
