@@ -11,7 +11,7 @@ from runtime.assembly.binding import gather, scatter
 from runtime.assembly.expressions import Tree, evaluate, invert, may_hold, names
 from runtime.assembly.matcher import Chosen, Written
 from runtime.assembly.tables import Appended, Case, Form, Operand, Syntax
-from runtime.assembly.values import Undefined, Value
+from runtime.assembly.values import Operation, Undefined, Value
 from runtime.assembly.values import evaluate as calculate
 
 ENUMERATED_BITS = 14
@@ -145,7 +145,7 @@ class Encoder:
         fields: dict[str, int] = {}
         widths = dict(form.widths)
         for name, value in written.numbers.items():
-            fields[name] = _fit(calculate(value, symbols, known["pc"]), widths.get(name, 64), name)
+            fields[name] = _field(value, calculate(value, symbols, known["pc"]), widths.get(name, 64), name)
         raws: dict[str, int] = {}
         cases: dict[str, _Encoded] = {}
         for name, operand, _ in form.operands:
@@ -226,7 +226,7 @@ class Encoder:
             )
             fields.update({f"{name}.{field}": number for field, number in nested[name].fields.items()})
         for name, value in chosen.numbers.items():
-            fields[name] = _fit(calculate(value, symbols, known["pc"]), widths.get(name, 64), name)
+            fields[name] = _field(value, calculate(value, symbols, known["pc"]), widths.get(name, 64), name)
         if chosen.register is not None and case.register_index is not None:
             self._solve(case.register_index, chosen.register, operand, case, fields, known, exact=True)
         if chosen.value is not None:
@@ -299,6 +299,14 @@ class _Encoded:
 
     def __init__(self, raw: int, fields: dict[str, int], tail: bytes) -> None:
         self.raw, self.fields, self.tail = raw, fields, tail
+
+
+def _field(value: Value, number: int, width: int, name: str) -> int:
+    """`number` as a field of `width` bits. Narrow signed fields take no unsigned numbers; wide ones wrap."""
+    signed = isinstance(value, Operation) and value.operator == "signed" and width < 32
+    if signed and number >= 1 << (width - 1):
+        raise Unencodable(f"{number} does not fit into the {width} bits of {name}, which is signed")
+    return _fit(number, width, name)
 
 
 def _fit(number: int, width: int, name: str) -> int:

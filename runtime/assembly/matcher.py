@@ -13,6 +13,8 @@ from runtime.assembly.tables import NUMBER_FORMATS, Case, Hole, Operand, Syntax,
 from runtime.assembly.values import Number, Operation, Symbol, Value, parse
 
 MAX_NESTING = 12
+SIGNED_FORMATS = ("d", "+")
+"""Formats of fields that hold signed numbers: 255 is no 8-bit one."""
 
 
 @dataclass(slots=True)
@@ -116,7 +118,8 @@ class Matcher:
                 yield Written({}, {hole.name: chosen}), end
             return
         for value, end in self._number(hole.format, line, position):
-            yield Written({hole.name: value}), end
+            signed = hole.format in SIGNED_FORMATS and hole.name != "@"
+            yield Written({hole.name: Operation("signed", (value,)) if signed else value}), end
 
     def _number(self, form: str, line: str, position: int) -> Iterator[tuple[Value, int]]:
         if form.endswith("*"):
