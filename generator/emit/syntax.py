@@ -54,6 +54,7 @@ class _Builder:
                 *(item.when for item in target.sets),
                 *(row.when for row in target.prefixes),
                 *(context.value for context in target.contexts),
+                *_values(target),
             )
             for name in _context_names(expr)
         }
@@ -362,6 +363,19 @@ def tree(expr: Expr, prefix: str = "") -> tuple[object, ...]:
         case Select(width=width, condition=condition, then=then, otherwise=otherwise):
             return ("select", width, tree(condition, prefix), tree(then, prefix), tree(otherwise, prefix))
     raise NotDecodeTime(type(expr).__name__)
+
+
+def _values(target: Target) -> Iterator[Expr]:
+    """The values of all operands' cases."""
+    pending = {id(operand): operand for form in target.forms for operand in form.operands}
+    seen: set[int] = set()
+    while pending:
+        key, operand = pending.popitem()
+        seen.add(key)
+        for case in operand.cases:
+            if case.value is not None:
+                yield case.value
+            pending.update({id(inner): inner for inner in case.operands if id(inner) not in seen})
 
 
 def _context_names(expr: Expr | None) -> set[str]:

@@ -178,6 +178,8 @@ def _solve(tree: Tree, value: int, known: Environment, solution: dict[str, int])
         return _solve(tree[2], value, known, solution)
     if operator == "select":
         return _solve_select(tree, value, known, solution)
+    if operator == "and" and not names(tree[3]) - known.keys():
+        return _solve_masked(tree, value, known, solution)
     if operator == "eq" and value and not names(tree[3]) - known.keys():
         return _solve(tree[2], evaluate(tree[3], known), known, solution)
     if operator in ("add", "sub", "xor", "shl"):
@@ -195,6 +197,19 @@ def _solve_select(tree: Tree, value: int, known: Environment, solution: dict[str
         except KeyError:
             holds = _solve(tree[2], wanted, known, attempt)
         if holds:
+            solution.update(attempt)
+            return True
+    return False
+
+
+def _solve_masked(tree: Tree, value: int, known: Environment, solution: dict[str, int]) -> bool:
+    """Arithmetic that wraps at a number of low bits: what it wrapped from is the value itself, or negative."""
+    width, mask = tree[1], evaluate(tree[3], known)
+    if mask & (mask + 1) or value & ~mask:
+        return False
+    for candidate in (value, (value - mask - 1) & ((1 << width) - 1), value + mask + 1):
+        attempt = dict(solution)
+        if _solve(tree[2], candidate, known, attempt):
             solution.update(attempt)
             return True
     return False

@@ -83,3 +83,12 @@ def test_conditions_on_unknown_state_may_hold() -> None:
     assert may_hold(condition, {})
     assert not may_hold(condition, {"fp_on": 0})
     assert names(condition) == {"fp_on"}
+
+
+@pytest.mark.parametrize("value", [0x1000, 0x1234, 0x0, 0xFFFF, 0x9002])
+def test_addresses_that_wrap(value: int) -> None:
+    distance = ("sext", 64, ("field", 16, "d"))
+    tree = ("and", 64, ("add", 64, ("field", 64, "next_pc"), distance), ("const", 64, 0xFFFF))
+    solution = invert(tree, value, {"next_pc": 0x1003})
+    assert solution is not None
+    assert evaluate(tree, {**solution, "next_pc": 0x1003}) == value
