@@ -101,7 +101,10 @@ def dispatch(words: list[str]) -> int:
     )
     module.add_arguments(parser)
     try:
-        arguments = parser.parse_args(words[1:])
+        # an optional operand behind options is found only so; commands that pass words on to a guest can't be
+        # read so
+        parse = parser.parse_intermixed_args if getattr(module, "INTERMIXED", False) else parser.parse_args
+        arguments = parse(words[1:])
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
     return module.run(arguments)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from runtime.assembly.program import Image
     from runtime.assembly.tables import Syntax
 
+INTERMIXED = True
+"""The source file may stand behind the options."""
+
 # ELF header flags that say which calling convention a program follows, where systems look at them.
 _ELF_FLAGS = {40: 0x0500_0000}
 
