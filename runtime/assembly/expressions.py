@@ -203,7 +203,7 @@ def _solve_select(tree: Tree, value: int, known: Environment, solution: dict[str
 
 
 def _solve_masked(tree: Tree, value: int, known: Environment, solution: dict[str, int]) -> bool:
-    """Arithmetic that wraps at a number of low bits: what it wrapped from is the value itself, or negative."""
+    """Arithmetic that wraps at a number of low bits: what it was before is the value itself, or negative."""
     width, mask = tree[1], evaluate(tree[3], known)
     if mask & (mask + 1) or value & ~mask:
         return False
