@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from functools import lru_cache
 from runtime.assembly.binding import gather, scatter
 from runtime.assembly.expressions import Tree, evaluate, invert, may_hold, names
 from runtime.assembly.matcher import Chosen, Written
-from runtime.assembly.tables import Appended, Case, Form, Operand, Syntax
+from runtime.assembly.tables import Appended, Case, Form, Operand, Prefix, Syntax
 from runtime.assembly.values import Operation, Undefined, Value
 from runtime.assembly.values import evaluate as calculate
 
@@ -20,6 +21,13 @@ MAX_LENGTH = 32
 
 class Unencodable(Exception):
     """These operands do not fit this form; the message says which and why."""
+
+
+def combinations(kinds: Mapping[str, list[Prefix]]) -> list[tuple[Prefix, ...]]:
+    """No prefix or one of each kind, in all combinations of up to three, the shorter ones first."""
+    rows = itertools.product(*((None, *prefixes) for prefixes in kinds.values()))
+    found = [tuple(prefix for prefix in row if prefix is not None) for row in rows]
+    return sorted((row for row in found if len(row) <= 3), key=len)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +110,8 @@ class Encoder:
         raise last if last is not None else Unencodable("no prefixes allow it")
 
     def _prefix_choices(self, form: Form) -> Iterator[tuple[bytes, dict[str, int]]]:
-        """Prefix bytes to try, the shortest first: none, each alone that encodings may need, and pairs of
-        them."""
+        """Prefix bytes to try, the fewest first: those that the form's operands can depend on, at most one of
+        each kind, alone and together."""
         mandatory = bytes(form.mandatory_prefixes)
         plain = [p for p in self.syntax.prefixes if not p.last and not p.reject and p.mask == 0xFF]
         if not self.syntax.prefixes:
@@ -113,7 +121,10 @@ class Encoder:
         selectable = [
             p for p in plain if p.pattern not in mandatory and not p.fields and p.variable in self._used(form)
         ]
-        for chosen in ([], *([p] for p in selectable)):
+        kinds: dict[str, list[Prefix]] = {}
+        for row in selectable:
+            kinds.setdefault(row.variable, []).append(row)
+        for chosen in combinations(kinds):
             values = {p.variable: p.value for p in (*chosen, *(q for q in plain if q.pattern in mandatory))}
             head = bytes(p.pattern for p in chosen) + mandatory
             yield head, values

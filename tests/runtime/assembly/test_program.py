@@ -122,6 +122,7 @@ def test_mistakes(syntax_of: SyntaxOf, source: str, place: str, message: str) ->
         ("x86", "x86_64", "mov rax, qword ptr fs:[0x28]", "64488b042528000000"),
         ("x86", "x86_64", "lock add dword ptr [rax + rcx*4 + 8], 1", "f083448808 01".replace(" ", "")),
         ("x86", "x86_64", "add si, word ptr [rdi - 108]", "66037794"),
+        ("x86", "x86_64", "adc si, word ptr cs:[rbx - 184]", "662e13b348ffffff"),
         ("x86", "i8086", "mov ax, word ptr [bx + si + 2]", "8b4002"),
     ],
 )
