@@ -31,6 +31,7 @@ def _classify(policy: str, args: tuple[int, ...]) -> tuple[int, ...]:
 BUILTINS: Builtins = {
     **{f"f{name}": _operation(name) for name in ("add", "sub", "mul", "div", "sqrt")},
     "fma": _operation("fma"),
+    "froundint": _operation("round_to_integral_exact"),
     "fmin": _operation("minimum_number"),
     "fmax": _operation("maximum_number"),
     **{f"f{name}": _operation(f"{name}_signaling") for name in ("eq", "lt", "le")},
