@@ -1,9 +1,12 @@
-"""Arm: A64 at EL0; Unicorn is QEMU's AArch64."""
+"""Arm: A64 at EL0, with Unicorn's AArch64; A32 and T32 in user mode, without a peer yet."""
 
 from __future__ import annotations
 
-from conformance.families.base import Family, Peer, PeerRegister, files_of
+from random import Random
+
+from conformance.families.base import Family, Peer, PeerRegister, Registers, files_of
 from generator.ir.decode import Decoded
+from generator.model.target import Target
 
 
 def a64() -> Peer:
@@ -30,6 +33,11 @@ def a64() -> Peer:
     )
 
 
+def instruction_sets(model: Target, random: Random) -> Registers:
+    """A32, or T32 outside IT blocks (random programs in the engine's tests go through those)."""
+    return {"t": random.randrange(2), "it": 0}
+
+
 def unpredictable(decoded: Decoded) -> bool:
     """A64: write-back to a register that is transferred, and loads of one register twice (K1.2, "CONSTRAINED
     UNPREDICTABLE").
@@ -48,4 +56,6 @@ def unpredictable(decoded: Decoded) -> bool:
 
 def describe(target: str) -> Family:
     """The family as `target` sees it."""
-    return Family(unpredictable=unpredictable, peers=(lambda: [a64()]) if target == "aarch64" else None)
+    if target == "aarch64":
+        return Family(unpredictable=unpredictable, peers=lambda: [a64()])
+    return Family(modes=instruction_sets, contexts=("thumb",))
