@@ -1,0 +1,1 @@
+"""Disk images: protocol nodes, format nodes, and `Image`, what people open (`runtime.block.image`)."""

@@ -1,0 +1,281 @@
+"""The abstract block node: bytes at offsets, addressed by the byte, whatever lies below.
+
+`ProtocolNode` is where the bytes of a file are (host file, memory, NBD, HTTP); `FormatNode` is a disk that
+lies in one or more of them, maybe on a backing node. Both read and write alike, so that every function that
+moves data takes any node.
+
+Every method may be called from several threads at once. Offsets and lengths are in bytes and need no
+alignment. Unless said otherwise, methods raise `ImageIOError` when the host fails, `ImageCorrupt` when the
+image's own tables are wrong, `ImageReadOnly` for writes to a node opened for reading.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
+
+from runtime.block.errors import ImageRange, ImageReadOnly, ImageUnsupported
+
+if TYPE_CHECKING:
+    from runtime.block.report import CheckReport, ImageInfo, SnapshotInfo
+
+Buffer = bytes | bytearray | memoryview
+Repair = Literal["leaks", "all"]
+Preallocation = Literal["off", "metadata", "falloc", "full"]
+
+
+class ExtentKind(Enum):
+    """What a piece of a disk reads as, and from where."""
+
+    DATA = "data"  # bytes stored in this chain
+    ZERO = "zero"  # reads as zeroes, whatever is below
+    HOLE = "hole"  # stored nowhere in the chain: reads as zeroes for want of data
+
+
+class Extent(NamedTuple):
+    """A piece of a node with one state throughout. `FormatNode.extents` gives whole, ordered, gapless
+    coverage.
+    """
+
+    offset: int  # in the node, bytes
+    length: int  # bytes, > 0
+    kind: ExtentKind
+    depth: int = 0  # 0: stored in this image, 1: in its backing image, ...
+    host_offset: int | None = None  # in the image's file; None for what isn't stored plainly
+    compressed: bool = False
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
+
+    @property
+    def reads_zero(self) -> bool:
+        return self.kind is not ExtentKind.DATA
+
+
+class Node(ABC):
+    """What all block nodes can do."""
+
+    #: How messages name the node: a path, an address.
+    name: str = "image"
+    read_only: bool = True
+
+    @abstractmethod
+    def length(self) -> int:
+        """The node's size in bytes."""
+
+    @abstractmethod
+    def pread(self, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset`. Raises ImageRange outside of a format node."""
+
+    @abstractmethod
+    def pwrite(self, offset: int, data: Buffer) -> None:
+        """Write all of `data`. It's durable after the next `flush`."""
+
+    def read_into(self, offset: int, target: memoryview) -> None:
+        """Fill `target` (writable, bytes) from `offset`."""
+        target[:] = self.pread(offset, len(target))
+
+    def pread_many(self, requests: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The bytes of many (offset, length) requests, in their order. One call is much faster than many
+        preads.
+        """
+        return [self.pread(offset, length) for offset, length in requests]
+
+    def pwrite_many(self, requests: Iterable[tuple[int, Buffer]]) -> None:
+        """Write many (offset, data), in their order."""
+        for offset, data in requests:
+            self.pwrite(offset, data)
+
+    def write_zeroes(self, offset: int, length: int, *, unmap: bool = True) -> None:
+        """Make the range read as zeroes; with `unmap` it may give its storage back."""
+        step = 1 << 20
+        zeroes = bytes(min(step, length))
+        for at in range(offset, offset + length, step):
+            part = min(step, offset + length - at)
+            self.pwrite(at, zeroes if part == len(zeroes) else zeroes[:part])
+
+    def discard(self, offset: int, length: int) -> None:
+        """A hint that the range's content isn't needed. It may read as before or as zeroes afterwards."""
+        self.writable_or_raise()
+
+    @abstractmethod
+    def flush(self) -> None:
+        """A barrier: what was written before is durable when this returns."""
+
+    def resize(self, length: int, *, shrink: bool = False, preallocation: Preallocation = "off") -> None:
+        """Change the size. New bytes read as zeroes. A smaller `length` needs `shrink`: it destroys data."""
+        raise ImageUnsupported("this node can't be resized", where=self.name)
+
+    def extents(self, offset: int = 0, length: int | None = None) -> Iterator[Extent]:
+        """The range (default: all) as consecutive extents without gaps; neighbours may have the same state.
+        """
+        end = self.length() if length is None else offset + length
+        if end > offset:
+            yield Extent(offset, end - offset, ExtentKind.DATA)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Flush, mark the image clean and give up files and locks. May be called again."""
+
+    def writable_or_raise(self) -> None:
+        """ImageReadOnly if the node isn't open for writing."""
+        if self.read_only:
+            raise ImageReadOnly(
+                "the image is open for reading only", where=self.name, remedy="open it writable"
+            )
+
+    def in_range_or_raise(self, offset: int, length: int) -> None:
+        """ImageRange unless [offset, offset + length) lies inside of the node."""
+        size = self.length()
+        if offset < 0 or length < 0 or offset + length > size:
+            raise ImageRange(
+                f"the range of {length} bytes at offset {offset} isn't inside of a disk of {size} bytes",
+                where=self.name,
+            )
+
+    def shrink_or_raise(self, length: int, shrink: bool) -> None:
+        """ImageRange if `length` would destroy data and `shrink` doesn't say so."""
+        if length < 0:
+            raise ImageRange(f"a disk can't have {length} bytes", where=self.name)
+        if length < self.length() and not shrink:
+            raise ImageRange(
+                f"{length} bytes is less than the {self.length()} that the disk has: data would be lost",
+                where=self.name,
+                remedy="shrink the file system first, then ask for it: shrink=True (--shrink)",
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class ProtocolNode(Node):
+    """The bytes of one file. Reads behind its end give zeroes; writes behind its end let it grow."""
+
+    #: True if the length can't change (a block device, an NBD export).
+    fixed_length: bool = False
+    #: Multiple of bytes that requests should have for speed's sake; a power of two.
+    block_size: int = 1
+
+    def allocated(self) -> int:
+        """Bytes of storage in use."""
+        return self.length()
+
+    def punch(self, offset: int, length: int) -> None:
+        """Give the range's storage back where that is possible; it reads as zeroes afterwards."""
+        self.write_zeroes(offset, length)
+
+    def allocate(self, offset: int, length: int) -> None:
+        """Reserve storage for the range, growing the file; content isn't changed. Does nothing where
+        impossible.
+        """
+        if not self.fixed_length and offset + length > self.length():
+            self.resize(offset + length)
+
+
+class Snapshots(ABC):
+    """The internal snapshots of a format node. A snapshot is named by its id or its name; ids win."""
+
+    @abstractmethod
+    def entries(self) -> list[SnapshotInfo]:
+        """All snapshots, in the image's order."""
+
+    @abstractmethod
+    def create(self, name: str, *, vm_state_size: int = 0, vm_clock_ns: int = 0) -> SnapshotInfo:
+        """Keep the disk (and the `vm_state_size` bytes written as VM state) as it is now. Raises
+        ImageExists.
+        """
+
+    @abstractmethod
+    def apply(self, snapshot: str) -> None:
+        """Make the disk what it was. Everything written since then is lost. Raises ImageNotFound."""
+
+    @abstractmethod
+    def delete(self, snapshot: str) -> None:
+        """Forget it and give its storage back. Raises ImageNotFound."""
+
+    @abstractmethod
+    def open(self, snapshot: str) -> Node:
+        """The disk as it was, as a read-only node that lives as long as the image is open."""
+
+    def read_vm_state(self, offset: int, length: int, *, snapshot: str | None = None) -> bytes:
+        """Part of the VM state of `snapshot` (default: what was last written or applied)."""
+        raise ImageUnsupported("this format has no place for VM state")
+
+    def write_vm_state(self, offset: int, data: Buffer) -> None:
+        """Write part of the VM state that the next `create` keeps. Not beyond that: it's no part of the
+        disk.
+        """
+        raise ImageUnsupported("this format has no place for VM state")
+
+
+class FormatNode(Node):
+    """A disk in an image format.
+
+    A driver fills in `length`, `pread`, `pwrite`, `flush`, `close`, `extents`, `info` and whatever else its
+    format can do. `in_range_or_raise` and `writable_or_raise` come first in every request.
+    """
+
+    #: The driver's name, as in `runtime.block.registry`.
+    format: str
+    #: The image file (for formats of several files: the one with the description).
+    file: ProtocolNode
+    #: The node below, where unallocated parts are read from; shorter ones are continued by zeroes.
+    backing: Node | None = None
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """Internal snapshots. Raises ImageUnsupported for formats without them."""
+        raise ImageUnsupported(f"{self.format} images have no internal snapshots", where=self.name)
+
+    def check(self, repair: Repair | None = None) -> CheckReport:
+        """Look for inconsistencies; with "leaks" free lost storage, with "all" mend whatever can be."""
+        raise ImageUnsupported(f"{self.format} images can't be checked", where=self.name)
+
+    @abstractmethod
+    def info(self) -> ImageInfo:
+        """What there is to know about the image without reading all of it."""
+
+    def amend(self, options: dict[str, object]) -> None:
+        """Change options of an existing image. The names are those of the driver's create options."""
+        raise ImageUnsupported(f"options of {self.format} images can't be changed", where=self.name)
+
+    def write_compressed(self, offset: int, data: Buffer) -> None:
+        """Write whole clusters compressed, where that saves space. Raises ImageUnsupported for most formats.
+        """
+        raise ImageUnsupported(f"{self.format} images can't hold compressed data", where=self.name)
+
+    def set_backing(self, reference: str | None, format: str | None) -> None:
+        """Record another backing file, by the name that the image shall hold (data isn't changed)."""
+        raise ImageUnsupported(f"{self.format} images have no backing file", where=self.name)
+
+    def make_empty(self) -> None:
+        """Forget all data of this layer, so that all is read from the backing node."""
+        raise ImageUnsupported(f"{self.format} images can't be emptied", where=self.name)
+
+    def read_backing(self, offset: int, target: memoryview) -> None:
+        """Fill `target` from the backing node; zeroes behind its end and without one."""
+        backing = self.backing
+        there = 0 if backing is None else max(0, min(len(target), backing.length() - offset))
+        if backing is not None and there:
+            backing.read_into(offset, target[:there])
+        if there < len(target):
+            target[there:] = bytes(len(target) - there)
+
+    def backing_extents(self, offset: int, length: int) -> Iterator[Extent]:
+        """What `extents` has to say about a range that this layer doesn't hold."""
+        backing = self.backing
+        there = 0 if backing is None else max(0, min(length, backing.length() - offset))
+        if backing is not None and there:
+            for part in backing.extents(offset, there):
+                yield part._replace(depth=part.depth + 1)
+        if there < length:
+            yield Extent(offset + there, length - there, ExtentKind.HOLE)

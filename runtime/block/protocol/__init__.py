@@ -1,0 +1,1 @@
+"""Protocol nodes: where the bytes of an image file are."""

@@ -1,0 +1,106 @@
+"""What images tell about themselves: information and the results of checks. `--json` writes these models.
+
+The JSON names are those of `qemu-img --output json`, so that scripts written for it read ours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Report(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        populate_by_name=True,
+        alias_generator=lambda name: name.replace("_", "-"),
+        serialize_by_alias=True,
+    )
+
+
+class SnapshotInfo(_Report):
+    """An internal snapshot."""
+
+    id: str
+    name: str
+    vm_state_size: int = 0  # bytes
+    date_sec: int = 0  # seconds since 1970, UTC
+    date_nsec: int = 0
+    vm_clock_sec: int = 0  # guest time
+    vm_clock_nsec: int = 0
+    icount: int | None = None
+    disk_size: int | None = Field(default=None, exclude=True)  # bytes
+
+
+class ImageInfo(_Report):
+    """What `isagen image info` shows. Sizes are bytes."""
+
+    filename: str
+    format: str
+    virtual_size: int
+    actual_size: int
+    cluster_size: int | None = None
+    encrypted: bool | None = None
+    compressed: bool | None = None
+    dirty_flag: bool = False
+    backing_filename: str | None = None  # as the image has it
+    full_backing_filename: str | None = None
+    backing_filename_format: str | None = None
+    snapshots: list[SnapshotInfo] | None = None
+    format_specific: dict[str, Any] | None = None
+
+
+class Problem(_Report):
+    """One thing that a check found wrong."""
+
+    kind: str  # "corruption", "leak" or "error"
+    text: str
+    offset: int | None = None  # of the field or cluster in the file, bytes
+    fixed: bool = False
+
+
+class CheckReport(_Report):
+    """The result of a check. Counters are what is left wrong after the repair, as qemu-img's are."""
+
+    filename: str
+    format: str
+    check_errors: int = 0  # places that couldn't be checked
+    corruptions: int = 0
+    leaks: int = 0
+    corruptions_fixed: int = 0
+    leaks_fixed: int = 0
+    image_end_offset: int | None = None
+    total_clusters: int | None = None
+    allocated_clusters: int | None = None
+    fragmented_clusters: int | None = None
+    compressed_clusters: int | None = None
+    problems: list[Problem] = Field(default_factory=list)  # the first thousand
+
+    def note(
+        self, kind: str, text: str, *, offset: int | None = None, fixed: bool = False, count: int = 1
+    ) -> None:
+        """Count `count` problems and keep the text of the first thousand."""
+        if kind == "leak":
+            if fixed:
+                self.leaks_fixed += count
+            else:
+                self.leaks += count
+        elif kind == "corruption":
+            if fixed:
+                self.corruptions_fixed += count
+            else:
+                self.corruptions += count
+        else:
+            self.check_errors += count
+        if len(self.problems) < 1000:
+            self.problems.append(Problem(kind=kind, text=text, offset=offset, fixed=fixed))
+
+    @property
+    def exit_code(self) -> int:
+        """qemu-img check's: 0 clean, 1 the check itself failed, 2 corruptions left, 3 only leaks left."""
+        if self.check_errors:
+            return 1
+        if self.corruptions:
+            return 2
+        return 3 if self.leaks else 0
