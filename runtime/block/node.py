@@ -217,6 +217,23 @@ class Snapshots(ABC):
         raise ImageUnsupported("this format has no place for VM state")
 
 
+class Compression(ABC):
+    """Compressing clusters apart from writing them, so that a caller can compress on several threads."""
+
+    #: Bytes of the disk that are compressed together.
+    cluster_size: int
+
+    @abstractmethod
+    def compress(self, data: Buffer) -> bytes | None:
+        """A cluster's packed form; None if it wouldn't be smaller (write it plainly then). Safe for threads,
+        and touches nothing of the image. A last cluster cut by the disk's end is padded with zeroes.
+        """
+
+    @abstractmethod
+    def write(self, clusters: Sequence[tuple[int, bytes]]) -> None:
+        """Store packed clusters, (offset in the disk, packed form), in ascending order."""
+
+
 class FormatNode(Node):
     """A disk in an image format.
 
@@ -248,10 +265,31 @@ class FormatNode(Node):
         """Change options of an existing image. The names are those of the driver's create options."""
         raise ImageUnsupported(f"options of {self.format} images can't be changed", where=self.name)
 
+    @property
+    def compression(self) -> Compression | None:
+        """How clusters are compressed, None for formats without."""
+        return None
+
     def write_compressed(self, offset: int, data: Buffer) -> None:
-        """Write whole clusters compressed, where that saves space. Raises ImageUnsupported for most formats.
+        """Write whole clusters (the last may be cut by the disk's end) compressed, where that saves space.
+        Raises ImageUnsupported for formats without compression.
         """
-        raise ImageUnsupported(f"{self.format} images can't hold compressed data", where=self.name)
+        compression = self.compression
+        if compression is None:
+            raise ImageUnsupported(f"{self.format} images can't hold compressed data", where=self.name)
+        self.writable_or_raise()
+        view = memoryview(data).cast("B")
+        self.in_range_or_raise(offset, len(view))
+        size = compression.cluster_size
+        if offset % size or (len(view) % size and offset + len(view) != self.length()):
+            raise ImageRange("only whole clusters can be written compressed", where=self.name)
+        for at in range(0, len(view), size):
+            cluster = view[at : at + size]
+            packed = compression.compress(cluster)
+            if packed is None:
+                self.pwrite(offset + at, cluster)
+            else:
+                compression.write([(offset + at, packed)])
 
     def set_backing(self, reference: str | None, format: str | None) -> None:
         """Record another backing file, by the name that the image shall hold (data isn't changed)."""
