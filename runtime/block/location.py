@@ -10,7 +10,14 @@ from runtime.block.node import ProtocolNode
 from runtime.block.protocol.file import FileNode
 
 #: Scheme -> "module:function"; the function takes (address, writable=bool) and gives a ProtocolNode.
-SCHEMES: dict[str, str] = {}
+SCHEMES: dict[str, str] = {
+    "nbd": "runtime.block.protocol.nbd.node:open_uri",
+    "nbds": "runtime.block.protocol.nbd.node:open_uri",
+    "nbd+unix": "runtime.block.protocol.nbd.node:open_uri",
+    "nbds+unix": "runtime.block.protocol.nbd.node:open_uri",
+    "http": "runtime.block.protocol.http:open_url",
+    "https": "runtime.block.protocol.http:open_url",
+}
 
 
 def scheme_of(location: str | Path) -> str | None:

@@ -1,0 +1,1 @@
+"""Network Block Device: client node, connection, server."""
