@@ -149,9 +149,43 @@ input of decoding changed; 4: an input of translation changed."""
 REGION_GENERATION: Final = 496
 """The generation of `REGIONS` that the TLB and the code cache were filled under."""
 EXECUTED: Final = 504
-"""Instructions executed since the block was made (u64), kept up to date whenever `isagen_run` returns."""
+"""Instructions executed since the block was made (u64), kept up to date whenever `isagen_run` returns or
+calls a hook."""
 PRIVATE: Final = 512
-"""From here on to `HEADER_SIZE`: see `runtime.cpu.native`."""
+"""From here on to `HOOKS`: see `runtime.cpu.native`."""
+
+# --- hooks, watches and counters: written by Python ---------------------------------------------------------
+
+HOOKS: Final = 768
+HOOK_COUNT: Final = 776
+"""Host address and length of a sorted table of ranges (u64 first pc, u64 last pc): instructions that start
+there are decoded with an `OP_HOOK` in front of them. All others cost nothing."""
+HOOK_CALL: Final = 784
+HOOK_OBJECT: Final = 792
+HOOK_RELEASE: Final = 800
+"""A C function of one argument that the run loop calls at a hook, and its argument (0: it leaves with
+`Reason.HOOK` instead). It returns 0 to stop so, or what the third C function (0: none) is then called
+with."""
+HOOK_PASSED: Final = 808
+"""1: the hooks of the instruction at `PC` were called; `isagen_run` reads and clears it."""
+HOOK_BLOCKS: Final = 816
+"""1: only instructions behind a jump, or the first one, are hooked."""
+HOOK_EXPECTED: Final = 824
+"""The pc at which no block begins since it follows the hooked instruction before; all ones: none."""
+HOOK_SIZE: Final = 832
+"""Bytes of the instruction at the hook."""
+WATCHES: Final = 840
+WATCH_COUNT: Final = 848
+"""Host address and length of a table of ranges (u64 first, u64 last guest address, u64 accesses: 1 reads,
+2 writes): such accesses leave with `Reason.WATCH`. Other pages cost nothing."""
+WATCH_ENTRY_SIZE: Final = 24
+MMIO_VALUE_HIGH: Final = 856
+"""Bytes 8 to 15 of what a watched write of 16 bytes writes."""
+COUNTERS: Final = 864
+COUNTER_COUNT: Final = 872
+"""Host address and length of a sorted table of ranges (u64 first pc, u64 last pc, u64 host address of a u64
+for each unit of code): instructions that start there are counted each time that they are executed."""
+COUNTER_ENTRY_SIZE: Final = 24
 HEADER_SIZE: Final = 1024
 """Registers start here."""
 
@@ -175,6 +209,16 @@ OP_STALE: Final = 2
 """A record of a page that was dropped: leave with `Reason.STALE`. Its other bytes are as they were."""
 OP_BREAK: Final = 3
 """(u16 op): a breakpoint: leave with `Reason.BREAKPOINT`."""
+OP_HOOK: Final = 4
+"""(u16 op, u16 bytes of the instruction, u8: 1 if a block ends with it): in front of a hooked instruction's
+record: leave with `Reason.HOOK`."""
+OP_COUNT: Final = 5
+"""(u16 op, pad to 8, u64 host address): in front of a counted instruction's record: add one there, go on."""
+PREFIX_SIZE: Final = 16
+"""The size of these two in targets whose records vary in size."""
+HOOK_LENGTH: Final = 2
+HOOK_ENDS: Final = 4
+COUNT_ADDRESS: Final = 8
 FIRST_EXECUTOR: Final = 8
 
 END_PC: Final = 8

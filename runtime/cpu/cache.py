@@ -59,6 +59,8 @@ threaded code.
 PENDING: Final = 184
 PENDING_COUNT: Final = 192
 """Jump targets of the run being decoded that need stubs: (patch address, pc) each."""
+TARGETS: Final = 200
+"""Number of direct jump targets decoded since the cache was made."""
 CONTROL_SIZE: Final = 512
 
 # --- a page entry -------------------------------------------------------------------------------------------

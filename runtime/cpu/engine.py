@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, NoReturn
 
 from runtime.cpu import block, symbols, tables
 from runtime.cpu.cache import CodeCache
@@ -33,6 +33,19 @@ ATTENTION_TRANSLATION: Final = 4
 COUNTER: Final = "instret"
 """The register that counts instructions: the run loop keeps it."""
 MASK64: Final = (1 << 64) - 1
+ATTENTION_DECODING: Final = 2
+_BUDGET: Final = int(Reason.BUDGET)
+
+_HOOK_FUNCTION: Final = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+
+Range = tuple[int, int]
+"""First and last address."""
+
+
+def _address_of(name: str) -> int:
+    """The host address of a function of Python's C API."""
+    function = getattr(ctypes.pythonapi, name)
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 class Cpu:
@@ -68,6 +81,12 @@ class Cpu:
         self._run = package.function(symbols.RUN)
         self._drop = package.function(symbols.DROP_CODE)
         self._answers = (ctypes.c_uint64 * MAXIMUM_ANSWERS)()
+        self._table_of: dict[int, ctypes.Array[ctypes.c_uint64]] = {}
+        self._hook: Callable[[], object] | None = None
+        self._hook_function: Any = None
+        self._hook_raised: BaseException | None = None
+        self._calling = False
+        self._running = False
         self._breakpoints: tuple[int, ...] = ()
         self._breakpoint_table: ctypes.Array[ctypes.c_uint64] | None = None
         self._stopped_at: int | None = None
@@ -180,6 +199,12 @@ class Cpu:
             if self.system and name not in self.package.registers:
                 # Entries of files may be inputs of translation that no space's key has.
                 self._set_header(block.ATTENTION, ATTENTION_TRANSLATION)
+            elif self._running:
+                self.changed()
+
+    def changed(self) -> None:
+        """`state` was written to directly, from a hook: what depends on registers has to be looked at."""
+        self._set_header(block.ATTENTION, self._header(block.ATTENTION) | ATTENTION_DECODING)
 
     def _set_place(self, offset: int, width: int, value: int) -> None:
         value &= (1 << width) - 1
@@ -219,17 +244,34 @@ class Cpu:
     # --- running ----------------------------------------------------------------------------------------
 
     def run(self, budget: int) -> Exit:
-        """Execute at most `budget` instructions; see `Exit`. Delivered traps count as one each."""
+        """Execute at most `budget` instructions; see `Exit`. Delivered traps count as one each.
+
+        Raises what a hook's function raised, and IsagenError where a hook's function calls this.
+        """
+        if self._running:
+            raise IsagenError("the CPU is running already", remedy="run it when the hook has returned")
         if self._breakpoints:
             self._set_header(block.SKIP_BREAKPOINT, int(self._stopped_at == self.pc))
         self._stopped_at = None
-        while True:
-            part = min(budget, SLICE)
-            self._set_header(block.BUDGET, part)
-            reason = Reason(self._run(self.address))
-            budget -= part - self._header(block.BUDGET)
-            if reason is not Reason.BUDGET or budget <= 0:
-                return self._exit(reason)
+        run = self.package.run_calling if self._calling else self._run
+        self._running = True
+        try:
+            while True:
+                part = min(budget, SLICE)
+                self._set_header(block.BUDGET, part)
+                reason = run(self.address)
+                budget -= part - self._header(block.BUDGET)
+                if reason != _BUDGET or budget <= 0:
+                    return self._exit(Reason(reason))
+        finally:
+            self._running = False
+            if self._hook_raised is not None:
+                self._forward()
+
+    def _forward(self) -> NoReturn:
+        error, self._hook_raised = self._hook_raised, None
+        assert error is not None
+        raise error
 
     def step(self) -> Exit:
         """Execute one instruction, or deliver one trap."""
@@ -246,14 +288,14 @@ class Cpu:
         if reason is Reason.FAULT:
             address = self._header(block.FAULT_ADDRESS)
             return Exit(reason, pc, address=address, access=self._header(block.FAULT_ACCESS))
-        if reason is Reason.MMIO:
+        if reason is Reason.MMIO or reason is Reason.WATCH:
             return Exit(
                 reason,
                 pc,
                 address=self._header(block.MMIO_ADDRESS),
                 size=self._header(block.MMIO_SIZE),
                 write=bool(self._header(block.MMIO_WRITE)),
-                value=self._header(block.MMIO_VALUE),
+                value=self._written(),
             )
         if reason is Reason.BREAKPOINT:
             self._stopped_at = pc
@@ -261,8 +303,13 @@ class Cpu:
             self._set_header(block.STOP, 0)
         return Exit(reason, pc)
 
+    def _written(self) -> int:
+        low = self._header(block.MMIO_VALUE)
+        return low if self._header(block.MMIO_SIZE) <= 8 else low | self._header(block.MMIO_VALUE_HIGH) << 64
+
     def answer(self, value: int = 0) -> None:
-        """Answer the device access that `run` returned with (for writes: it is done); then run again.
+        """Answer the device access that `run` returned with (for writes: it is done); then run again. For
+        watched memory: let the access happen.
 
         `value`: the bytes in memory order as a little-endian number.
         """
@@ -298,6 +345,85 @@ class Cpu:
         self._set_header(block.BREAKPOINTS, ctypes.addressof(self._breakpoint_table))
         self.flush()
 
+    def _set_table(self, place: int, count: int, rows: Sequence[Sequence[int]]) -> None:
+        """Write a table of the CPU block: its address and length to two header fields."""
+        words = [word & MASK64 for row in rows for word in row]
+        self._table_of[place] = table = (ctypes.c_uint64 * max(1, len(words)))(*words)
+        self._set_header(place, ctypes.addressof(table))
+        self._set_header(count, len(rows))
+
+    def set_hooks(
+        self,
+        ranges: Iterable[Range],
+        call: Callable[[], object] | None = None,
+        *,
+        blocks: bool = False,
+        often: bool = False,
+    ) -> None:
+        """Stop in front of each instruction that starts in one of `ranges`, with `Reason.HOOK`; or let `run`
+        call `call` there, with exact state, and go on. Instructions elsewhere are as fast as without.
+
+        `call` may change the CPU and its memory, call `interrupt`, and raise: `run` then raises the same. It
+        may not run the CPU. `blocks`: only where a basic block begins, that is behind an instruction that may
+        jump (taken or not), or in front of the first one after `new_block`. `often`: keep Python's lock while
+        the CPU runs, which makes calls several times cheaper, and other threads wait in between.
+        """
+        merged = merged_ranges(ranges)
+        self._set_table(block.HOOKS, block.HOOK_COUNT, merged)
+        self._set_header(block.HOOK_BLOCKS, int(blocks))
+        self._calling = often and call is not None
+        self._hook = call
+        function = argument = release = 0
+        if call is None:
+            self._hook_function = None
+        elif often:
+            function, argument = _address_of("PyObject_CallNoArgs"), id(call)
+            release = _address_of("Py_DecRef")
+        else:
+            self._hook_function = _HOOK_FUNCTION(self._call_hook)
+            function = ctypes.cast(self._hook_function, ctypes.c_void_p).value or 0
+        self._set_header(block.HOOK_CALL, function)
+        self._set_header(block.HOOK_OBJECT, argument)
+        self._set_header(block.HOOK_RELEASE, release)
+        self.flush()
+
+    def _call_hook(self, _: int) -> int:
+        """What native code calls at hooks that aren't met often."""
+        try:
+            assert self._hook is not None
+            self._hook()
+        except BaseException as error:
+            self._hook_raised = error
+            return 0
+        return 1
+
+    def new_block(self) -> None:
+        """The next instruction begins a basic block, wherever the one before was."""
+        self._set_header(block.HOOK_EXPECTED, MASK64)
+
+    @property
+    def hooked_size(self) -> int:
+        """At a hook: bytes of the instruction."""
+        return self._header(block.HOOK_SIZE)
+
+    def pass_hooks(self) -> None:
+        """Behind `Reason.HOOK`, and to repeat an instruction: `run` doesn't stop for the hook at `pc`."""
+        self._set_header(block.HOOK_PASSED, 1)
+
+    def set_watches(self, ranges: Iterable[tuple[int, int, int]]) -> None:
+        """Leave with `Reason.WATCH` in front of accesses to the guest's memory: first and last address, and 1
+        for reads, 2 for writes, 3 for both. Pages without any are as fast as without.
+        """
+        self._set_table(block.WATCHES, block.WATCH_COUNT, [tuple(row) for row in ranges])
+        self.flush()
+
+    def set_counters(self, ranges: Iterable[tuple[int, int, int]]) -> None:
+        """Count how often each instruction that starts in a range is executed: first and last address, and
+        the host address of a u64 for each `package.unit` bytes. The ranges are sorted and don't overlap.
+        """
+        self._set_table(block.COUNTERS, block.COUNTER_COUNT, [tuple(row) for row in ranges])
+        self.flush()
+
     def flush(self) -> None:
         """Forget all decoded code and translations."""
         self.package.function(symbols.FLUSH)(self.address)
@@ -305,6 +431,17 @@ class Cpu:
     def forget_code(self, host: int, size: int) -> None:
         """See `runtime.memory.space.CodeListener`."""
         self._drop(self.address, host, size)
+
+
+def merged_ranges(ranges: Iterable[Range]) -> list[Range]:
+    """The same addresses in sorted ranges with gaps between them. Empty ranges count nothing."""
+    merged: list[Range] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
+        elif first <= last:
+            merged.append((first, last))
+    return merged
 
 
 def _places(registers: Iterable[RegisterInfo]) -> Iterator[tuple[str, tuple[int, int, bool]]]:

@@ -49,6 +49,12 @@ class Reason(IntEnum):
     """
     BREAKPOINT = 19
     """`EXIT_RECORD` (and `EXIT_NEXT`): the instruction at the breakpoint, not executed."""
+    HOOK = 20
+    """`EXIT_RECORD` (and `EXIT_NEXT`): the record in front of a hooked instruction. Nothing executed. To
+    Python where the run loop has no function to call, or where that returned 0."""
+    WATCH = 21
+    """An access to watched memory that is possible: as MMIO, but `MMIO_ADDRESS` is the guest's address, the
+    size up to 16 bytes, and the answer's value doesn't matter."""
 
     # --- from the run loop to Python only
     WAITING = 31
@@ -63,8 +69,8 @@ class Exit:
     """Why `Cpu.run` returned. The CPU's state is exact: `pc` is the next instruction to execute, or to
     repeat.
 
-    `reason` is one of BUDGET, TRAP, FAULT, MMIO, BREAKPOINT, WAITING, INTERRUPTED. Only the fields named with
-    it have a meaning.
+    `reason` is one of BUDGET, TRAP, FAULT, MMIO, BREAKPOINT, HOOK, WATCH, WAITING, INTERRUPTED. Only the
+    fields named with it have a meaning.
     """
 
     reason: Reason
@@ -76,12 +82,12 @@ class Exit:
     arguments: tuple[int, ...] = ()
     """TRAP: its arguments, unsigned 64-bit."""
     address: int = 0
-    """FAULT, MMIO: guest address (MMIO: physical)."""
+    """FAULT, MMIO, WATCH: guest address (MMIO: physical)."""
     access: int = 0
     """FAULT: 0 read, 1 write, 2 execute."""
     size: int = 0
-    """MMIO: 1, 2, 4 or 8 bytes."""
+    """MMIO, WATCH: 1, 2, 4 or 8 bytes; WATCH: or 16."""
     write: bool = False
-    """MMIO: the guest writes."""
+    """MMIO, WATCH: the guest writes."""
     value: int = 0
-    """MMIO: what the guest writes, its bytes in memory order read as a little-endian number."""
+    """MMIO, WATCH: what the guest writes, its bytes in memory order read as a little-endian number."""

@@ -76,6 +76,9 @@ class TargetPackage:
         """Bytes that instructions are aligned to."""
         self._engine: Any = None
         self._functions: dict[str, Callable[..., int]] = {}
+        self.run_calling: Callable[[int], int]
+        """`symbols.RUN` for CPUs whose hooks it calls (`block.HOOK_CALL`): Python's lock stays held, and what
+        a hook raised is raised."""
 
     def closed(self, names: Iterable[str]) -> tuple[str, ...]:
         """Features and all that they imply or require, in the target's order; unknown names at the end."""
@@ -114,6 +117,9 @@ class TargetPackage:
                 raise PackageError(f"the code doesn't define {symbol}", where=str(self.directory))
             prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * count)
             self._functions[symbol] = prototype(address)
+        self.run_calling = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(
+            engine.get_function_address(symbols.RUN)
+        )
 
     def function(self, symbol: str) -> Callable[..., int]:
         """A native function of the cold code (`runtime.cpu.symbols.EXPORTS`) over 64-bit integers."""

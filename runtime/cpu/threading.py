@@ -246,9 +246,10 @@ class Threading:
             raise ValueError("guards and delay slots in one target are not supported")
         if self.record_size is None:
             raise ValueError("skip without delay slots")
-        # Behind a stub or link lies no record of the instruction behind the one that it stands for.
+        # Behind a record of the engine's own lies no record of the instruction behind the one that it
+        # stands for.
         operation = text.load("%next", 0, "i16")
-        ends = text.value(f"icmp ule i16 {operation}, {block.OP_LINK}")
+        ends = text.value(f"icmp ult i16 {operation}, {block.FIRST_EXECUTOR}")
         text.line(f"br i1 {ends}, label %skip_end, label %skip_on, !prof !2")
         text.label("skip_end")
         text.tail("@leave_skipped", "%next", budget, text.add("%next", self.record_size))
@@ -309,6 +310,20 @@ class Threading:
         body = "\n".join(text.lines)
         return f"define ghccc i64 @special_link({STEP}) nounwind {{\n{body}\n}}\n"
 
+    def _count(self) -> str:
+        """Count the instruction behind, unless the budget is spent: then it is counted when it's executed."""
+        text = _Text(self.delayed)
+        spent = text.value("icmp slt i64 %budget, 1")
+        text.line(f"br i1 {spent}, label %on, label %count, !prof !2")
+        text.label("count")
+        place = text.load("%record", block.COUNT_ADDRESS)
+        text.store(text.value(f"add i64 {text.load(place, 0)}, 1"), place, 0)
+        text.line("br label %on")
+        text.label("on")
+        self._follow(text, text.add("%record", self.record_size or block.PREFIX_SIZE))
+        body = "\n".join(text.lines)
+        return f"define ghccc i64 @special_count({STEP}) nounwind {{\n{body}\n}}\n"
+
     def common(self) -> str:
         """The functions that all steps share, defined once an object (they are tiny and private to it)."""
         reasons = {
@@ -336,6 +351,8 @@ class Threading:
             block.OP_LINK: "special_link",
             block.OP_STALE: "special_stale",
             block.OP_BREAK: "special_break",
+            block.OP_HOOK: "special_hook",
+            block.OP_COUNT: "special_count",
         }
         reserved = [specials.get(number, "special_stale") for number in range(block.FIRST_EXECUTOR)]
         names = [*reserved, *steps]
@@ -359,9 +376,11 @@ class Threading:
 @isagen_steps = hidden constant [{len(names)} x ptr] [{pointers}]
 {self._special("special_stale", exits.Reason.STALE)}
 {self._special("special_break", exits.Reason.BREAKPOINT)}
+{self._special("special_hook", exits.Reason.HOOK)}
 {self._special("leave_stub", exits.Reason.STUB)}
 {self._stub()}
 {self._link()}
+{self._count()}
 define i64 @isagen_threaded(i64 %s, i64 %record, i64 %next, i64 %budget) nounwind {{
 {body}
 }}

@@ -232,6 +232,7 @@ def known_record(c, r, pc):  # type: ignore[no-untyped-def]
 @cold
 def set_target(c, r, place, pc):  # type: ignore[no-untyped-def]
     """Fill a jump's target slot, now or when the run is decoded."""
+    store64(c + cache.TARGETS, load64(c + cache.TARGETS) + 1)
     known = known_record(c, r, pc)
     if known != 0:
         store64(place, known)

@@ -16,7 +16,7 @@ from runtime.cpu.native.decode import (
 )
 from runtime.cpu.native.memory import FAILED, PAGE_FLAGS, PARTIAL, refuse, resolve
 from runtime.cpu.native.pages import drop_host_page, mark_code, page_entry, page_number
-from runtime.cpu.native.raw import load8, load16, load32, load64, store8, store32, store64
+from runtime.cpu.native.raw import load8, load16, load32, load64, store8, store16, store32, store64
 from runtime.cpu.native.registry import cold
 from runtime.cpu.primitives import shr, ult
 from runtime.memory import regions
@@ -78,6 +78,58 @@ def at_breakpoint(s, pc):  # type: ignore[no-untyped-def]
         else:
             high = middle
     return 0
+
+
+@cold
+def range_of(table, count, size, pc):  # type: ignore[no-untyped-def]
+    """The entry of a sorted table of ranges (u64 first, u64 last, ...) that contains `pc`, or 0."""
+    low = 0
+    high = count
+    while low < high:
+        middle = (low + high) >> 1
+        if ult(load64(table + size * middle + 8), pc):
+            low = middle + 1
+        else:
+            high = middle
+    entry = table + size * low
+    if low < count and not ult(pc, load64(entry)):
+        return entry
+    return 0
+
+
+@cold
+def prefix_record(c, t, r, op):  # type: ignore[no-untyped-def]
+    """A record of the engine's own in front of an instruction's."""
+    fixed = load64(t + tables.H_RECORD_SIZE)
+    record = start_record(c, r, op, fixed if fixed != 0 else block.PREFIX_SIZE)
+    store64(r + 8 * tables.R_FLAGS, cache.META_FOLLOWS)
+    return record
+
+
+@cold
+def add_prefixes(s, c, t, r, pc):  # type: ignore[no-untyped-def]
+    """Count and hook the instruction at `pc` if that is asked for; the hook's record, or 0."""
+    store64(r + 8 * tables.R_PC, pc)
+    store64(r + 8 * tables.R_SKIP, 0)
+    count = load64(s + block.COUNTER_COUNT)
+    if count != 0:
+        counter = range_of(load64(s + block.COUNTERS), count, block.COUNTER_ENTRY_SIZE, pc)
+        if counter != 0:
+            record = prefix_record(c, t, r, block.OP_COUNT)
+            number = shr(pc - load64(counter), load64(t + tables.H_UNIT_SHIFT))
+            store64(record + block.COUNT_ADDRESS, load64(counter + 16) + 8 * number)
+    count = load64(s + block.HOOK_COUNT)
+    if count == 0 or range_of(load64(s + block.HOOKS), count, 16, pc) == 0:
+        return 0
+    return prefix_record(c, t, r, block.OP_HOOK)
+
+
+@cold
+def past_prefixes(record):  # type: ignore[no-untyped-def]
+    """The record of the instruction itself."""
+    while load16(record) == block.OP_HOOK or load16(record) == block.OP_COUNT:
+        record += 8 * load8(record + block.META_DISTANCE + 6)
+    return record
 
 
 @cold
@@ -339,6 +391,7 @@ def decode_run(s, c, entry, pc, private):  # type: ignore[no-untyped-def]
     count = 0
     left = cache.RUN_LENGTH if private == 0 else cache.PRIVATE_LENGTH
     step = step_number(s, c, t, r)
+    in_slot = 0
     while left > 0 and pc & -PAGE == guest:
         place = map_place(t, entry, pc)
         if private == 0:
@@ -361,9 +414,12 @@ def decode_run(s, c, entry, pc, private):  # type: ignore[no-untyped-def]
         record = load64(c + where)
         store64(r + 8 * tables.R_STEP, step)
         store64(r + 8 * tables.R_FLAGS, cache.META_FOLLOWS if private != 0 else 0)
+        jumps = load64(c + cache.TARGETS)
+        hook = add_prefixes(s, c, t, r, pc)
         status = decode_at(s, c, t, r, host, pc)
         if status <= 0:
             if count > 0:
+                store64(c + where, record)
                 break
             if status == -1:
                 status = fetch_across(s, c, t, r)
@@ -378,6 +434,11 @@ def decode_run(s, c, entry, pc, private):  # type: ignore[no-untyped-def]
         count += 1
         left -= 1
         store64(c + cache.DECODED, load64(c + cache.DECODED) + 1)
+        jumps = 1 if status >= 2 or load64(c + cache.TARGETS) != jumps else 0
+        if hook != 0:
+            store16(hook + block.HOOK_LENGTH, load64(r + 8 * tables.R_NEXT_PC) - pc)
+            store8(hook + block.HOOK_ENDS, in_slot if load64(t + tables.H_DELAY) != 0 else jumps)
+        in_slot = jumps
         pc = load64(r + 8 * tables.R_NEXT_PC)
         step_contexts(s, c, t, r)
         step = step_number(s, c, t, r)

@@ -10,9 +10,16 @@ from typing import Final
 from runtime.cpu import block, cache, symbols, tables
 from runtime.cpu.exits import Reason
 from runtime.cpu.native.decode import execute
-from runtime.cpu.native.lookup import end_record, find, find_private, set_steps, step_contexts
+from runtime.cpu.native.lookup import (
+    end_record,
+    find,
+    find_private,
+    past_prefixes,
+    set_steps,
+    step_contexts,
+)
 from runtime.cpu.native.pages import clear_space, flush, forget_translations
-from runtime.cpu.native.raw import load8, load16, load32, load64, store16, store64
+from runtime.cpu.native.raw import invoke, load8, load16, load32, load64, store16, store64
 from runtime.cpu.native.registry import cold, pending_interrupt, take_trap, threaded
 from runtime.cpu.primitives import FORGET_TRANSLATIONS, TRANSLATION_CHANGED, shr
 from runtime.memory import regions
@@ -23,6 +30,7 @@ STALE, DISPATCH, TRAP = int(Reason.STALE), int(Reason.DISPATCH), int(Reason.TRAP
 SKIPPED = int(Reason.SKIPPED)
 BUDGET, FAULT, MMIO = int(Reason.BUDGET), int(Reason.FAULT), int(Reason.MMIO)
 WAITING, INTERRUPTED = int(Reason.WAITING), int(Reason.INTERRUPTED)
+HOOK = int(Reason.HOOK)
 
 
 @cold
@@ -317,6 +325,55 @@ def make_room(s, c):  # type: ignore[no-untyped-def]
 
 
 @cold
+def refresh(s, c, t):  # type: ignore[no-untyped-def]
+    """Python may have changed mappings and registers."""
+    table = load64(s + block.REGIONS)
+    if load64(table + regions.GENERATION) != load64(s + block.REGION_GENERATION):
+        forget_translations(s)
+        store64(s + block.REGION_GENERATION, load64(table + regions.GENERATION))
+    attend(s, c, t)
+    return 0
+
+
+@cold
+def note_executed(s, executed):  # type: ignore[no-untyped-def]
+    """Add to the numbers of instructions executed."""
+    store64(s + block.RETIRED, load64(s + block.RETIRED) + executed)
+    store64(s + block.EXECUTED, load64(s + block.EXECUTED) + executed)
+    return 0
+
+
+@cold
+def is_hook_due(s):  # type: ignore[no-untyped-def]
+    """At a hook's record: note the instruction's size, and whether Python wants to know."""
+    record = load64(s + block.EXIT_RECORD)
+    pc = load64(s + block.PC)
+    size = load16(record + block.HOOK_LENGTH)
+    store64(s + block.HOOK_SIZE, size)
+    if load64(s + block.HOOK_BLOCKS) == 0:
+        return 1
+    expected = load64(s + block.HOOK_EXPECTED)
+    store64(s + block.HOOK_EXPECTED, -1 if load8(record + block.HOOK_ENDS) != 0 else pc + size)
+    return 0 if expected == pc else 1
+
+
+@cold
+def call_hook(s, c, t):  # type: ignore[no-untyped-def]
+    """Call the hooks' function. 1: go on behind the hook; 2: somewhere else; 0: stop."""
+    pc = load64(s + block.PC)
+    result = invoke(load64(s + block.HOOK_CALL), load64(s + block.HOOK_OBJECT))
+    if result == 0:
+        return 0
+    if load64(s + block.HOOK_RELEASE) != 0:
+        invoke(load64(s + block.HOOK_RELEASE), result)
+    if load64(load64(s + block.REGIONS) + regions.GENERATION) != load64(s + block.REGION_GENERATION):
+        refresh(s, c, t)
+    elif load64(s + block.ATTENTION) != 0:
+        attend(s, c, t)
+    return 1 if load64(s + block.PC) == pc else 2
+
+
+@cold
 def decode(s, pc):  # type: ignore[no-untyped-def]
     """See `symbols.DECODE`."""
     c = load64(s + block.CACHE)
@@ -332,22 +389,23 @@ def run(s):  # type: ignore[no-untyped-def]
     t = load64(s + block.TABLES)
     pc_mask = load64(t + tables.H_PC_MASK)
     budget = load64(s + block.BUDGET)
-    table = load64(s + block.REGIONS)
-    if load64(table + regions.GENERATION) != load64(s + block.REGION_GENERATION):
-        forget_translations(s)
-        store64(s + block.REGION_GENERATION, load64(table + regions.GENERATION))
-    attend(s, c, t)
+    refresh(s, c, t)
     executed = 0
     stub = 0
     repeating = load64(s + block.MMIO_ANSWERED)
     interrupts_due = 1 if repeating == 0 else 0
+    passed = load64(s + block.HOOK_PASSED) | repeating
+    store64(s + block.HOOK_PASSED, 0)
     while True:
         if interrupts_due != 0:
             interrupts_due = 0
             note_count(s, executed, 0)
+            pc = load64(s + block.PC)
             if take_interrupts(s, c, t) != 0:
                 store64(s + block.REASON, TRAP)
                 break
+            if load64(s + block.PC) != pc:
+                passed = 0
             if is_waiting(s, t) != 0:
                 store64(s + block.REASON, WAITING)
                 break
@@ -367,10 +425,14 @@ def run(s):  # type: ignore[no-untyped-def]
             store64(s + block.SKIP_BREAKPOINT, 0)
         else:
             record = find(s, c, pc)
+            if passed != 0 and record != 0 and load16(record) == block.OP_BREAK:
+                record = find_private(s, c, pc)
         if record != 0:
             if stub != 0:
                 apply_patch(stub, record)
                 stub = 0
+            if passed != 0:
+                record = past_prefixes(record)
             following = 0
             if load64(t + tables.H_DELAY) != 0:
                 following = next_record(s, c, t, record)
@@ -388,8 +450,10 @@ def run(s):  # type: ignore[no-untyped-def]
                 store64(s + block.MMIO_ANSWERED, 0)
                 interrupts_due = 1
                 if load64(s + block.REASON) == BUDGET:
+                    passed = 0
                     continue
         stub = 0
+        passed = 0
         reason = load64(s + block.REASON)
         if reason == STUB:
             stub = load64(s + block.EXIT_RECORD)
@@ -402,6 +466,24 @@ def run(s):  # type: ignore[no-untyped-def]
         elif reason == DISPATCH:
             attend(s, c, t)
             interrupts_due = 1
+        elif reason == HOOK:
+            if load64(s + block.ATTENTION) != 0:
+                attend(s, c, t)
+                interrupts_due = 1
+            # Else the loop comes back here when nothing else is to be done.
+            if interrupts_due == 0 and budget > 0 and load64(s + block.STOP) == 0:
+                if is_hook_due(s) == 0:
+                    passed = 1
+                elif load64(s + block.HOOK_CALL) == 0:
+                    break
+                else:
+                    note_executed(s, executed)
+                    executed = 0
+                    store64(s + block.BUDGET, budget)
+                    outcome = call_hook(s, c, t)
+                    if outcome == 0:
+                        break
+                    passed = 1 if outcome == 1 else 0
         elif reason == TRAP:
             repeating = 0
             store64(s + block.MMIO_ANSWERED, 0)
@@ -416,6 +498,5 @@ def run(s):  # type: ignore[no-untyped-def]
                 store64(s + block.MMIO_ANSWERED, 0)
             break
     store64(s + block.BUDGET, budget)
-    store64(s + block.RETIRED, load64(s + block.RETIRED) + executed)
-    store64(s + block.EXECUTED, load64(s + block.EXECUTED) + executed)
+    note_executed(s, executed)
     return load64(s + block.REASON)

@@ -38,6 +38,7 @@ PARTIAL: Final = block.PRIVATE + 32
 
 REASON_FAULT: Final = int(Reason.FAULT)
 REASON_MMIO: Final = int(Reason.MMIO)
+REASON_WATCH: Final = int(Reason.WATCH)
 PAGE: Final = regions.PAGE_SIZE
 ALL_BUT_63: Final = (1 << 63) - 1
 
@@ -118,6 +119,25 @@ def host_of(s, physical, address, access):  # type: ignore[no-untyped-def]
 
 
 @cold
+def watched(s, address, size, accesses):  # type: ignore[no-untyped-def]
+    """Whether one of the accesses (1 reads, 2 writes) to a byte of the range is watched."""
+    place = load64(s + block.WATCHES)
+    end = place + load64(s + block.WATCH_COUNT) * block.WATCH_ENTRY_SIZE
+    last = address + size - 1
+    if ult(last, address):
+        last = -1
+    while place < end:
+        if (
+            load64(place + 16) & accesses != 0
+            and ule(load64(place), last)
+            and ule(address, load64(place + 8))
+        ):
+            return 1
+        place += block.WATCH_ENTRY_SIZE
+    return 0
+
+
+@cold
 def resolve(s, address, access):  # type: ignore[no-untyped-def]
     """The host address of a guest address, AT_DEVICE or FAILED. `access`: 0 read, 1 write, 2 execute. Fills
     the TLB.
@@ -144,6 +164,9 @@ def resolve(s, address, access):  # type: ignore[no-untyped-def]
         if state & regions.PAGE_CODE != 0:
             return host  # writes to code must come here
     if load64(s + PARTIAL) != 0:
+        return host
+    # The bytes of pages that can be written may also be read by way of the TLB's entry for writes.
+    if load64(s + block.WATCH_COUNT) != 0 and watched(s, address & -PAGE, PAGE, 3) != 0:
         return host
     store64(entry, address & -PAGE)
     store64(entry + 8, host - address)
@@ -179,21 +202,42 @@ def device_fits(s, size, access, address):  # type: ignore[no-untyped-def]
 
 
 @cold
-def device_access(s, size, write, value):  # type: ignore[no-untyped-def]
-    """Ask for a device access at `PHYSICAL`, or take the answer that was already given. 0: leave; else 1,
-    `BOUNCE` set.
-    """
+def ask(s, reason, address, size, write, value):  # type: ignore[no-untyped-def]
+    """Ask Python for an access, or take the answer that was already given. 0: leave; else 1, `BOUNCE` set."""
     cursor = load64(s + block.MMIO_CURSOR)
     if cursor < load64(s + block.MMIO_ANSWERED):
         store64(s + block.MMIO_CURSOR, cursor + 1)
         store64(s + block.BOUNCE, load64(load64(s + block.MMIO_ANSWERS) + 8 * cursor))
         return 1
-    store64(s + block.MMIO_ADDRESS, load64(s + PHYSICAL))
+    store64(s + block.MMIO_ADDRESS, address)
     store64(s + block.MMIO_SIZE, size)
     store64(s + block.MMIO_WRITE, write)
     store64(s + block.MMIO_VALUE, value)
-    store64(s + block.REASON, REASON_MMIO)
+    store64(s + block.REASON, reason)
     return FAILED
+
+
+@cold
+def device_access(s, size, write, value):  # type: ignore[no-untyped-def]
+    """Ask for a device access at `PHYSICAL`."""
+    return ask(s, REASON_MMIO, load64(s + PHYSICAL), size, write, value)
+
+
+@cold
+def may_read(s, address, size):  # type: ignore[no-untyped-def]
+    """Report a possible read where memory is watched. 0: leave."""
+    if load64(s + block.WATCH_COUNT) == 0 or watched(s, address, size, 1) == 0:
+        return 1
+    return ask(s, REASON_WATCH, address, size, 0, 0)
+
+
+@cold
+def may_write(s, address, size, low, high):  # type: ignore[no-untyped-def]
+    """Report a possible write where memory is watched. 0: leave."""
+    if load64(s + block.WATCH_COUNT) == 0 or watched(s, address, size, 2) == 0:
+        return 1
+    store64(s + block.MMIO_VALUE_HIGH, high)
+    return ask(s, REASON_WATCH, address, size, 1, low)
 
 
 @cold
@@ -213,7 +257,10 @@ def load_slow(s, address, size):  # type: ignore[no-untyped-def]
     address = address & mask
     head = PAGE - (address & (PAGE - 1))
     if size <= head:
-        return load_from(s, resolve_all(s, address, size, 0), size, address)
+        host = resolve_all(s, address, size, 0)
+        if host == FAILED or may_read(s, address, size) == 0:
+            return FAILED
+        return load_from(s, host, size, address)
     first = resolve_all(s, address, head, 0)
     if first == FAILED:
         return FAILED
@@ -225,6 +272,8 @@ def load_slow(s, address, size):  # type: ignore[no-untyped-def]
         return refuse(s, address, 0)
     if second == AT_DEVICE:
         return refuse(s, behind, 0)
+    if may_read(s, address, size) == 0:
+        return FAILED
     i = 0
     while i < head:
         store8(s + block.BOUNCE + i, load8(first + i))
@@ -272,11 +321,14 @@ def store_slow(s, address, size, low, high):  # type: ignore[no-untyped-def]
     if first == FAILED:
         return FAILED
     if size <= head:
+        flags = load64(s + PAGE_FLAGS)
+        if may_write(s, address, size, low, high) == 0:
+            return FAILED
         if first == AT_DEVICE:
             if device_fits(s, size, 1, address) == 0:
                 return FAILED
             return device_access(s, size, 1, low)
-        return store_bytes(s, load64(s + PAGE_FLAGS), first, size, low, high)
+        return store_bytes(s, flags, first, size, low, high)
     first_flags = load64(s + PAGE_FLAGS)
     behind = (address + head) & mask
     second = resolve_all(s, behind, size - head, 1)
@@ -287,6 +339,8 @@ def store_slow(s, address, size, low, high):  # type: ignore[no-untyped-def]
     if second == AT_DEVICE:
         return refuse(s, behind, 1)
     second_flags = load64(s + PAGE_FLAGS)
+    if may_write(s, address, size, low, high) == 0:
+        return FAILED
     # Bytes behind the head, as a number of their own.
     if head < 8:
         tail_low = shr(low, 8 * head) | (high << (64 - 8 * head))

@@ -58,5 +58,12 @@ def zero_bytes(builder: Any, address: Any, size: Any) -> None:
     builder.call(function, [pointer, byte(0), size, ir.IntType(1)(0)])
 
 
+@primitive(INT, INT, INT)
+def invoke(builder: Any, function: Any, argument: Any) -> Any:
+    """Call the C function at an address with one argument of 64 bits; its result."""
+    pointer = builder.inttoptr(function, ir.FunctionType(_I64, [_I64]).as_pointer())
+    return builder.call(pointer, [argument])
+
+
 external: Final = primitives.external
 """``external(symbol, count)``: a C function of the module, to be called with `count` integers."""
