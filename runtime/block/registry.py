@@ -70,6 +70,13 @@ FORMATS: tuple[Format, ...] = (
         signatures=(Signature(b"QFI\xfb\0\0\0\2"), Signature(b"QFI\xfb\0\0\0\3")),
         extensions=(".qcow2",),
     ),
+    Format(
+        "vdi",
+        "runtime.block.format.vdi",
+        "VirtualBox: dynamic, fixed, differencing",
+        signatures=(Signature(b"\x7f\x10\xda\xbe", 64),),
+        extensions=(".vdi",),
+    ),
 )
 
 

@@ -1,0 +1,151 @@
+"""Checks of block tables: entries outside of the data, blocks used twice, lost storage. And their repair."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runtime.block.format.mapped.table import Entries
+from runtime.block.node import Repair
+from runtime.block.report import CheckReport
+
+if TYPE_CHECKING:
+    from runtime.block.format.mapped.node import MappedNode
+
+_BATCH = 1 << 16  # blocks
+_SHOWN = 100  # problems of one kind that are told one by one
+
+Interval = tuple[int, int]  # begin and end in the file, bytes
+
+
+class BlockCheck:
+    """The check of one node. `metadata`: what else the file holds, as (begin, end); blocks may not overlap
+    it.
+
+    `align`: what places must be a multiple of, seen from the start of the data.
+    """
+
+    def __init__(
+        self, node: MappedNode, repair: Repair | None, metadata: list[Interval], *, align: int = 512
+    ) -> None:
+        self.node = node
+        self.repair = repair
+        self.report = CheckReport(filename=node.name, format=node.format)
+        self._metadata = sorted(metadata)
+        self._align = align
+
+    def blocks(self) -> Entries:
+        """Check all entries. Gives the sorted places of the good blocks' storage (with what precedes their
+        data).
+        """
+        node, report = self.node, self.report
+        total = node.blocks()
+        stored = 0
+        fragments = 0
+        last = -1
+        parts: list[Entries] = []
+        for first in range(0, total, _BATCH):
+            count = min(_BATCH, total - first)
+            places = node.places(first, count)
+            good = self._in_bounds(first, places)
+            places[~good & (places >= 0)] = -1
+            here = places[places >= 0]
+            if len(here):
+                fragments += int(np.count_nonzero(np.diff(here) != node.stride())) + (
+                    last >= 0 and here[0] != last + node.stride()
+                )
+                last = int(here[-1])
+                stored += len(here)
+                parts.append(here - node.gap)
+        report.total_clusters = total
+        report.allocated_clusters = stored
+        report.fragmented_clusters = fragments
+        starts = np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
+        if len(starts) and bool((np.diff(starts) < node.stride()).any()):
+            starts = self._overlaps(starts)
+        end = int(starts[-1]) + node.stride() if len(starts) else 0
+        report.image_end_offset = max([end, *(stop for _, stop in self._metadata)])
+        return starts
+
+    def _in_bounds(self, first: int, places: Entries) -> np.ndarray:
+        node = self.node
+        limit = node.file.length()
+        begin = places - node.gap
+        bad = (places >= 0) & (
+            (begin < node.data_start())
+            | (places >= limit)
+            | (begin % self._align != node.data_start() % self._align)
+        )
+        for low, high in self._metadata:
+            if high > node.data_start():
+                bad |= (places >= 0) & (begin < high) & (begin + node.stride() > low)
+        for at in np.flatnonzero(bad).tolist():
+            fixed = self.repair == "all"
+            if fixed:
+                node.rebind(first + at, None)
+            self.report.note(
+                "corruption",
+                f"block {first + at} lies at byte {int(places[at])}, where no block can be"
+                + (": it's gone now" if fixed else ""),
+                offset=node.entry_offset(first + at),
+                fixed=fixed,
+            )
+        good: np.ndarray = ~bad
+        return good
+
+    def _overlaps(self, starts: Entries) -> Entries:
+        """Blocks that share storage: the first keeps it; repaired, others get a copy."""
+        node = self.node
+        shared = starts[1:][np.diff(starts) < node.stride()]
+        suspects = {int(place) for place in shared}
+        seen: set[int] = set()
+        for first in range(0, node.blocks(), _BATCH):
+            places = node.places(first, min(_BATCH, node.blocks() - first)) - node.gap
+            for at in np.flatnonzero(np.isin(places, shared)).tolist():
+                place = int(places[at])
+                if place in suspects and place not in seen:
+                    seen.add(place)
+                    continue
+                fixed = self.repair == "all"
+                if fixed:
+                    node.rebind(first + at, place + node.gap)
+                self.report.note(
+                    "corruption",
+                    f"block {first + at} shares its storage at byte {place} with another block"
+                    + (": it has a copy now" if fixed else ""),
+                    offset=node.entry_offset(first + at),
+                    fixed=fixed,
+                )
+        return np.unique(starts)
+
+    def leaks(self, starts: Entries, file_end: int) -> None:
+        """Storage between metadata and blocks up to `file_end` that holds data and that nothing uses."""
+        node = self.node
+        stride = node.stride()
+        ends = starts + stride
+        edges_begin = np.concatenate([starts, np.array([low for low, _ in self._metadata], np.int64)])
+        edges_end = np.concatenate([ends, np.array([high for _, high in self._metadata], np.int64)])
+        order = np.argsort(edges_begin, kind="stable")
+        edges_begin, edges_end = edges_begin[order], np.maximum.accumulate(edges_end[order])
+        gaps_begin = np.concatenate([np.zeros(1, np.int64), edges_end])
+        gaps_end = np.concatenate(
+            [edges_begin, np.array([max(file_end, int(edges_end[-1]) if len(edges_end) else 0)], np.int64)]
+        )
+        fixed = self.repair is not None
+        for at in np.flatnonzero(gaps_end > gaps_begin).tolist():
+            begin, end = max(int(gaps_begin[at]), node.data_start()), min(int(gaps_end[at]), file_end)
+            if end <= begin:
+                continue
+            lost = sum(part.length for part in node.file.extents(begin, end - begin) if not part.reads_zero)
+            if not lost:
+                continue
+            if fixed:
+                node.file.punch(begin, end - begin)
+            self.report.note(
+                "leak",
+                f"{lost} bytes at offset {begin} belong to nothing" + (": given back now" if fixed else ""),
+                offset=begin,
+                fixed=fixed,
+                count=max(1, lost // node.block_size),
+            )

@@ -1,0 +1,537 @@
+"""A disk of equal blocks that a table finds in the file: reading, writing, zeroing, extents, the order of
+writes.
+
+A driver's node says what its table's entries mean (`_decode`, `_encode`) and writes its own fields when its
+hooks are called. What is common is here:
+
+* New blocks are placed behind all others. Their data is written at once, the table only changes in memory.
+* `flush` makes the data durable first, then writes sector bitmaps, then the table (`_commit`). So a crash
+  at any moment leaves lost blocks at worst, and never a table entry that points to data which isn't there.
+* Zeroing and discarding an allocated block punches a hole into the file and leaves the block where it is,
+  so that no other block can ever be damaged by it.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from runtime.block.errors import ImageCorrupt
+from runtime.block.format.mapped.bitmap import SectorBitmaps
+from runtime.block.format.mapped.table import Entries, Table
+from runtime.block.node import Buffer, Extent, ExtentKind, FormatNode, Node, Preallocation, ProtocolNode
+
+ABSENT = -1  # not in this image: read from the backing node
+ZERO = -2  # not in this image, and zero whatever the backing node has
+HOLLOW = -3  # the block is here, but not these sectors: read from the backing node
+
+SECTOR = 512
+_BATCH = 1 << 15  # blocks looked up at once
+_COPY = 1 << 20  # bytes copied at once
+_DIRTY_LIMIT = 16 << 20  # bytes of changed tables after which they're written
+
+
+class Piece(NamedTuple):
+    """Part of a request: `host` is where it lies in the file, or ABSENT or ZERO. `state` adds HOLLOW."""
+
+    offset: int
+    length: int
+    host: int
+    state: int  # 0: data
+
+
+class MappedNode(FormatNode):
+    """See the module. Subclasses set the attributes below in their `__init__` and call `super().__init__`
+    first.
+    """
+
+    block_size: int  # bytes of the disk in one block
+    gap: int = 0  # bytes that come before each block's data in the file (VHD's bitmap)
+    table: Table
+    bitmaps: SectorBitmaps | None = None  # of differencing images
+    can_mark_zero: bool = False  # the table can say "zero" of a block that isn't stored
+
+    def __init__(
+        self, file: ProtocolNode, name: str, size: int, *, writable: bool, backing: Node | None
+    ) -> None:
+        self.file = file
+        self.name = name
+        self.read_only = not writable
+        self.backing = backing
+        self._size = size
+        self._lock = threading.RLock()
+        self._closed = False
+        self._touched = False  # `_before_first_write` has run
+        self._data_start = 0  # blocks can't lie before this offset
+        self._end = 0  # where the next new block goes
+        self._file_length = file.length()  # bytes behind this are zero; what lies before may be anything
+        self._unsynced = False
+
+    # What a driver says
+
+    @abstractmethod
+    def _decode(self, raw: Entries) -> Entries:
+        """Where the data of blocks with these table entries lies in the file; ABSENT, ZERO."""
+
+    @abstractmethod
+    def _encode(self, places: Entries) -> Entries:
+        """The table entries for blocks that are there from now on (or ZERO or ABSENT)."""
+
+    def _decode_one(self, raw: int) -> int:
+        """`_decode` of one entry."""
+        return int(self._decode(np.array([raw], np.int64))[0])
+
+    def _index(self, block: int) -> int:
+        """Which entry of the table is the block's. Formats whose entries aren't in a row also have `_raw`
+        and `_bind`.
+        """
+        return block
+
+    def _raw(self, first: int, count: int) -> Entries:
+        """The table's entries of these blocks."""
+        return self.table.read(first, count)
+
+    def _bind(self, first: int, places: Entries) -> None:
+        """Note in the table where these blocks are from now on (or ZERO or ABSENT)."""
+        self.table.write(first, self._encode(places))
+
+    def _before_first_write(self) -> None:
+        """Called once, before anything in the image changes."""
+
+    def _before_block(self) -> bytes:
+        """The `gap` bytes before a new block's data."""
+        return b""
+
+    def _commit_table(self) -> None:
+        """Write the table back. Data (and bitmaps) are durable already."""
+        self.table.write_back()
+
+    def _mark_clean(self) -> None:
+        """Called by `close` after the last flush, if anything was written."""
+
+    # Requests
+
+    def length(self) -> int:
+        return self._size
+
+    def pread(self, offset: int, length: int) -> bytes:
+        self.in_range_or_raise(offset, length)
+        with self._lock:
+            if 0 < length <= self.block_size - offset % self.block_size and self.bitmaps is None:
+                place = self._place_of(offset // self.block_size)
+                if place >= 0:
+                    return self.file.pread(place + offset % self.block_size, length)
+                if place == ZERO or self.backing is None:
+                    return bytes(length)
+            target = bytearray(length)
+            self._read(offset, memoryview(target))
+        return bytes(target)
+
+    def read_into(self, offset: int, target: memoryview) -> None:
+        self.in_range_or_raise(offset, len(target))
+        with self._lock:
+            self._read(offset, target)
+
+    def _read(self, offset: int, target: memoryview) -> None:
+        for piece in self._pieces(offset, len(target)):
+            view = target[piece.offset - offset : piece.offset - offset + piece.length]
+            if piece.state == 0:
+                self.file.read_into(piece.host, view)
+            elif piece.state == ZERO:
+                view[:] = bytes(len(view))
+            else:
+                self.read_backing(piece.offset, view)
+
+    def pwrite(self, offset: int, data: Buffer) -> None:
+        self._writable_range(offset, len(data))
+        view = memoryview(data).cast("B")
+        with self._lock:
+            self._start_writing()
+            for piece in list(self._pieces(offset, len(view))):
+                part = view[piece.offset - offset : piece.offset - offset + piece.length]
+                if piece.state == 0:
+                    self.file.pwrite(piece.host, part)
+                elif piece.state == HOLLOW:
+                    self._fill_sectors(piece.offset, part)
+                else:
+                    self._write_new(piece.state, piece.offset, part)
+            self._bound_memory()
+
+    def write_zeroes(self, offset: int, length: int, *, unmap: bool = True) -> None:
+        self._writable_range(offset, length)
+        with self._lock:
+            self._start_writing()
+            for piece in list(self._pieces(offset, length)):
+                if piece.state == 0:
+                    self.file.write_zeroes(piece.host, piece.length, unmap=unmap)
+                elif piece.state == ABSENT and self.backing is not None:
+                    self._zero_absent(piece.offset, piece.length)
+                elif piece.state == HOLLOW:
+                    self._zero_pieces(piece.offset, piece.length)
+            self._bound_memory()
+
+    def _zero_absent(self, offset: int, length: int) -> None:
+        """Hide what the backing node has in a range of blocks that aren't in this image."""
+        block = self.block_size
+        first, stop = -(-offset // block), (offset + length) // block
+        if offset + length == self._size:
+            stop = -(-self._size // block)
+        if not self.can_mark_zero or first >= stop:
+            self._zero_pieces(offset, length)
+            return
+        if offset < first * block:
+            self._zero_pieces(offset, first * block - offset)
+        self._bind(first, np.full(stop - first, ZERO, np.int64))
+        if stop * block < offset + length:
+            self._zero_pieces(stop * block, offset + length - stop * block)
+
+    def _zero_pieces(self, offset: int, length: int) -> None:
+        step = min(self.block_size, 1 << 20)
+        zeroes = memoryview(bytes(min(step, length)))
+        for at in range(offset, offset + length, step):
+            part = min(step, offset + length - at)
+            for piece in list(self._pieces(at, part)):
+                if piece.state == 0:
+                    self.file.pwrite(piece.host, zeroes[: piece.length])
+                elif piece.state == HOLLOW:
+                    self._fill_sectors(piece.offset, zeroes[: piece.length])
+                else:
+                    self._write_new(piece.state, piece.offset, zeroes[: piece.length])
+
+    def discard(self, offset: int, length: int) -> None:
+        """Gives the storage of allocated parts back; they read as zeroes from then on."""
+        self._writable_range(offset, length)
+        with self._lock:
+            self._start_writing()
+            for piece in list(self._pieces(offset, length)):
+                if piece.state == 0:
+                    self.file.punch(piece.host, piece.length)
+
+    def extents(self, offset: int = 0, length: int | None = None) -> Iterator[Extent]:
+        length = self._size - offset if length is None else length
+        self.in_range_or_raise(offset, length)
+        step = max(self.block_size * _BATCH, 1 << 30)
+        for at in range(offset, offset + length, step):
+            with self._lock:
+                pieces = list(self._pieces(at, min(step, offset + length - at)))
+            for piece in pieces:
+                if piece.state == 0:
+                    yield from self._data_extents(piece)
+                elif piece.state == ZERO:
+                    yield Extent(piece.offset, piece.length, ExtentKind.ZERO)
+                else:
+                    yield from self.backing_extents(piece.offset, piece.length)
+
+    def _data_extents(self, piece: Piece) -> Iterator[Extent]:
+        """Stored data, where holes of the file read as zeroes."""
+        for part in self.file.extents(piece.host, piece.length):
+            kind = ExtentKind.ZERO if part.reads_zero else ExtentKind.DATA
+            yield Extent(piece.offset + part.offset - piece.host, part.length, kind, 0, part.offset)
+
+    def flush(self) -> None:
+        if self.read_only:
+            return
+        with self._lock:
+            self._commit()
+            if self._unsynced:
+                self.file.flush()
+                self._unsynced = False
+
+    def close(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            try:
+                if not self.read_only:
+                    self.flush()
+                    if self._touched:
+                        self._mark_clean()
+            finally:
+                self._close_files()
+
+    def _close_files(self) -> None:
+        try:
+            self.file.close()
+        finally:
+            if self.backing is not None:
+                self.backing.close()
+
+    # For `check.BlockCheck`
+
+    def blocks(self) -> int:
+        """How many blocks the disk has."""
+        return -(-self._size // self.block_size)
+
+    def stride(self) -> int:
+        """What one block takes in the file, bytes."""
+        return self.gap + self.block_size
+
+    def data_start(self) -> int:
+        """No block's storage begins before this offset."""
+        return self._data_start
+
+    def places(self, first: int, count: int) -> Entries:
+        """Where these blocks are, as the table has it: nothing is validated."""
+        return self._decode(self._raw(first, count))
+
+    def entry_offset(self, block: int) -> int | None:
+        """Where the table's entry of a block lies in the file."""
+        return None
+
+    def rebind(self, block: int, source: int | None) -> None:
+        """Repair an entry: the block gets its own copy of the data at `source`, or is no more in this image.
+        """
+        with self._lock:
+            self._start_writing()
+            start = block * self.block_size
+            length = min(self.block_size, self._size - start)
+            merged = self.pread(start, length) if source is not None and self.bitmaps is not None else None
+            if self.bitmaps is not None:
+                self.bitmaps.forget(block)
+            self._bind(block, np.array([ABSENT], np.int64))
+            if source is None:
+                return
+            for at in range(0, length, _COPY):
+                part = min(_COPY, length - at)
+                data = merged[at : at + part] if merged is not None else self.file.pread(source + at, part)
+                if at:
+                    self.pwrite(start + at, data)
+                else:
+                    self._write_blocks(ZERO, start, memoryview(data))
+
+    # Inside
+
+    def _writable_range(self, offset: int, length: int) -> None:
+        self.writable_or_raise()
+        self.in_range_or_raise(offset, length)
+
+    def _start_writing(self) -> None:
+        if not self._touched:
+            self._before_first_write()
+            self._touched = True
+        self._unsynced = True
+
+    def _lookup(self, first: int, count: int) -> Entries:
+        """Where these blocks are. Raises ImageCorrupt."""
+        raw = self._raw(first, count)
+        places = self._decode(raw)
+        bad = (places >= 0) & ((places < self._data_start) | (places >= self._limit()))
+        if bad.any():
+            at = int(np.flatnonzero(bad)[0])
+            raise self._misplaced(first + at, int(places[at]), int(raw[at]))
+        return places
+
+    def _place_of(self, block: int) -> int:
+        """Where one block is. Raises ImageCorrupt."""
+        raw = self.table.entry(self._index(block))
+        place = self._decode_one(raw)
+        if place >= 0 and not self._data_start <= place < self._limit():
+            raise self._misplaced(block, place, raw)
+        return place
+
+    def _misplaced(self, block: int, place: int, raw: int) -> ImageCorrupt:
+        return ImageCorrupt(
+            f"block {block} of the disk lies outside of the image's data, at byte {place}",
+            offset=self.entry_offset(block),
+            field="block table entry",
+            value=raw,
+            where=self.name,
+        )
+
+    def _pieces(self, offset: int, length: int) -> Iterator[Piece]:
+        """The range in parts of one state each; data parts are contiguous in the file."""
+        block = self.block_size
+        end = offset + length
+        while offset < end:
+            first, within = divmod(offset, block)
+            if end - offset <= block - within:
+                places, count = np.array([self._place_of(first)], np.int64), 1
+            else:
+                count = min(-(-end // block) - first, _BATCH)
+                places = self._lookup(first, count)
+            stored = places >= 0
+            joined = np.where(stored[:-1], places[1:] - places[:-1] == block, places[1:] == places[:-1])
+            if self.bitmaps is not None:
+                joined &= ~stored[:-1]
+            starts = [0, *(np.flatnonzero(~joined) + 1).tolist(), count]
+            for at, stop in zip(starts, starts[1:], strict=False):
+                place = int(places[at])
+                begin = max(offset, (first + at) * block)
+                part = min(end, (first + stop) * block) - begin
+                if place < 0:
+                    yield Piece(begin, part, place, place)
+                elif self.bitmaps is None:
+                    yield Piece(begin, part, place + begin - (first + at) * block, 0)
+                else:
+                    yield from self._sector_pieces(first + at, place, begin, part)
+            offset = min(end, (first + count) * block)
+
+    def _sector_pieces(self, block: int, place: int, offset: int, length: int) -> Iterator[Piece]:
+        assert self.bitmaps is not None
+        start = block * self.block_size
+        for begin, end, present in self.bitmaps.runs(block, place, offset - start, length):
+            yield Piece(start + begin, end - begin, place + begin, 0 if present else HOLLOW)
+
+    def _fill_sectors(self, offset: int, data: memoryview) -> None:
+        """Write to sectors of an allocated block which the backing node has had until now."""
+        assert self.bitmaps is not None
+        begin = offset - offset % SECTOR
+        end = min(-(-(offset + len(data)) // SECTOR) * SECTOR, self._size)
+        if begin != offset or end != offset + len(data):
+            whole = bytearray(end - begin)
+            self.read_backing(begin, memoryview(whole))
+            whole[offset - begin : offset - begin + len(data)] = data
+            data = memoryview(whole)
+        block = begin // self.block_size
+        place = self._place_of(block)
+        start = begin - block * self.block_size
+        self.file.pwrite(place + start, data)
+        self.bitmaps.mark(block, place, start // SECTOR, -(-(start + len(data)) // SECTOR))
+
+    def _write_new(self, state: int, offset: int, data: memoryview) -> None:
+        """Write to blocks (one state throughout) that aren't in the file yet."""
+        block = self.block_size
+        if self.bitmaps is None and not self.gap:
+            self._write_blocks(state, offset, data)
+            return
+        done = 0
+        while done < len(data):
+            part = min(len(data) - done, block - (offset + done) % block)
+            if self.bitmaps is not None and state == ABSENT:
+                self._write_hollow_block(offset + done, data[done : done + part])
+            else:
+                self._write_blocks(state, offset + done, data[done : done + part])
+            done += part
+
+    def _write_blocks(self, state: int, offset: int, data: memoryview) -> None:
+        """New contiguous blocks that hold all of their sectors."""
+        block = self.block_size
+        first, stop = offset // block, -(-(offset + len(data)) // block)
+        count = stop - first
+        start, end = self._space(self.gap + count * block)
+        place = start + self.gap
+        head = offset - first * block
+        tail = stop * block - offset - len(data)
+        dirty_from = max(0, self._file_length - start)  # this much of the space may hold old bytes
+        try:
+            if self.gap:
+                self.file.pwrite(start, self._before_block())
+            for at, length in ((0, head), (head + len(data), tail)):
+                if not length:
+                    continue
+                if state == ABSENT and self.backing is not None:
+                    filling = bytearray(length)
+                    self.read_backing(first * block + at, memoryview(filling))
+                    self.file.pwrite(place + at, filling)
+                elif dirty_from > self.gap + at:
+                    self.file.write_zeroes(place + at, length)
+            self.file.pwrite(place + head, data)
+        except BaseException:
+            self._file_length = max(self._file_length, end)  # who knows what has been written there
+            raise
+        self._end = end
+        if self.bitmaps is not None:
+            self.bitmaps.create(first, place, filled=True)
+        self._bind(first, np.arange(place, place + count * block, block, dtype=np.int64))
+
+    def _write_hollow_block(self, offset: int, data: memoryview) -> None:
+        """A new block that holds only the sectors written; the others are still the backing node's."""
+        assert self.bitmaps is not None
+        block = offset // self.block_size
+        start, end = self._space(self.gap + self.block_size)
+        place = start + self.gap
+        if self._file_length > start:
+            self.file.write_zeroes(start, end - start)
+        self._file_length = max(self._file_length, end)
+        self._end = end
+        self.bitmaps.create(block, place, filled=False)
+        self._bind(block, np.array([place], np.int64))
+        self._fill_sectors(offset, data)
+
+    def _space(self, length: int) -> tuple[int, int]:
+        """Where the next `length` bytes go, and where they end."""
+        return self._end, self._end + length
+
+    def _bound_memory(self) -> None:
+        waiting = self.table.dirty_bytes + (self.bitmaps.dirty_bytes if self.bitmaps is not None else 0)
+        if waiting > _DIRTY_LIMIT:
+            self._commit()
+
+    def _commit(self) -> None:
+        """Data to the disk, then bitmaps, then the table."""
+        if not self.table.dirty_bytes and (self.bitmaps is None or not self.bitmaps.dirty_bytes):
+            return
+        self._finish_data()
+        self.file.flush()
+        if self.bitmaps is not None and self.bitmaps.dirty_bytes:
+            self.bitmaps.write_back(self.file)
+            if self.table.dirty_bytes:
+                self.file.flush()
+        if self.table.dirty_bytes:
+            self._commit_table()
+        self._unsynced = True
+
+    def _finish_data(self) -> None:
+        """Whatever the end of the file needs before new blocks get known: by default whole blocks."""
+        if not self.file.fixed_length and self.file.length() < self._end:
+            self.file.resize(self._end)
+
+    def _limit(self) -> int:
+        return max(self._end, self._file_length)
+
+    def make_empty(self) -> None:
+        """Forgets all blocks: the table first, then, once that's durable, their storage."""
+        self.writable_or_raise()
+        with self._lock:
+            self._start_writing()
+            self.flush()
+            for first in range(0, self.blocks(), _BATCH):
+                count = min(_BATCH, self.blocks() - first)
+                raw = self._raw(first, count)
+                if (self._decode(raw) != ABSENT).any():
+                    self._bind(first, np.full(count, ABSENT, np.int64))
+                self._bound_memory()
+            if self.bitmaps is not None:
+                self.bitmaps.clear()
+            self._commit()
+            self.file.flush()
+            self.file.punch(self._data_start, max(0, self.file.length() - self._data_start))
+
+    def _grow_content(self, old: int, new: int, preallocation: Preallocation) -> None:
+        """After a disk has grown: its new bytes must be zero, whatever the last block and the backing node
+        hold.
+        """
+        block = self.block_size
+        edge = min(new, -(-old // block) * block)
+        below = 0 if self.backing is None else min(new, self.backing.length())
+        if edge > old or below > old:
+            self.write_zeroes(old, max(edge, below) - old)
+        if preallocation != "off":
+            self._preallocate(-(-old // block), self.blocks(), preallocation)
+
+    def _preallocate(self, first: int, stop: int, preallocation: Preallocation) -> None:
+        """Give blocks that aren't in the image (and zero) their places; "metadata" leaves them holes of the
+        file.
+        """
+        for at in range(first, stop):
+            if self._place_of(at) >= 0:
+                continue
+            start, end = self._space(self.stride())
+            if self._file_length > start:
+                self.file.write_zeroes(start, end - start)
+            if self.gap:
+                self.file.pwrite(start, self._before_block())
+            if preallocation == "falloc":
+                self.file.allocate(start + self.gap, self.block_size)
+            elif preallocation == "full":
+                zeroes = bytes(min(_COPY, self.block_size))
+                for offset in range(0, self.block_size, len(zeroes)):
+                    self.file.pwrite(start + self.gap + offset, zeroes)
+            self._end = end
+            self._bind(at, np.array([start + self.gap], np.int64))
+            self._bound_memory()

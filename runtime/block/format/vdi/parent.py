@@ -1,0 +1,82 @@
+"""Finds the parent of a differencing VDI image. VDI names parents by UUID only; VirtualBox keeps the paths
+elsewhere.
+
+So the images beside the child are asked for their UUIDs, then those in the folder above (VirtualBox keeps
+children in `Snapshots`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runtime.block.driver import OpenContext
+from runtime.block.errors import ImageChainError, ImageNotFound, ImageOption
+from runtime.block.format.vdi.header import LAYOUT, SIGNATURE, SIZE, Header, show_uuid
+from runtime.block.node import FormatNode
+
+_MAX_FILES = 4096  # looked at in one folder
+
+
+def find_parent(header: Header, context: OpenContext, where: str) -> str:
+    """The reference of the parent's file. Raises ImageNotFound."""
+    if context.path is not None:
+        for prefix, folder in (("", context.path.parent), ("../", context.path.parent / "..")):
+            for name in _candidates(folder, context.path):
+                if _uuid_of(folder / name) == header.parent:
+                    return prefix + name
+    raise ImageNotFound(
+        f"the parent image with UUID {show_uuid(header.parent)} isn't beside this one",
+        where=where,
+        remedy="put it there, or name it with `isagen image rebase -u -b FILE`",
+    )
+
+
+def _candidates(folder: Path, child: Path) -> list[str]:
+    try:
+        names = sorted(
+            entry.name for entry in folder.iterdir() if entry.is_file() and entry.name != child.name
+        )
+    except OSError:
+        return []
+    return sorted(names[:_MAX_FILES], key=lambda name: not name.lower().endswith(".vdi"))
+
+
+def _uuid_of(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            data = file.read(SIZE)
+    except OSError:
+        return None
+    if len(data) < SIZE:
+        return None
+    fields = LAYOUT.read(data)
+    found: bytes = fields["uuid"]
+    return found if fields["signature"] == SIGNATURE else None
+
+
+def open_parent(reference: str, format: str | None, context: OpenContext, where: str) -> FormatNode:
+    """The parent as a read-only VDI node. Raises ImageOption if it is no VDI image."""
+    if format not in (None, "vdi"):
+        raise ImageOption(f"the parent of a VDI image is a VDI image, not {format}", where=where)
+    from runtime.block.format.vdi.node import VdiNode
+
+    node = context.references.open_image(reference, "parent image", format="vdi")
+    if not isinstance(node, VdiNode):
+        node.close()
+        raise ImageOption("the parent of a VDI image is a VDI image", where=where)
+    return node
+
+
+def verify_parent(header: Header, parent: Header, where: str) -> None:
+    """Raises ImageChainError unless the parent is the one that the child was made from, and unchanged."""
+    if parent.uuid != header.parent:
+        raise ImageChainError(
+            f"the parent has UUID {show_uuid(parent.uuid)}, and {show_uuid(header.parent)} is wanted",
+            where=where,
+        )
+    if header.parent_modified not in (bytes(16), parent.modified):
+        raise ImageChainError(
+            "the parent has changed since this differencing image was made from it",
+            where=where,
+            remedy="if you know that its data still fits: `isagen image rebase -u -b PARENT IMAGE`",
+        )
