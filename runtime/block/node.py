@@ -111,8 +111,7 @@ class Node(ABC):
         raise ImageUnsupported("this node can't be resized", where=self.name)
 
     def extents(self, offset: int = 0, length: int | None = None) -> Iterator[Extent]:
-        """The range (default: all) as consecutive extents without gaps; neighbours may have the same state.
-        """
+        """The range (default: all) as consecutive extents without gaps; neighbours may be of one state."""
         end = self.length() if length is None else offset + length
         if end > offset:
             yield Extent(offset, end - offset, ExtentKind.DATA)
@@ -164,6 +163,9 @@ class ProtocolNode(Node):
     fixed_length: bool = False
     #: Multiple of bytes that requests should have for speed's sake; a power of two.
     block_size: int = 1
+    #: False: `flush` orders nothing and leaves it to the kernel when data reaches the disk. Such a file
+    #: survives the death of the process, but not that of the machine.
+    durable: bool = True
 
     def allocated(self) -> int:
         """Bytes of storage in use."""
@@ -245,6 +247,8 @@ class FormatNode(Node):
     format: str
     #: The image file (for formats of several files: the one with the description).
     file: ProtocolNode
+    #: Whether all of a new image reads as zeroes (not so where every sector is encrypted in place).
+    starts_zeroed: bool = True
     #: The node below, where unallocated parts are read from; shorter ones are continued by zeroes.
     backing: Node | None = None
 

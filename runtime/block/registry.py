@@ -77,6 +77,13 @@ FORMATS: tuple[Format, ...] = (
         signatures=(Signature(b"\x7f\x10\xda\xbe", 64),),
         extensions=(".vdi",),
     ),
+    Format(
+        "luks",
+        "runtime.block.format.luks",
+        "LUKS version 1, encrypted",
+        signatures=(Signature(b"LUKS\xba\xbe"),),
+        extensions=(".luks",),
+    ),
 )
 
 

@@ -286,7 +286,7 @@ class FileNode(ProtocolNode):
         self._length = max(self._length, offset + length)
 
     def flush(self) -> None:
-        if self.read_only:
+        if self.read_only or not self.durable:
             return
         try:
             os.fdatasync(self._fd)

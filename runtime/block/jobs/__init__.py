@@ -1,0 +1,1 @@
+"""Work on whole images: copy, compare, commit, rebase, measure."""

@@ -1,0 +1,300 @@
+"""Copying a disk into another: only what is stored, zeroes as zeroes, compressed by several threads.
+
+The calling thread takes extents and writes; worker threads read, look for zeroes and compress. Memory is
+bounded by the pieces in flight.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from runtime.block.errors import ImageIOError, ImageUnsupported
+from runtime.block.jobs.pipeline import ordered, processors
+from runtime.block.jobs.progress import Progress, silent
+from runtime.block.jobs.zeroes import is_zero, runs, zeroes
+from runtime.block.node import Compression, Extent, ExtentKind, FormatNode, Node
+
+PIECE = 1 << 20
+"""Bytes that a thread reads at a time, unless clusters are larger."""
+SPARSE = 4096
+"""The shortest run of zeroes that isn't written."""
+LARGEST_UNIT = 64 << 10
+ZERO_PIECE = 1 << 30
+"""Bytes that are zeroed in one request at most."""
+
+
+@dataclass
+class CopyOptions:
+    """How to copy.
+
+    `sparse` is the shortest run of zeroes, in bytes, that isn't written; 0 writes everything.
+    `target_is_zero`: what isn't written reads as zeroes (a new image without a backing file).
+    `base`: the target's backing node; what reads the same there isn't copied. `shared` is the depth in the
+    source's chain at which that same image lies, if it does.
+    `start`: everything before this offset is there already. `salvage`: what can't be read becomes zeroes.
+    `bytes_per_second` bounds the speed; 0 doesn't.
+    """
+
+    compressed: bool = False
+    sparse: int = SPARSE
+    target_is_zero: bool = True
+    base: Node | None = None
+    shared: int | None = None
+    start: int = 0
+    salvage: bool = False
+    workers: int | None = None
+    bytes_per_second: int = 0
+
+
+@dataclass
+class CopyResult:
+    """Bytes of the disk by what happened to them."""
+
+    copied: int = 0
+    zeroed: int = 0
+    skipped: int = 0
+    unreadable: int = 0
+
+
+class _Action(Enum):
+    """What to do about a range of the source."""
+
+    SKIP = 0  # the target reads so already
+    COPY = 1
+    ZERO = 2
+    COMPARE = 3  # copy what the target's backing node holds otherwise
+
+
+class _Piece(NamedTuple):
+    """A range of the source."""
+
+    offset: int
+    length: int
+    action: _Action
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
+
+
+class _Read(NamedTuple):
+    """What a worker made of a piece: (offset, data) to write, ranges to zero, clusters to store packed."""
+
+    end: int
+    writes: list[tuple[int, memoryview]]
+    zeroed: list[tuple[int, int]]
+    packed: list[tuple[int, bytes]]
+    unreadable: int
+    skipped: int
+
+
+def copy(
+    source: Node,
+    target: FormatNode,
+    options: CopyOptions,
+    *,
+    progress: Progress = silent,
+    checkpoint: Callable[[int], None] = lambda offset: None,
+) -> CopyResult:
+    """Make `target` (at least as long) read as `source`.
+
+    `checkpoint` is called with the offset up to which everything is written, after each piece; it may flush.
+    """
+    return _Copier(source, target, options).run(progress, checkpoint)
+
+
+class _Copier:
+    def __init__(self, source: Node, target: FormatNode, options: CopyOptions) -> None:
+        self._source = source
+        self._target = target
+        self._options = options
+        self._size = source.length()
+        self._compression: Compression | None = None
+        if options.compressed:
+            self._compression = target.compression
+            if self._compression is None:
+                raise ImageUnsupported(
+                    f"{target.format} images can't hold compressed data", where=target.name
+                )
+        cluster = self._compression.cluster_size if self._compression else target.info().cluster_size
+        self._cluster = cluster or SPARSE
+        # Writing part of a cluster makes the format fill the rest.
+        self._unit = max(min(self._cluster, LARGEST_UNIT), options.sparse or SPARSE, SPARSE)
+        if self._compression:
+            self._unit = self._cluster
+        self._piece = max(PIECE // self._unit * self._unit, self._unit)
+        self._result = CopyResult()
+
+    def run(self, progress: Progress, checkpoint: Callable[[int], None]) -> CopyResult:
+        throttle = _Throttle(self._options.bytes_per_second)
+        # Compression keeps all processors busy; plain copies are one reader and one writer.
+        workers = self._options.workers or (processors() if self._compression else 2)
+        for read in ordered(self._read, self._pieces(), workers=workers, ahead=workers + 2):
+            self._write(read)
+            progress(read.end, self._size)
+            checkpoint(read.end)
+            throttle.spent(
+                sum(len(data) for _, data in read.writes) + sum(len(data) for _, data in read.packed)
+            )
+        progress(self._size, self._size)
+        return self._result
+
+    # What is to be done, in the calling thread
+
+    def _pieces(self) -> Iterator[_Piece]:
+        """What is to be done, in order, in pieces."""
+        held: _Piece | None = None
+        for piece in self._ranges():
+            joined = held is not None and held.action is piece.action and held.end == piece.offset
+            if held is not None and joined:
+                held = held._replace(length=held.length + piece.length)
+            else:
+                if held is not None:
+                    yield held
+                held = piece
+            largest = ZERO_PIECE if held.action is _Action.ZERO else self._piece
+            while held.length > largest:
+                yield held._replace(length=largest)
+                held = held._replace(offset=held.offset + largest, length=held.length - largest)
+        if held is not None:
+            yield held
+
+    def _ranges(self) -> Iterator[_Piece]:
+        """The source's extents with what to do about them. What is read is widened to whole units of the
+        target; zeroes may be overlapped by what is read later.
+        """
+        start = self._options.start // self._unit * self._unit
+        done = start
+        for extent in self._source.extents(start, self._size - start):
+            action = self._action(extent)
+            low, high = extent.offset, extent.end
+            if action in (_Action.COPY, _Action.COMPARE):
+                low = low // self._unit * self._unit
+                high = min(-(-high // self._unit) * self._unit, self._size)
+            low = max(low, done)
+            if low >= high:
+                continue
+            if action is _Action.SKIP:
+                self._result.skipped += high - low
+                continue
+            yield _Piece(low, high - low, action)
+            if action is not _Action.ZERO:
+                done = high
+
+    def _action(self, extent: Extent) -> _Action:
+        options = self._options
+        if not options.sparse:
+            return _Action.COPY
+        if options.base is None:
+            if extent.kind is ExtentKind.DATA:
+                return _Action.COPY
+            return _Action.SKIP if options.target_is_zero else _Action.ZERO
+        if options.shared is None:
+            return _Action.COMPARE
+        if extent.kind is ExtentKind.HOLE or extent.depth >= options.shared:
+            return _Action.SKIP
+        return _Action.COPY if extent.kind is ExtentKind.DATA else _Action.ZERO
+
+    # Reading, in a worker
+
+    def _read(self, piece: _Piece) -> _Read:
+        offset, length, action = piece
+        if action is _Action.ZERO:
+            return _Read(piece.end, [], [(offset, length)], [], 0, 0)
+        data, unreadable = self._load(offset, length)
+        read = _Read(piece.end, [], [], [], unreadable, 0)
+        if action is _Action.COMPARE:
+            return self._only_changes(read, offset, data)
+        if not self._options.sparse:
+            self._keep(read, offset, data, 0, length)
+            return read
+        for at, size, zero in runs(data, self._unit):
+            if zero:
+                read.zeroed.append((offset + at, size))
+            else:
+                self._keep(read, offset, data, at, size)
+        return read
+
+    def _only_changes(self, read: _Read, offset: int, data: bytes) -> _Read:
+        """Units that the target's backing node doesn't hold already."""
+        base = self._options.base
+        assert base is not None
+        there = max(0, min(len(data), base.length() - offset))
+        old = base.pread(offset, there) if there else b""
+        old += bytes(len(data) - there)
+        skipped = 0
+        for at in range(0, len(data), self._unit):
+            unit = data[at : at + self._unit]
+            if unit == old[at : at + self._unit]:
+                skipped += len(unit)
+            elif is_zero(unit):
+                read.zeroed.append((offset + at, len(unit)))
+            else:
+                self._keep(read, offset, data, at, len(unit))
+        return read._replace(skipped=skipped)
+
+    def _keep(self, read: _Read, offset: int, data: bytes, at: int, size: int) -> None:
+        view = memoryview(data)
+        if self._compression is None:
+            read.writes.append((offset + at, view[at : at + size]))
+            return
+        for start in range(at, at + size, self._cluster):
+            cluster = view[start : min(start + self._cluster, at + size)]
+            packed = self._compression.compress(cluster)
+            if packed is None:
+                read.writes.append((offset + start, cluster))
+            else:
+                read.packed.append((offset + start, packed))
+
+    def _load(self, offset: int, length: int) -> tuple[bytes, int]:
+        """The data, and how much of it couldn't be read."""
+        try:
+            return self._source.pread(offset, length), 0
+        except ImageIOError:
+            if not self._options.salvage:
+                raise
+        parts, lost = [], 0
+        for at in range(offset, offset + length, SPARSE):
+            size = min(SPARSE, offset + length - at)
+            try:
+                parts.append(self._source.pread(at, size))
+            except ImageIOError:
+                parts.append(zeroes(size))
+                lost += size
+        return b"".join(parts), lost
+
+    # Writing, in the calling thread
+
+    def _write(self, read: _Read) -> None:
+        target = self._target
+        for start, length in read.zeroed:
+            if self._options.base is not None or not self._options.target_is_zero:
+                target.write_zeroes(start, length)
+            self._result.zeroed += length
+        if self._compression is not None and read.packed:
+            self._compression.write(read.packed)
+        target.pwrite_many(read.writes)
+        written = sum(len(data) for _, data in read.writes)
+        self._result.unreadable += read.unreadable
+        self._result.skipped += read.skipped
+        self._result.copied += written + len(read.packed) * self._cluster
+
+
+class _Throttle:
+    """Sleeps so that a rate isn't exceeded in the long run."""
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._start = time.monotonic()
+        self._spent = 0
+
+    def spent(self, count: int) -> None:
+        if self._rate:
+            self._spent += count
+            due = self._start + self._spent / self._rate
+            while (left := due - time.monotonic()) > 0:
+                time.sleep(min(left, 0.5))
