@@ -83,6 +83,12 @@ FORMATS: tuple[Format, ...] = (
         "LUKS version 1, encrypted",
         signatures=(Signature(b"LUKS\xba\xbe"),),
         extensions=(".luks",),
+        "vhd",
+        "runtime.block.format.vhd",
+        "Virtual PC and Hyper-V: dynamic, fixed, differencing",
+        signatures=(Signature(b"conectix"), Signature(b"conectix", -512, (".vhd", ".vpc"))),
+        aliases=("vpc",),
+        extensions=(".vhd", ".vpc"),
     ),
 )
 

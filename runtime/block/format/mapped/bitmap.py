@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +82,7 @@ class SectorBitmaps(ABC):
         first, stop = offset // _SECTOR, -(-(offset + length) // _SECTOR)
         part = present[first:stop]
         edges = [0, *(np.flatnonzero(part[1:] != part[:-1]) + 1).tolist(), stop - first]
-        for begin, end in zip(edges, edges[1:], strict=False):
+        for begin, end in pairwise(edges):
             yield (
                 max(offset, (first + begin) * _SECTOR),
                 min(offset + length, (first + end) * _SECTOR),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from runtime.block.format.mapped.node import MappedNode
 
 _BATCH = 1 << 16  # blocks
-_SHOWN = 100  # problems of one kind that are told one by one
+_READ = 1 << 16  # bytes: pieces up to this size are looked at, for holes consist of whole pages
 
 Interval = tuple[int, int]  # begin and end in the file, bytes
 
@@ -137,7 +137,7 @@ class BlockCheck:
             begin, end = max(int(gaps_begin[at]), node.data_start()), min(int(gaps_end[at]), file_end)
             if end <= begin:
                 continue
-            lost = sum(part.length for part in node.file.extents(begin, end - begin) if not part.reads_zero)
+            lost = self._stored(begin, end)
             if not lost:
                 continue
             if fixed:
@@ -149,3 +149,12 @@ class BlockCheck:
                 fixed=fixed,
                 count=max(1, lost // node.block_size),
             )
+
+    def _stored(self, begin: int, end: int) -> int:
+        """How many bytes of the range the file holds data for. Short pieces may be zeroes beside data."""
+        file = self.node.file
+        lost = 0
+        for part in file.extents(begin, end - begin):
+            if not part.reads_zero and (part.length > _READ or any(file.pread(part.offset, part.length))):
+                lost += part.length
+        return lost

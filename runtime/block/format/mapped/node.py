@@ -16,6 +16,7 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -359,7 +360,7 @@ class MappedNode(FormatNode):
             if self.bitmaps is not None:
                 joined &= ~stored[:-1]
             starts = [0, *(np.flatnonzero(~joined) + 1).tolist(), count]
-            for at, stop in zip(starts, starts[1:], strict=False):
+            for at, stop in pairwise(starts):
                 place = int(places[at])
                 begin = max(offset, (first + at) * block)
                 part = min(end, (first + stop) * block) - begin
@@ -485,22 +486,35 @@ class MappedNode(FormatNode):
         return max(self._end, self._file_length)
 
     def make_empty(self) -> None:
-        """Forgets all blocks: the table first, then, once that's durable, their storage."""
+        """Forgets all blocks."""
         self.writable_or_raise()
         with self._lock:
             self._start_writing()
-            self.flush()
-            for first in range(0, self.blocks(), _BATCH):
-                count = min(_BATCH, self.blocks() - first)
-                raw = self._raw(first, count)
-                if (self._decode(raw) != ABSENT).any():
-                    self._bind(first, np.full(count, ABSENT, np.int64))
-                self._bound_memory()
+            self._drop_blocks(0)
+
+    def _drop_blocks(self, first: int) -> None:
+        """Forget the blocks from `first` on: in the table first, then, once that's durable, their storage
+        too.
+        """
+        self.flush()
+        stride, freed = self.stride(), []
+        for at in range(first, self.blocks(), _BATCH):
+            count = min(_BATCH, self.blocks() - at)
+            places = self.places(at, count)
+            if (places != ABSENT).any():
+                freed.append(places[places >= 0] - self.gap)
+                self._bind(at, np.full(count, ABSENT, np.int64))
             if self.bitmaps is not None:
-                self.bitmaps.clear()
-            self._commit()
-            self.file.flush()
-            self.file.punch(self._data_start, max(0, self.file.length() - self._data_start))
+                for block in range(at, at + count):
+                    self.bitmaps.forget(block)
+            self._bound_memory()
+        self._commit()
+        self.file.flush()
+        starts = np.sort(np.concatenate(freed)) if freed else np.zeros(0, np.int64)
+        edges = [0, *(np.flatnonzero(np.diff(starts) != stride) + 1).tolist(), len(starts)]
+        for low, high in pairwise(edges):
+            if high > low:
+                self.file.punch(int(starts[low]), (high - low) * stride)
 
     def _grow_content(self, old: int, new: int, preallocation: Preallocation) -> None:
         """After a disk has grown: its new bytes must be zero, whatever the last block and the backing node

@@ -127,12 +127,7 @@ class VdiNode(MappedNode):
     def make_empty(self) -> None:
         super().make_empty()
         with self._lock:
-            self._end = self._data_start
-            self.file.resize(self._data_start)
-            self._file_length = self._data_start
-            self.header = self.header.changed(blocks_allocated=0)
-            self._write_header()
-            self.flush()
+            self._compact()
 
     def resize(self, length: int, *, shrink: bool = False, preallocation: Preallocation = "off") -> None:
         self.writable_or_raise()
@@ -145,8 +140,7 @@ class VdiNode(MappedNode):
             self._start_writing()
             old = self._size
             if size < old:
-                self._shrink_blocks(blocks)
-                self.flush()
+                self._drop_blocks(blocks)
                 self._compact()
             elif self.header.map_offset + 4 * blocks > self._data_start:
                 self._move_map(blocks)
@@ -166,11 +160,6 @@ class VdiNode(MappedNode):
         """The map grows where it is: its new entries may lie on anything."""
         if new > old:
             self.file.pwrite(self.header.map_offset + 4 * old, b"\xff" * (4 * (new - old)))
-
-    def _shrink_blocks(self, blocks: int) -> None:
-        for first in range(blocks, self.blocks(), 1 << 16):
-            count = min(1 << 16, self.blocks() - first)
-            self._bind(first, np.full(count, ABSENT, np.int64))
 
     def _move_map(self, blocks: int) -> None:
         """Make room for a longer map, at the start of the data.
@@ -272,7 +261,7 @@ class VdiNode(MappedNode):
             if self.header.blocks_allocated < highest:
                 report.note(
                     "corruption",
-                    f"the header counts {self.header.blocks_allocated} blocks, and block {highest - 1} is in use",
+                    f"the header counts {self.header.blocks_allocated} blocks, but {highest - 1} is in use",
                     offset=vdi.LAYOUT.offset("blocks_allocated"),
                     fixed=repair == "all",
                 )
