@@ -83,6 +83,8 @@ FORMATS: tuple[Format, ...] = (
         "LUKS version 1, encrypted",
         signatures=(Signature(b"LUKS\xba\xbe"),),
         extensions=(".luks",),
+    ),
+    Format(
         "vhd",
         "runtime.block.format.vhd",
         "Virtual PC and Hyper-V: dynamic, fixed, differencing",
