@@ -37,6 +37,7 @@ COMMANDS = {
     "asm": Command("isagen.commands.asm", "assemble"),
     "disasm": Command("isagen.commands.disasm", "disassemble"),
     "doc": Command("isagen.commands.doc", "write a family's manual as HTML"),
+    "image": Command("isagen.commands.image", "create, convert, check, serve disk images"),
     "conformance": Command("isagen.commands.conformance", "test targets against evaluator and peers"),
     "bench": Command("isagen.commands.bench", "compare speed with qemu-user and Unicorn"),
 }

@@ -193,9 +193,14 @@ class _Copier:
             if extent.kind is ExtentKind.DATA:
                 return _Action.COPY
             return _Action.SKIP if options.target_is_zero else _Action.ZERO
+        if extent.kind is not ExtentKind.DATA and _reads_zero(options.base, extent):
+            return _Action.SKIP
         if options.shared is None:
             return _Action.COMPARE
-        if extent.kind is ExtentKind.HOLE or extent.depth >= options.shared:
+        if extent.kind is ExtentKind.HOLE:
+            # Behind the end of an image between: the target's base has data there that the source hides.
+            return _Action.ZERO
+        if extent.depth >= options.shared:
             return _Action.SKIP
         return _Action.COPY if extent.kind is ExtentKind.DATA else _Action.ZERO
 
@@ -282,6 +287,12 @@ class _Copier:
         self._result.unreadable += read.unreadable
         self._result.skipped += read.skipped
         self._result.copied += written + len(read.packed) * self._cluster
+
+
+def _reads_zero(node: Node, extent: Extent) -> bool:
+    """Whether `node` is known to have only zeroes where `extent` is."""
+    length = min(extent.length, node.length() - extent.offset)
+    return length <= 0 or all(part.reads_zero for part in node.extents(extent.offset, length))
 
 
 class _Throttle:

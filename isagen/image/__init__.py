@@ -1,0 +1,1 @@
+"""The subcommands of ``isagen image``, one a module: `SUMMARY`, `add_arguments`, `run`."""

@@ -1,0 +1,191 @@
+"""Copy a disk into an image of another format.
+
+Holes and zeroes stay holes. The target appears under its name when it is complete; a conversion that was
+killed goes on with --resume. --verify reads the result back and compares it with the source. Several
+sources become one disk, one behind the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from isagen.image import options, show
+from runtime.block.errors import ImageOption
+from runtime.errors import NotYetError
+
+if TYPE_CHECKING:
+    from runtime.block.jobs.copy import CopyOptions
+    from runtime.block.node import Node
+
+SUMMARY = "copy a disk into an image of another format"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-f", "--format", metavar="FORMAT", help="the source's format (default: probed)")
+    parser.add_argument(
+        "-O", "--output-format", metavar="FORMAT", help="the target's (default: by its extension, else raw)"
+    )
+    options.add_options(parser)
+    parser.add_argument(
+        "-c", "--compress", action="store_true", help="compress (qcow2, streamOptimized vmdk)"
+    )
+    parser.add_argument(
+        "-B",
+        "-b",
+        "--backing",
+        metavar="FILE",
+        help="the target's backing file, as seen from it; only differences are copied",
+    )
+    parser.add_argument(
+        "-F", "--backing-format", metavar="FORMAT", help="its format (default: probed, and recorded)"
+    )
+    parser.add_argument("-l", "--snapshot", metavar="NAME", help="copy this snapshot of the source")
+    parser.add_argument(
+        "-S",
+        "--sparse-size",
+        type=options.size,
+        default=4096,
+        metavar="SIZE",
+        help="the shortest run of zeroes that isn't written (default: 4k); 0 writes everything",
+    )
+    parser.add_argument("-n", "--no-create", action="store_true", help="write into an image that exists")
+    parser.add_argument("--target-is-zero", action="store_true", help="with -n: the target reads as zeroes")
+    parser.add_argument("--resume", action="store_true", help="go on where a killed conversion stopped")
+    parser.add_argument("--verify", action="store_true", help="compare the result with the source")
+    parser.add_argument("--salvage", action="store_true", help="put zeroes where the source can't be read")
+    parser.add_argument(
+        "-m", "--threads", type=int, metavar="N", help="that read and compress (default: processors)"
+    )
+    parser.add_argument(
+        "-r", "--rate-limit", type=options.size, default=0, metavar="RATE", help="bytes per second"
+    )
+    options.add_cache(parser)
+    options.add_progress(parser)
+    options.add_quiet(parser)
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+    # qemu-img's ways of copying: ours is chosen for them.
+    parser.add_argument("-W", dest="out_of_order", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("-C", dest="copy_offloading", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--bitmaps", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--target-image-opts", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("files", nargs="+", metavar="file", help="the sources and, last, the target")
+    options.add_access(parser)
+    parser.add_argument(
+        "--target-passphrase-file", metavar="FILE", help="of the target (default: the source's)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from runtime.block.jobs.convert import Request, convert, identity_of
+    from runtime.block.registry import find_format, format_of_name
+
+    if arguments.bitmaps or arguments.target_image_opts:
+        raise NotYetError("--bitmaps and --target-image-opts aren't supported")
+    if options.asks_for_help(arguments.options):
+        name = arguments.output_format or "raw"
+        show.print_options(name, find_format(name).driver.options())
+        return 0
+    if len(arguments.files) < 2:
+        raise ImageOption("a source and a target are needed")
+    *sources, target = arguments.files
+    named = format_of_name(target)
+    format = find_format(arguments.output_format or (named.name if named else "raw")).name
+    chosen: dict[str, object] = dict(options.encryption_options(options.key_values(arguments.options)))
+    with ExitStack() as stack:
+        source, name = _source(stack, arguments, sources)
+        copying = _copying(stack, arguments, source, target, chosen)
+        copying.compressed = copying.compressed or _compresses_anyway(chosen)
+        request = Request(
+            source,
+            identity_of(name, source, snapshot=arguments.snapshot or ""),
+            target,
+            format,
+            chosen,
+            copying,
+            create=not arguments.no_create,
+            resume=arguments.resume,
+            verify=arguments.verify,
+            durable=arguments.cache not in (None, "unsafe"),
+            passphrase=options.passphrase(arguments, arguments.target_passphrase_file),
+        )
+        with show.progress(arguments, "converting") as progress:
+            result = convert(request, progress=progress)
+    if arguments.json:
+        show.print_json(
+            {
+                "size": result.size,
+                **asdict(result.copied),
+                "resumed-from": result.resumed_from,
+                "verified": result.verified,
+                "seconds": result.seconds,
+            }
+        )
+    elif not arguments.quiet and (result.resumed_from or result.verified or result.copied.unreadable):
+        _tell(target, result.resumed_from, result.copied.unreadable, result.verified)
+    return 0
+
+
+def _tell(target: str, resumed: int, unreadable: int, verified: bool) -> None:
+    """What isn't usual."""
+    if resumed:
+        print(f"{target}: resumed at {show.human_size(resumed)}")
+    if unreadable:
+        print(f"{target}: {unreadable} bytes of the source couldn't be read and are zeroes")
+    if verified:
+        print(f"{target}: verified")
+
+
+def _source(stack: ExitStack, arguments: argparse.Namespace, names: list[str]) -> tuple[Node, str]:
+    """The node to copy, and its name."""
+    from runtime.block.filter.joined import JoinedNode
+
+    nodes: list[Node] = []
+    for name in names:
+        image = stack.enter_context(options.open_image(arguments, name, arguments.format))
+        nodes.append(image.snapshots.open(arguments.snapshot) if arguments.snapshot else image.node)
+    if len(nodes) > 1 and arguments.snapshot:
+        raise ImageOption("a snapshot can only be copied from one source")
+    name = str(Path(names[0]).absolute()) if len(names) == 1 and "://" not in names[0] else "\n".join(names)
+    return (nodes[0] if len(nodes) == 1 else JoinedNode(nodes)), name
+
+
+def _copying(
+    stack: ExitStack, arguments: argparse.Namespace, source: Node, target: str, chosen: dict[str, object]
+) -> CopyOptions:
+    """How to copy; a backing file is opened, and noted in the `chosen` create options."""
+    from isagen.image.create_ import probed_format
+    from runtime.block.image import Image
+    from runtime.block.jobs.chains import depth_of
+    from runtime.block.jobs.copy import CopyOptions
+
+    copying = CopyOptions(
+        compressed=arguments.compress,
+        sparse=arguments.sparse_size,
+        target_is_zero=not arguments.no_create or arguments.target_is_zero,
+        salvage=arguments.salvage,
+        workers=arguments.threads,
+        bytes_per_second=arguments.rate_limit,
+    )
+    if arguments.threads is not None and not 1 <= arguments.threads <= 64:
+        raise ImageOption("the number of threads must lie between 1 and 64")
+    backing = arguments.backing or chosen.get("backing_file")
+    if backing:
+        path = Path(target).parent / str(backing)
+        arguments.file = target
+        format = (
+            arguments.backing_format or chosen.get("backing_fmt") or probed_format(arguments, str(backing))
+        )
+        base = stack.enter_context(Image.open(path, str(format), allow=[*arguments.allow, path.parent]))
+        copying.base = base.node
+        copying.shared = depth_of(source, base.node)
+        chosen["backing_file"], chosen["backing_fmt"] = str(backing), str(format)
+    return copying
+
+
+def _compresses_anyway(chosen: dict[str, object]) -> bool:
+    """Whether the target's format has nothing but compressed data."""
+    return str(chosen.get("subformat", "")).lower() == "streamoptimized"
