@@ -139,7 +139,8 @@ class _NewImage:
             entry = journals.Entry(request.identity, self._description, str(self._work), start)
             journal = journals.Journal(self._journal_path, entry)
             image.node.file.durable = request.durable
-            copying = replace(request.copying, start=start)
+            zero = request.copying.target_is_zero and image.node.starts_zeroed
+            copying = replace(request.copying, start=start, target_is_zero=zero)
             copied = copy(
                 request.source,
                 image.node,
