@@ -10,18 +10,26 @@ from conformance.results import Row
 from conformance.setup import Setup
 from conformance.tasks import Options, Task
 from conformance.vectors import reader
-from conformance.vectors.arm import A64
+from conformance.vectors.arm import A32, A64
+from conformance.vectors.arm7 import Arm7
 from conformance.vectors.decoding import MODES, DecodeRows
-from conformance.vectors.ppc import Ppc
+from conformance.vectors.ppc import Ppc, Xenia
+from conformance.vectors.ppc_valgrind import Valgrind as PpcValgrind
 from conformance.vectors.riscv import Valgrind
 from conformance.vectors.states import StateFormat
+from conformance.vectors.x86 import Intel8086, Intel80286
 from runtime.errors import IsagenError
 
 STATES: Mapping[str, tuple[tuple[str, ...], type[StateFormat]]] = {
     "riscv/state-valgrind": (("riscv64",), Valgrind),
     "ppc/state-dingusppc": (("ppc",), Ppc),
-    "ppc/state-xenia": (("ppc64",), Ppc),
+    "ppc/state-valgrind": (("ppc", "ppc64"), PpcValgrind),
+    "ppc/state-xenia": (("ppc64",), Xenia),
     "aarch64/state-valgrind": (("aarch64",), A64),
+    "arm/state-valgrind": (("arm",), A32),
+    "arm/state-arm7tdmi-early": (("arm",), Arm7),
+    "x86/state-8086-real16": (("i8086",), Intel8086),
+    "x86/state-80286-real16": (("i8086",), Intel80286),
 }
 """State files that are read: for which targets, and how."""
 

@@ -23,7 +23,7 @@ MODES: Mapping[str, Mapping[str, dict[str, int]]] = {
     "riscv64": {"rv64": {"fp": 1}},
     "riscv32": {"rv32": {"fp": 1}},
     "aarch64": {"a64": {}},
-    "arm": {"a32": {"t": 0}, "t32": {"t": 1}},
+    "arm": {"a32": {"thumb": 0}, "t32": {"thumb": 1}},
     "ppc": {"32be": {}},
     "ppc64": {"64be": {}},
     "ppc64le": {"64le": {}},

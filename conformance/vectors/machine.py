@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from conformance.builtins import BUILTINS
 from conformance.oracles.evaluated import ending
@@ -37,57 +37,83 @@ class After:
     memory: Mapping[int, int]
 
 
-class VectorMachine:
-    """The evaluator and the engine of a target, in user mode over one area of memory."""
+@dataclass(frozen=True)
+class Before:
+    """A machine's state before a row; registers and memory bytes that aren't told are as after a reset."""
 
-    def __init__(self, setup: Setup, base: int, size: int) -> None:
+    pc: int
+    registers: Mapping[Place, int]
+    memory: Mapping[int, int]
+
+
+class VectorMachine:
+    """The evaluator and the engine of a target, in user mode over one area of memory, or (if `size` is 0)
+    over the pages of each row's bytes. `features`: those that are on (None: all).
+    """
+
+    def __init__(
+        self, setup: Setup, base: int = 0, size: int = 0, features: tuple[str, ...] | None = None
+    ) -> None:
         self.model = setup.model
-        self.features = all_features(self.model)
+        self.features = all_features(self.model) if features is None else features
         self.evaluator = Evaluator(self.model, BUILTINS, self.features)
-        self.base, self.size = base, size
+        self._scratch = self.evaluator.reset(SparseMemory(self.model.pc_width))
         self.space = AddressSpace()
-        self.space.map(base, size)
         self.cpu = Cpu(setup.package, self.space, features=self.features)
+        self._fixed = range(base, base + size, PAGE) if size else None
+        if size:
+            self.space.map(base, size)
+        self._mapped: set[int] = set()
         self._touched: set[int] = set()
 
-    def run(
-        self,
-        pc: int,
-        memory: Mapping[int, int],
-        registers: Mapping[Place, int],
-        steps: int,
-        wanted: list[Place],
-    ) -> list[After]:
-        """Run `steps` instructions from `pc` on, from the reset state with `registers` and memory bytes as
-        given.
+    def run(self, before: Before, steps: int, wanted: list[Place], repeats: bool = False) -> list[After]:
+        """Run `steps` instructions from the state `before` on. `repeats`: only until one doesn't repeat
+        itself any more.
 
-        Both machines' states: `wanted` registers, and the bytes of memory that aren't 0.
+        Both machines' states: `wanted` registers, and the bytes of memory that aren't 0. Of flags that are
+        stored as what they are computed from, registers before and after are the flags.
         """
-        return [
-            self._evaluate(pc, memory, registers, steps, wanted),
-            self._engine(pc, memory, registers, steps, wanted),
-        ]
+        stored = {place: self._stored(place, value) for place, value in before.registers.items()}
+        before = replace(before, registers=stored)
+        evaluated, taken = self._evaluate(before, steps, wanted, repeats)
+        return [evaluated, self._engine(before, taken, wanted)]
 
-    def _evaluate(
-        self,
-        pc: int,
-        memory: Mapping[int, int],
-        registers: Mapping[Place, int],
-        steps: int,
-        wanted: list[Place],
-    ) -> After:
+    def _stored(self, place: Place, value: int) -> int:
+        """What is stored for a lazy flag to have that value: 0, or one bit."""
+        register = self.evaluator.registers[place.name]
+        if register.lazy is None:
+            return value
+        width = register.lazy.argument.width
+        candidates = (0, *(1 << bit for bit in range(width)))
+        return next(stored for stored in candidates if self._visible(place, stored) == value)
+
+    def _visible(self, place: Place, stored: int) -> int:
+        """The value of a register that holds `stored`."""
+        register = self.evaluator.registers[place.name]
+        if register.lazy is None:
+            return stored
+        state = self._scratch
+        state.registers[place.name] = stored
+        return self.evaluator.read(state, place.name, place.index, register.lazy.definition.width)
+
+    def _evaluate(self, before: Before, steps: int, wanted: list[Place], repeats: bool) -> tuple[After, int]:
         sparse = SparseMemory(self.model.pc_width)
-        sparse.map(self.base, self.size)
-        sparse.bytes.update(memory)
+        if self._fixed is not None:
+            sparse.map(self._fixed.start, len(self._fixed) * PAGE)
+        for page in pages(before.memory) if self._fixed is None else ():
+            sparse.map(page, PAGE)
+        sparse.bytes.update(before.memory)
         state = self.evaluator.reset(sparse)
-        for place, value in registers.items():
+        for place, value in before.registers.items():
             if place.index is None:
                 state.registers[place.name] = value
             else:
                 state.files[place.name][place.index] = value
-        state.pc = pc
+        state.pc = before.pc
         end = COMPLETED
-        for _ in range(steps):
+        taken = 0
+        while taken < steps and not (repeats and taken and state.pc != before.pc):
+            taken += 1
             outcome = self.evaluator.step(state)
             if not isinstance(outcome, Completed):
                 end = ending(outcome)
@@ -95,26 +121,19 @@ class VectorMachine:
         found = {
             p: state.registers[p.name] if p.index is None else state.files[p.name][p.index] for p in wanted
         }
-        return After("evaluator", end, found, state.pc, {a: b for a, b in sparse.bytes.items() if b})
+        seen = {place: self._visible(place, value) for place, value in found.items()}
+        nonzero = {a: b for a, b in sparse.bytes.items() if b}
+        return After("evaluator", end, seen, state.pc, nonzero), taken
 
-    def _engine(
-        self,
-        pc: int,
-        memory: Mapping[int, int],
-        registers: Mapping[Place, int],
-        steps: int,
-        wanted: list[Place],
-    ) -> After:
+    def _engine(self, before: Before, steps: int, wanted: list[Place]) -> After:
         cpu = self.cpu
-        for page in self._touched:
-            self.space.write(page, bytes(PAGE))
-        self._touched = {address // PAGE * PAGE for address in memory} | {self.base}
-        for address, byte in memory.items():
+        self._clear(pages(before.memory))
+        for address, byte in before.memory.items():
             self.space.write(address, bytes([byte]))
         cpu.reset()
-        for place, value in registers.items():
+        for place, value in before.registers.items():
             cpu.set(named(place), value)
-        cpu.pc = pc
+        cpu.pc = before.pc
         stop = cpu.run(steps)
         if stop.reason in (Reason.BUDGET, Reason.WAITING):
             end = COMPLETED
@@ -124,19 +143,37 @@ class VectorMachine:
             end = Ending("fault", arguments=(stop.address, stop.access))
         else:
             end = Ending("other", stop.reason.name)
-        found = {place: cpu.get(named(place)) for place in wanted}
-        area = self.space.read(self.base, self.size)
-        nonzero = self._nonzero(area)
-        self._touched |= {address // PAGE * PAGE for address in nonzero}
+        found = {place: self._visible(place, cpu.get(named(place))) for place in wanted}
+        nonzero = self._nonzero()
         return After("engine", end, found, stop.pc, nonzero)
 
-    def _nonzero(self, area: bytes) -> dict[int, int]:
+    def _clear(self, wanted: set[int]) -> None:
+        """Zero the memory, and map the pages that are wanted."""
+        for page in self._touched:
+            self.space.write(page, bytes(PAGE))
+        self._touched = set(wanted)
+        if self._fixed is None:
+            for page in self._mapped - wanted:
+                self.space.unmap(page, PAGE)
+            for page in wanted - self._mapped:
+                self.space.map(page, PAGE)
+            self._mapped = set(wanted)
+            self._touched = set(wanted)
+
+    def _nonzero(self) -> dict[int, int]:
+        """The bytes that aren't 0."""
         found = {}
-        for start in range(0, len(area), PAGE):
-            page = area[start : start + PAGE]
+        for start in self._fixed if self._fixed is not None else self._mapped:
+            page = self.space.read(start, PAGE)
             if page.count(0) != PAGE:
-                found.update({self.base + start + i: byte for i, byte in enumerate(page) if byte})
+                self._touched.add(start)
+                found.update({start + i: byte for i, byte in enumerate(page) if byte})
         return found
+
+
+def pages(memory: Mapping[int, int]) -> set[int]:
+    """The pages of these bytes."""
+    return {address // PAGE * PAGE for address in memory}
 
 
 def named(place: Place) -> str:

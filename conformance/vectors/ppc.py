@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from typing import ClassVar, Final
 
 from conformance.vectors.machine import Place, VectorMachine
 from conformance.vectors.reader import Row
 from conformance.vectors.states import Case, StateFormat
 
-CODE = 0x10000
+CODE: Final = 0x10000
 _REGISTER = re.compile(r"r(\d+)$")
 
 
@@ -25,19 +27,17 @@ def places(name: str, value: int) -> dict[Place, int] | None:
 
 
 class Ppc(StateFormat):
-    """Rows with `init` and `final` by register: dingusppc's (32 bits) and Xenia's (64 bits)."""
+    """Rows with `init` and `final` by register: dingusppc's."""
 
-    wide = False
+    width: ClassVar[int] = 32
 
     def machine(self) -> VectorMachine:
         return VectorMachine(self.setup, CODE, 0x10000)
 
     def case(self, row: Row) -> Case | str:
-        if "bytes" not in row:
+        if not row.get("bytes"):
             return "no bytes"
-        width = 64 if self.setup.target.startswith("ppc64") else 32
-        if (row["mode"] != "32be") != (width == 64):
-            return "other mode"
+        width = self.width
         registers: dict[Place, int] = {}
         final: dict[Place, tuple[int, int]] = {}
         for source in (row["init"], row["final"]):
@@ -53,3 +53,24 @@ class Ppc(StateFormat):
                     final.update({place: (value, -1) for place, value in found.items()})
         code = bytes.fromhex(row["bytes"])
         return Case(CODE, code, registers, {}, final, steps=len(code) // 4)
+
+
+class Xenia(Ppc):
+    """Rows of a 64-bit CPU in 32-bit mode: CR0 and carries look at 32 bits (Power ISA Book I, 1.5.1)."""
+
+    width = 64
+    _halves = re.compile(r"(?:mulhwu?|divwu?)\.? r(\d+),")
+    """Instructions that leave the upper half of their result undefined (Book I, 3.3.9)."""
+
+    def case(self, row: Row) -> Case | str:
+        found = super().case(row)
+        if isinstance(found, str):
+            return found
+        msr = next(r for r in self.setup.model.registers if r.name == "msr")
+        registers = {Place("msr"): msr.reset & ~(1 << (msr.width - 1)), **found.registers}
+        undefined = {int(number) for line in row["asm"] for number in self._halves.findall(line)}
+        final = {
+            place: (value, mask & 0xFFFF_FFFF if place.name == "r" and place.index in undefined else mask)
+            for place, (value, mask) in found.final.items()
+        }
+        return replace(found, registers=registers, final=final)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from conformance.known import matching
 from conformance.results import Failure, Row
@@ -13,15 +14,21 @@ from conformance.setup import Setup
 from conformance.tasks import Task
 from conformance.vectors import reader
 from conformance.vectors.decoding import repeat
-from conformance.vectors.machine import After, Place, VectorMachine
+from conformance.vectors.machine import After, Before, Place, VectorMachine
+from runtime.assembly.disassembler import Disassembler
+
+REPETITIONS: Final = 4096
+"""Steps of an instruction that repeats itself after which it is given up."""
 
 
 @dataclass(frozen=True)
 class Case:
     """Instructions at `pc` with registers and memory before, and what has to hold afterwards.
 
-    `final`: value and mask of each register told; `final_memory`: bytes told. `steps` instructions are
-    executed.
+    `final`: value and mask of each register told; `final_memory`: bytes told (`all_memory`: all that aren't
+    0). `steps` instructions are executed; one that `repeats` itself is, as often as it does. `trap`: the
+    number of the trap that it ends in, before anything else that it does. `contexts`: what a disassembler
+    has to be told.
     """
 
     pc: int
@@ -30,12 +37,20 @@ class Case:
     memory: dict[int, int]
     final: dict[Place, tuple[int, int]]
     final_memory: dict[int, int] = field(default_factory=dict)
+    all_memory: bool = False
     steps: int = 1
+    repeats: bool = False
     final_pc: int | None = None
+    contexts: Mapping[str, int] = field(default_factory=dict)
+    trap: int | None = None
 
 
 class StateFormat(ABC):
-    """A file format with results of instructions."""
+    """A file format with results of instructions. `features`: what the CPU that they are of has (None:
+    all).
+    """
+
+    features: tuple[str, ...] | None = None
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -50,17 +65,19 @@ class StateFormat(ABC):
         """The case of a row, or why there is none."""
 
     @cached_property
+    def _disassembler(self) -> Disassembler:
+        features = None if self.features is None else frozenset(self.features)
+        return Disassembler(self.setup.syntax, features=features)
+
+    @cached_property
     def _machine(self) -> VectorMachine:
         return self.machine()
 
     def described(self, case: Case) -> bool:
         """Whether the target has the instructions of a case: our disassembler takes all of them."""
-        from runtime.assembly.disassembler import Disassembler
-
-        disassembler = Disassembler(self.setup.syntax)
         at = 0
         for _ in range(case.steps):
-            line = disassembler.line(case.code[at:], case.pc + at)
+            line = self._disassembler.line(case.code[at:], case.pc + at, case.contexts)
             if line.form is None:
                 return False
             at += line.length
@@ -78,7 +95,9 @@ class StateFormat(ABC):
         row.cases += 1
         memory = dict(case.memory)
         memory.update({case.pc + i: byte for i, byte in enumerate(case.code)})
-        afters = self._machine.run(case.pc, memory, case.registers, case.steps, list(case.final))
+        steps = REPETITIONS if case.repeats else case.steps
+        before = Before(case.pc, case.registers, memory)
+        afters = self._machine.run(before, steps, list(case.final), case.repeats)
         lines = [line for after in afters for line in self.differences(case, after)]
         if not lines:
             return
@@ -95,14 +114,20 @@ class StateFormat(ABC):
     def differences(case: Case, after: After) -> list[str]:
         """How a machine's state differs from what was recorded."""
         lines = []
-        if after.ending.kind != "completed":
+        if case.trap is not None:
+            if after.ending.kind != "trap" or after.ending.code != case.trap:
+                return [f"{after.who}: {after.ending}, recorded trap {case.trap}"]
+        elif after.ending.kind != "completed":
             return [f"{after.who}: {after.ending}"]
         for place, (value, mask) in case.final.items():
             found = after.registers[place]
             if (found ^ value) & mask:
                 name = place.name if place.index is None else f"{place.name}[{place.index}]"
                 lines.append(f"{name}: recorded {value:#x}, {after.who} {found:#x}")
-        for address, byte in case.final_memory.items():
+        told = case.final_memory
+        addresses = sorted(told.keys() | after.memory.keys()) if case.all_memory else told
+        for address in addresses:
+            byte = told.get(address, 0)
             if after.memory.get(address, 0) != byte:
                 lines.append(
                     f"byte at {address:#x}: recorded {byte:#x}, {after.who} {after.memory.get(address, 0):#x}"

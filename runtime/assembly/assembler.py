@@ -40,7 +40,7 @@ class Assembler:
         features: frozenset[str] | None = None,
     ) -> None:
         self.syntax = syntax
-        self.encoder = Encoder(syntax, contexts)
+        self.encoder = Encoder(syntax, contexts, features)
         self._matcher = Matcher(syntax, dialect)
         self._aliases = AliasBook(syntax, dialect)
         self._named_prefixes = {prefix.variable for prefix in syntax.prefixes if prefix.reject}

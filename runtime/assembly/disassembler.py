@@ -23,6 +23,7 @@ from runtime.assembly.tables import (
     Operand,
     Syntax,
     Text,
+    presence,
 )
 
 MAX_PREFIXES = 14
@@ -71,6 +72,7 @@ class Disassembler:
 
     def __init__(self, syntax: Syntax, dialect: str = "", features: frozenset[str] | None = None) -> None:
         self.syntax, self.dialect = syntax, dialect
+        self._present = presence(syntax, features)
         self.aliases = AliasBook(syntax, dialect)
         self._index: dict[str, dict[int, dict[int, dict[int, list[Form]]]]] = {}
         rank = {form.name: number for number, form in enumerate(syntax.forms)}
@@ -87,7 +89,7 @@ class Disassembler:
 
     def decode(self, data: bytes, address: int, contexts: Mapping[str, int] | None = None) -> Decoded | None:
         """The instruction at the start of `data`, which lies at `address`; None if no form matches."""
-        environment = {**self.syntax.defaults, **(contexts or {}), "pc": address}
+        environment = {**self.syntax.defaults, **self._present, **(contexts or {}), "pc": address}
         stream = _Stream(data, 0, self.syntax.big_endian)
         prefixes = self._prefixes(stream, environment)
         for name, width, tree in self.syntax.contexts:
@@ -205,7 +207,7 @@ class Disassembler:
         if not may_hold(form.when, environment):
             return None
         if any(
-            p.reject and environment.get(p.variable) and p.variable not in form.allow
+            p.reject and environment.get(p.variable) == p.value and p.variable not in form.allow
             for p in self.syntax.prefixes
         ):
             return None

@@ -11,7 +11,7 @@ from functools import lru_cache
 from runtime.assembly.binding import gather, scatter
 from runtime.assembly.expressions import Tree, evaluate, invert, may_hold, names
 from runtime.assembly.matcher import Chosen, Written
-from runtime.assembly.tables import Appended, Case, Form, Operand, Prefix, Syntax
+from runtime.assembly.tables import Appended, Case, Form, Operand, Prefix, Syntax, presence
 from runtime.assembly.values import Operation, Undefined, Value
 from runtime.assembly.values import evaluate as calculate
 
@@ -40,17 +40,25 @@ class Encoding:
 
 
 class Encoder:
-    """Encodes the forms of one target. `contexts`: values of decode contexts (mode bits)."""
+    """Encodes the forms of one target. `contexts`: values of decode contexts (mode bits); `features`: names
+    that are present (None: all).
+    """
 
-    def __init__(self, syntax: Syntax, contexts: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        syntax: Syntax,
+        contexts: Mapping[str, int] | None = None,
+        features: frozenset[str] | None = None,
+    ) -> None:
         self.syntax = syntax
-        self.contexts = {**syntax.defaults, **(contexts or {})}
+        self.contexts = {**syntax.defaults, **presence(syntax, features), **(contexts or {})}
         for prefix in syntax.prefixes:
             self.contexts.setdefault(prefix.variable, 0)
             for name, _, _ in prefix.fields:
                 self.contexts.setdefault(name, 0)
         self._order = "big" if syntax.big_endian else "little"
         self._sets = {item.name: item for item in syntax.sets}
+        self._prefixes = [p for p in syntax.prefixes if may_hold(p.when, self.contexts)]
 
     def encode(
         self,
@@ -83,7 +91,7 @@ class Encoder:
         length: int,
         wanted: frozenset[str],
     ) -> Encoding:
-        extra = [p for p in self.syntax.prefixes if p.variable in wanted]
+        extra = {p.variable: p for p in reversed(self._prefixes) if p.variable in wanted}.values()
         if not wanted.issubset(form.allow):
             raise Unencodable(f"{form.mnemonic} does not take {' '.join(sorted(wanted))}")
         head = bytes(p.pattern for p in extra)
@@ -113,11 +121,11 @@ class Encoder:
         """Prefix bytes to try, the fewest first: those that the form's operands can depend on, at most one of
         each kind, alone and together."""
         mandatory = bytes(form.mandatory_prefixes)
-        plain = [p for p in self.syntax.prefixes if not p.last and not p.reject and p.mask == 0xFF]
+        plain = [p for p in self._prefixes if not p.last and not p.reject and p.mask == 0xFF]
         if not self.syntax.prefixes:
             yield b"", {}
             return
-        last = [p for p in self.syntax.prefixes if p.last and may_hold(p.when, self.contexts)]
+        last = [p for p in self._prefixes if p.last]
         selectable = [
             p for p in plain if p.pattern not in mandatory and not p.fields and p.variable in self._used(form)
         ]

@@ -139,6 +139,13 @@ class Alias:
     accept_only: bool = False
 
 
+def presence(syntax: Syntax, features: frozenset[str] | None) -> dict[str, int]:
+    """What ``has(...)`` is for each feature, under the names that conditions have for it (None: all are
+    present).
+    """
+    return {f"has_{name}": int(features is None or name in features) for name in syntax.known_features}
+
+
 @dataclass(frozen=True, slots=True)
 class Syntax:
     """A target's whole syntax.
@@ -147,7 +154,8 @@ class Syntax:
     caller,
     `defaults` has its usual value). `symbols`: texts of register files, banks and enums: number -> name.
     `numbered`:
-    the tables of `symbols` whose entries may be written as numbers too (banks).
+    the tables of `symbols` whose entries may be written as numbers too (banks). `features`: the target's own;
+    `known_features`: all that it may have.
     """
 
     target: str
@@ -163,4 +171,5 @@ class Syntax:
     defaults: dict[str, int] = field(default_factory=dict)
     symbols: dict[str, dict[int, str]] = field(default_factory=dict)
     features: tuple[str, ...] = ()
+    known_features: tuple[str, ...] = ()
     numbered: frozenset[str] = frozenset()
