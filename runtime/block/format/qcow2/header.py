@@ -21,6 +21,7 @@ MAX_SNAPSHOTS = 65536
 MAX_SNAPSHOT_TABLE_BYTES = 64 << 20
 MAX_BACKING_NAME = 1023
 MAX_EXTENSIONS = 256
+SECTOR = 512  # what a disk writes at once, or not at all
 
 OFFSET_MASK = 0x00FF_FFFF_FFFF_FE00  # bits 9-55 of L1 entries and of standard L2 entries
 COPIED = 1 << 63
@@ -140,10 +141,12 @@ class Header:
         )
         body = _pack_extensions(kept)
         if self.version >= 3:
-            names = b"".join(struct.pack(">BB46s", kind, bit, name) for kind, bit, name in _FEATURES)
+            fields = (self.incompatible, self.compatible, self.autoclear)
+            used = [entry for entry in _FEATURES if fields[entry[0]] >> entry[1] & 1]
+            names = b"".join(struct.pack(">BB46s", *entry) for entry in used)
             longer = _pack_extensions([*kept, (EXT_FEATURE_NAMES, names)])
-            if length + len(longer) + len(self.backing_file) <= self.cluster_size:
-                body = longer  # the names of features are a courtesy
+            if used and length + len(longer) + len(self.backing_file) <= SECTOR:
+                body = longer  # the names are a courtesy; the header's writes shall be atomic
         backing_offset = length + len(body) if self.backing_file else 0
         total = length + len(body) + len(self.backing_file)
         if total > self.cluster_size:

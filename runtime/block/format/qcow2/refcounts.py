@@ -13,10 +13,11 @@ from __future__ import annotations
 import heapq
 import sys
 from array import array
-from bisect import bisect_right
 from collections.abc import Iterator
+from typing import Union
 
 from runtime.block.errors import ImageCorrupt, ImageUnsupported
+from runtime.block.format.qcow2.guard import Guard
 from runtime.block.format.qcow2.header import MAX_REFTABLE_BYTES, Header
 from runtime.block.node import ProtocolNode
 
@@ -54,7 +55,7 @@ class Packed:
         self.data[at] = self.data[at] & ~(self._mask << shift) & 0xFF | value << shift
 
 
-Counts = array | Packed
+Counts = Union["array[int]", Packed]
 
 
 def decode_counts(data: bytes, order: int) -> Counts:
@@ -124,7 +125,7 @@ class Refcounts:
         self.cache_blocks = max(4, CACHE_BYTES // self.cluster_size)
         self.deferred: list[tuple[int, int, bool]] = []
         self.reserved: list[tuple[int, int]] = []  # (cluster, count) that may not be given out
-        self.guard: list[tuple[int, int]] = []  # sorted (cluster, end) of metadata found at opening
+        self.guard = Guard(header.cluster_bits)
         self._heap: list[tuple[int, int]] = []
         self._tail = (0, 0)
         self._scan = 0
@@ -368,7 +369,7 @@ class Refcounts:
         return found
 
     def _guarded(self, start: int, count: int) -> None:
-        if self.overlaps_metadata(start << self.cluster_bits, count << self.cluster_bits):
+        if self.guard.overlaps(start << self.cluster_bits, count << self.cluster_bits):
             raise ImageCorrupt(
                 "a cluster that holds metadata has refcount 0",
                 offset=start << self.cluster_bits,
@@ -377,12 +378,6 @@ class Refcounts:
                 where=self.file.name,
                 remedy="run `isagen image check --repair all`",
             )
-
-    def overlaps_metadata(self, offset: int, length: int) -> bool:
-        """Whether the bytes hold metadata that was in the image when it was opened."""
-        last = (offset + length - 1) >> self.cluster_bits
-        at = bisect_right(self.guard, (last, 1 << 64)) - 1
-        return at >= 0 and self.guard[at][1] > offset >> self.cluster_bits
 
     def release(self, start: int, count: int) -> None:
         """Give back what was allocated and never linked."""

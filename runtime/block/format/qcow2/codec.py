@@ -1,0 +1,90 @@
+"""Compressing and decompressing single clusters (docs/interop/qcow2.txt, "Compressed Clusters Descriptor").
+
+zlib means a raw deflate stream with a window of 4 KiB; zstd a frame. Neither can give more than one cluster.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+from runtime.block.errors import ImageCorrupt
+from runtime.block.format.qcow2.header import COMPRESSION_ZSTD
+from runtime.block.node import Buffer
+
+_WINDOW = -12
+
+
+class Codec:
+    """One image's compression. Objects may be used by several threads."""
+
+    def __init__(self, kind: int, cluster_size: int, name: str) -> None:
+        self.kind = kind
+        self.cluster_size = cluster_size
+        self.name = name
+
+    def compress(self, data: Buffer) -> bytes | None:
+        """One cluster compressed; None if that doesn't make it smaller."""
+        if self.kind == COMPRESSION_ZSTD:
+            import zstandard
+
+            packed: bytes = zstandard.ZstdCompressor(level=3).compress(bytes(data))
+        else:
+            deflate = _deflate()
+            packed = deflate.compress(data)
+            packed += deflate.flush()
+        return packed if len(packed) < self.cluster_size else None
+
+    def decompress(self, data: bytes, offset: int) -> bytes:
+        """The cluster whose compressed bytes, maybe with others behind them, are `data`. Raises ImageCorrupt."""
+        try:
+            if self.kind == COMPRESSION_ZSTD:
+                plain = self._zstd(data)
+            else:
+                plain = _inflate(data, self.cluster_size)
+        except Exception as error:
+            raise self._corrupt(offset, str(error)) from error
+        if len(plain) != self.cluster_size:
+            raise self._corrupt(offset, f"it gives {len(plain)} bytes instead of {self.cluster_size}")
+        return plain
+
+    def _zstd(self, data: bytes) -> bytes:
+        import zstandard
+
+        # A frame may ask for a window, and so for memory, of any size: more than a few clusters is nonsense.
+        window = max(1 << 23, self.cluster_size * 2)
+        reader = zstandard.ZstdDecompressor(max_window_size=window).stream_reader(data)
+        parts = []
+        left = self.cluster_size
+        while left:
+            part = reader.read(left)
+            if not part:
+                break
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
+
+    def _corrupt(self, offset: int, why: str) -> ImageCorrupt:
+        return ImageCorrupt(
+            f"a compressed cluster can't be decompressed: {why}",
+            offset=offset,
+            field="compressed data",
+            where=self.name,
+        )
+
+
+def _deflate() -> Any:
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return zlib.compressobj(6, zlib.DEFLATED, _WINDOW)
+    return isal_zlib.compressobj(2, isal_zlib.DEFLATED, _WINDOW)
+
+
+def _inflate(data: bytes, size: int) -> bytes:
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return zlib.decompressobj(_WINDOW).decompress(data, size)
+    plain: bytes = isal_zlib.decompressobj(_WINDOW).decompress(data, size)
+    return plain

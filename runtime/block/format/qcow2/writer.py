@@ -1,0 +1,457 @@
+"""Changing the guest's data: writes, zeroes, discards, compressed writes (of one image, under its lock)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runtime.block.errors import ImageCorrupt, ImageUnsupported
+from runtime.block.format.qcow2.header import COMPRESSED, COPIED, OFFSET_MASK, ZERO, Incompatible
+from runtime.block.format.qcow2.mapping import HOLE, ZEROES, Cluster
+from runtime.block.format.qcow2.tables import L2Table
+
+if TYPE_CHECKING:
+    from runtime.block.format.qcow2.node import Qcow2Node
+
+_ZERO_STEP = 1 << 20
+
+
+class Writer:
+    """The writing half of `node`."""
+
+    def __init__(self, node: Qcow2Node) -> None:
+        self.node = node
+        self._packed_at = 0  # behind the last compressed cluster: the next one may go on there
+
+    def forget_packed(self) -> None:
+        self._packed_at = 0
+
+    # --- plain writes ---
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write `data` at guest offset `offset`, which lies inside of what the L1 table maps."""
+        node = self.node
+        if not data:
+            return
+        node.begin_write()
+        node.note_dirty(offset, len(data))
+        if node.cipher is not None and (offset | len(data)) & 511:
+            offset, data = self._whole_sectors(offset, data)
+        mapping = node.mapping
+        at, end = 0, len(data)
+        while at < end:
+            guest = offset + at
+            table = node.tables.for_writing(guest >> mapping.l1_shift)
+            index = (guest >> mapping.cluster_bits) & mapping.l2_mask
+            inside = guest & (mapping.cluster_size - 1)
+            limit = min(end - at, ((mapping.l2_mask + 1 - index) << mapping.cluster_bits) - inside)
+            part = data[at : at + limit]
+            done = self._in_place(table, index, inside, guest, part)
+            if not done:
+                if inside == 0 and limit >= mapping.cluster_size:
+                    done = self._whole_clusters(table, index, guest, part)
+                else:
+                    done = self._part_of_cluster(table, index, inside, guest, part)
+            at += done
+        node.commit_if_pressed()
+
+    def _whole_sectors(self, offset: int, data: memoryview) -> tuple[int, memoryview]:
+        """The write widened to whole encrypted sectors."""
+        start, end = offset & -512, -(-(offset + len(data)) // 512) * 512
+        wide = bytearray(end - start)
+        self.node.read_mapped(self.node.tables.get, start, memoryview(wide))
+        wide[offset - start : offset - start + len(data)] = data
+        return start, memoryview(wide)
+
+    def _put(self, host: int, guest: int, data: memoryview) -> None:
+        """Write guest data, encrypted if need be, at its place."""
+        node = self.node
+        if not node.external and node.refcounts.guard.overlaps(host, len(data)):
+            self._mark_corrupt(host)
+        if node.cipher is not None:
+            data = memoryview(node.cipher.encrypt(host, guest, data))
+        node.data.pwrite(host, data)
+
+    def _mark_corrupt(self, host: int) -> None:
+        """The entry that led here points at metadata: say so in the image, and write no more."""
+        node = self.node
+        if node.header.version >= 3:
+            node.header.incompatible |= Incompatible.CORRUPT
+            node.write_header()
+            node.file.flush()
+        node.fail()
+        raise ImageCorrupt(
+            "guest data would be written over metadata; the image is marked as corrupt",
+            offset=host,
+            field="host cluster of an L2 entry",
+            where=node.name,
+            remedy="run `isagen image check --repair all`",
+        )
+
+    def _in_place(self, table: L2Table, index: int, inside: int, guest: int, data: memoryview) -> int:
+        """Write what starts in clusters of our own that hold data. Gives the bytes written, maybe 0."""
+        mapping = self.node.mapping
+        size = mapping.cluster_size
+        if mapping.extended:
+            cluster = mapping.cluster(table, index)
+            part = data[: size - inside]
+            if not self._own(cluster):
+                return 0
+            sub = mapping.subcluster_size
+            touched = (2 << (inside + len(part) - 1) // sub) - (1 << inside // sub)
+            if cluster.allocated & touched != touched:
+                return 0
+            self._put(cluster.host + inside, guest, part)
+            return len(part)
+        entries = table.entries
+        entry = entries[index]
+        if entry & (COPIED | COMPRESSED | ZERO) != COPIED:
+            return 0
+        host = entry & OFFSET_MASK
+        if host & (size - 1):
+            raise mapping.corrupt(table, index, "a data cluster's offset isn't a cluster's", entry)
+        if not host and not mapping.external:
+            return 0
+        have = size - inside
+        expected = entry + size
+        while have < len(data):
+            index += 1
+            if index > mapping.l2_mask or entries[index] != expected:
+                break
+            expected += size
+            have += size
+        part = data[:have]
+        self._put(host + inside, guest, part)
+        return len(part)
+
+    def _own(self, cluster: Cluster) -> bool:
+        return cluster.copied and not cluster.packed
+
+    def _whole_clusters(self, table: L2Table, index: int, guest: int, data: memoryview) -> int:
+        """Write whole clusters, as many as may go to one new place. Gives the bytes written."""
+        node, mapping = self.node, self.node.mapping
+        size = mapping.cluster_size
+        first = mapping.cluster(table, index)
+        if self._own(first):  # preallocated: the place is there
+            self._put(first.host, guest, data[:size])
+            mapping.store_run(table, index, 1, first.host)
+            return size
+        olds = [first]
+        wanted = len(data) // size
+        count = 1
+        if first.present or mapping.extended:
+            while count < wanted:
+                cluster = mapping.cluster(table, index + count)
+                if self._own(cluster):
+                    break
+                olds.append(cluster)
+                count += 1
+        else:
+            entries = table.entries
+            while count < wanted and entries[index + count] & ~ZERO == 0:
+                count += 1
+        if node.external:
+            host, got = guest, count
+        else:
+            start, got = node.refcounts.allocate(count)
+            host = start << mapping.cluster_bits
+        try:
+            self._put(host, guest, data[: got * size])
+        except BaseException:
+            if not node.external:
+                node.refcounts.release(host >> mapping.cluster_bits, got)
+            raise
+        mapping.store_run(table, index, got, host)
+        for cluster in olds[:got]:
+            self._give_up(cluster)
+        return got * size
+
+    def _part_of_cluster(self, table: L2Table, index: int, inside: int, guest: int, data: memoryview) -> int:
+        """Write into one cluster that isn't ready for it, and fill what it gains besides from below."""
+        node, mapping = self.node, self.node.mapping
+        size, sub = mapping.cluster_size, mapping.subcluster_size
+        part = data[: size - inside]
+        cluster = mapping.cluster(table, index)
+        base = guest - inside
+        own = self._own(cluster)
+        low, high = inside // sub * sub, -(-(inside + len(part)) // sub) * sub
+        if not own and cluster.present and cluster.allocated:
+            low, high = 0, size  # moves to another cluster, with all that it holds
+        fresh = False
+        if own:
+            host = cluster.host
+        elif node.external:
+            host = base
+        else:
+            start, _ = node.refcounts.allocate(1)
+            host = start << mapping.cluster_bits
+            fresh = host >= node.file.length() and not node.file.fixed_length and node.cipher is None
+        try:
+            if fresh and self.reads_zero(base + low, high - low):
+                self._put(host + inside, guest, part)  # the rest is a hole of the file
+            else:
+                whole = bytearray(high - low)
+                node.read_mapped(node.tables.get, base + low, memoryview(whole))
+                whole[inside - low : inside - low + len(part)] = part
+                self._put(host + low, base + low, memoryview(whole))
+        except BaseException:
+            if not own and not node.external:
+                node.refcounts.release(host >> mapping.cluster_bits, 1)
+            raise
+        touched = (1 << high // sub) - (1 << low // sub)
+        keep = 0 if cluster.packed else cluster.allocated
+        mapping.store(table, index, host, keep | touched, cluster.zero & ~touched, present=True)
+        if not own:
+            self._give_up(cluster)
+        return len(part)
+
+    def reads_zero(self, offset: int, length: int) -> bool:
+        """Whether the tables alone say that the range reads as zeroes."""
+        node = self.node
+        return all(
+            run.kind == ZEROES or (run.kind == HOLE and self._nothing_below(run.offset))
+            for run in node.mapping.runs(node.tables.get, offset, length)
+        )
+
+    def _nothing_below(self, offset: int) -> bool:
+        backing = self.node.backing
+        return backing is None or offset >= backing.length()
+
+    def _give_up(self, cluster: Cluster, *, punch: bool = False) -> None:
+        """Free what an entry pointed at, once the file doesn't say so any more."""
+        node = self.node
+        if not cluster.present or node.external:
+            return
+        if cluster.packed:
+            first, count = node.mapping.packed_clusters(cluster.host)
+            node.refcounts.defer(first, count)
+        else:
+            node.refcounts.defer(cluster.host >> node.mapping.cluster_bits, 1, punch=punch)
+
+    # --- zeroes ---
+
+    def write_zeroes(self, offset: int, length: int, *, unmap: bool) -> None:
+        """Zeroes as flags of entries where whole (sub)clusters are meant, as data elsewhere."""
+        node, mapping = self.node, self.node.mapping
+        if not length:
+            return
+        node.begin_write()
+        node.note_dirty(offset, length)
+        end = offset + length
+        unit = mapping.subcluster_size
+        start = -(-offset // unit) * unit
+        # A unit that the disk's end cuts counts as whole: nobody sees the rest.
+        stop = -(-end // unit) * unit if end == node.length() else end // unit * unit
+        if start >= stop:
+            self._plain_zeroes(offset, end)
+        else:
+            self._plain_zeroes(offset, start)
+            self._mapped_zeroes(start, stop, unmap)
+            self._plain_zeroes(min(stop, end), end)
+        node.commit_if_pressed()
+
+    def _plain_zeroes(self, start: int, end: int) -> None:
+        """Zeroes as data, where the range doesn't read as zeroes already."""
+        node = self.node
+        while start < end:
+            part = min(end - start, _ZERO_STEP)
+            for run in list(node.mapping.runs(node.tables.get, start, part)):
+                if run.kind != ZEROES and not (run.kind == HOLE and self._nothing_below(run.offset)):
+                    self.write(run.offset, memoryview(bytes(run.length)))
+            start += part
+
+    def _mapped_zeroes(self, start: int, stop: int, unmap: bool) -> None:
+        node, mapping = self.node, self.node.mapping
+        flags = node.header.version >= 3
+        if node.raw_external:
+            node.data.write_zeroes(start, min(stop, node.length()) - start, unmap=unmap)
+        while start < stop:
+            number = start >> mapping.l1_shift
+            end = min(stop, (number + 1) << mapping.l1_shift)
+            nothing = self._nothing_below(start)
+            if nothing and node.tables.get(number) is None:
+                start = end
+                continue
+            if not flags and not nothing:
+                self._plain_zeroes(start, min(end, node.length()))
+                start = end
+                continue
+            table = node.tables.for_writing(number)
+            while start < end:
+                base = start & -mapping.cluster_size
+                here = min(end, base + mapping.cluster_size)
+                index = (start >> mapping.cluster_bits) & mapping.l2_mask
+                if table.entries[index << mapping.extended] or not nothing or mapping.extended:
+                    self._zero_cluster(table, index, base, start - base, here - base, unmap)
+                start = here
+            node.commit_if_pressed()
+
+    def _zero_cluster(self, table: L2Table, index: int, base: int, low: int, high: int, unmap: bool) -> None:
+        """Let subclusters [low, high) (bytes in the cluster) read as zeroes."""
+        node, mapping = self.node, self.node.mapping
+        cluster = mapping.cluster(table, index)
+        sub = mapping.subcluster_size
+        touched = (1 << high // sub) - (1 << low // sub)
+        flags = node.header.version >= 3
+        whole = touched == mapping.full
+        if whole and not node.external and (unmap or not self._own(cluster)):
+            zero = mapping.full if flags and (cluster.present or not self._nothing_below(base)) else 0
+            mapping.store(table, index, 0, 0, zero if cluster.present else zero | cluster.zero, present=False)
+            self._give_up(cluster, punch=unmap)
+        elif not flags or cluster.packed or (cluster.present and not cluster.copied):
+            self.write(base + low, memoryview(bytes(high - low)))  # no flag, or not ours to change
+        else:
+            mapping.store(
+                table,
+                index,
+                cluster.host,
+                cluster.allocated & ~touched,
+                cluster.zero | touched,
+                present=cluster.present,
+            )
+
+    # --- discards ---
+
+    def discard(self, offset: int, length: int) -> None:
+        """Unmap the whole clusters inside of the range."""
+        node, mapping = self.node, self.node.mapping
+        size = mapping.cluster_size
+        end = offset + length
+        start = -(-offset // size) * size
+        stop = -(-end // size) * size if end == node.length() else end // size * size
+        if start >= stop or (node.header.version < 3 and node.backing is not None):
+            return  # (version 2 has nothing that could hide the backing file's old data)
+        node.begin_write()
+        node.note_dirty(start, min(stop, node.length()) - start)
+        self.unmap(start, stop)
+        node.commit_if_pressed()
+
+    def unmap(self, start: int, stop: int, *, expose: bool = False) -> None:
+        """Forget clusters. With `expose` what lies below appears, else they read as zeroes."""
+        node, mapping = self.node, self.node.mapping
+        if node.raw_external:
+            end = min(stop, node.data.length())
+            if end > start:
+                node.data.write_zeroes(start, end - start)
+        while start < stop:
+            number = start >> mapping.l1_shift
+            end = min(stop, (number + 1) << mapping.l1_shift)
+            if node.tables.get(number) is None and (expose or self._nothing_below(start)):
+                start = end
+                continue
+            table = node.tables.for_writing(number)
+            while start < end:
+                index = (start >> mapping.cluster_bits) & mapping.l2_mask
+                zero = 0 if expose or self._nothing_below(start) else mapping.full
+                if table.entries[index << mapping.extended] or zero or mapping.extended:
+                    cluster = mapping.cluster(table, index)
+                    if node.external and cluster.present and not node.raw_external:
+                        node.data.discard(start, mapping.cluster_size)
+                        zero = 0 if expose else mapping.full
+                    mapping.store(table, index, 0, 0, zero, present=False)
+                    self._give_up(cluster, punch=True)
+                start += mapping.cluster_size
+            node.commit_if_pressed()
+
+    # --- compressed writes ---
+
+    def write_compressed(self, offset: int, data: memoryview) -> None:
+        """Write whole clusters (the disk's last may be short), each compressed if that makes it smaller."""
+        node, mapping = self.node, self.node.mapping
+        size = mapping.cluster_size
+        if node.external or node.cipher is not None:
+            what = "with a data file" if node.external else "with encryption"
+            raise ImageUnsupported(f"images {what} can't hold compressed clusters", where=node.name)
+        if offset % size or (len(data) % size and offset + len(data) != node.length()):
+            raise ImageUnsupported(f"compressed writes must be whole clusters of {size} bytes", where=node.name)
+        node.begin_write()
+        node.note_dirty(offset, len(data))
+        pieces: list[tuple[int, bytes]] = []
+        for at in range(0, len(data), size):
+            part = data[at : at + size]
+            packed = node.codec.compress(part if len(part) == size else bytes(part) + bytes(size - len(part)))
+            if packed is None:
+                self.write(offset + at, part)
+            else:
+                pieces.append((offset + at, packed))
+        self.store_packed(pieces)
+        node.commit_if_pressed()
+
+    def store_packed(self, pieces: list[tuple[int, bytes]]) -> None:
+        """Put compressed clusters (guest offset, bytes) one behind the other into the file, and link them."""
+        done = 0
+        while done < len(pieces):
+            done += self._store_group(pieces[done:])
+
+    def _store_group(self, pieces: list[tuple[int, bytes]]) -> int:
+        """Store as many of `pieces` as fit into one run of host clusters. Gives their number."""
+        node, size = self.node, self.node.mapping.cluster_size
+        refcounts = node.refcounts
+        sharing = refcounts.max >= 255  # narrow refcounts: a host cluster for each
+        place = self._packed_at if sharing else 0
+        room = -place % size
+        uses: dict[int, int] = {}
+        if room:
+            uses[place // size] = before = refcounts.get(place // size)
+            if not 0 < before < refcounts.max:
+                room = 0
+        total = sum(len(packed) for _, packed in pieces)
+        limit = place + room
+        first = got = 0
+        if total > room:
+            wanted = -(-(total - room) // size) if sharing else len(pieces)
+            first, got = refcounts.allocate(wanted)
+            if not room or first * size != limit:
+                place, uses = first * size, {}
+            limit = (first + got) * size
+        old = dict(uses)
+        group: list[tuple[int, int, bytes]] = []  # (guest, place, bytes)
+        for guest, packed in pieces:
+            if not sharing or uses.get(place // size, 0) >= refcounts.max:
+                place = -(-place // size) * size
+            if place + len(packed) > limit:
+                break
+            group.append((guest, place, packed))
+            for cluster in range(place // size, (place + len(packed) - 1) // size + 1):
+                uses[cluster] = uses.get(cluster, 0) + 1
+            place += len(packed)
+        try:
+            if group:
+                self._write_packed(group)
+        except BaseException:
+            if got:
+                refcounts.release(first, got)
+            raise
+        for cluster in range(first, first + got):
+            if uses.get(cluster, 0) == 0:
+                refcounts.release(cluster, 1)
+            elif uses[cluster] > 1:
+                refcounts.add(cluster, 1, uses[cluster] - 1)
+        for cluster, count in old.items():
+            refcounts.add(cluster, 1, uses[cluster] - count)
+        self._packed_at = place if group else 0
+        mapping = node.mapping
+        for guest, at, packed in group:
+            table = node.tables.for_writing(guest >> mapping.l1_shift)
+            index = (guest >> mapping.cluster_bits) & mapping.l2_mask
+            cluster_before = mapping.cluster(table, index)
+            mapping.store_packed(table, index, mapping.pack(at, len(packed)))
+            self._give_up(cluster_before)
+        return len(group)
+
+    def _write_packed(self, group: list[tuple[int, int, bytes]]) -> None:
+        file = self.node.file
+        start = group[0][1]
+        parts: list[bytes] = []
+        end = start
+        for _, at, packed in group:
+            if at > end:
+                parts.append(bytes(at - end))
+            parts.append(packed)
+            end = at + len(packed)
+        data = b"".join(parts)
+        if self.node.refcounts.guard.overlaps(start, len(data)):
+            self._mark_corrupt(start)
+        file.pwrite(start, data)
+        whole = -(-end // 512) * 512  # descriptors count whole sectors
+        if file.length() < whole and not file.fixed_length:
+            file.resize(whole)
