@@ -28,6 +28,7 @@ class Chain:
     depth: int = 0
     seen: frozenset[tuple[int, int]] = frozenset()
     created: list[Path] = field(default_factory=list)
+    overwrite: bool = False
 
     def open_file(self, reference: str, kind: str, *, writable: bool) -> ProtocolNode:
         path = self.policy.resolve(reference, self.path, kind)
@@ -57,7 +58,7 @@ class Chain:
 
     def create_file(self, reference: str, *, writable: bool = True) -> ProtocolNode:
         base = Path() if self.path is None else self.path.parent
-        node = FileNode(base / reference, writable=writable, create=True)
+        node = FileNode(base / reference, writable=writable, create=True, overwrite=self.overwrite)
         self.created.append(node.path)
         return node
 

@@ -21,7 +21,7 @@ def checked_options(driver: Driver, options: dict[str, Any]) -> BaseModel:
 
     try:
         return driver.options().model_validate(
-            {name.replace("_", "-"): value for name, value in options.items()}
+            {name.replace("_", "-").replace(".", "-"): value for name, value in options.items()}
         )
     except ValidationError as error:
         first = error.errors()[0]

@@ -131,7 +131,7 @@ class Image(io.RawIOBase):
             raise ImageUnsupported("images can only be created in files", where=str(path))
         existed = path.exists()
         file = FileNode(path, writable=True, create=True, overwrite=overwrite)
-        chain = Chain(path)
+        chain = Chain(path, overwrite=overwrite)
         try:
             create_image(
                 row.driver,

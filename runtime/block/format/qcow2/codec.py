@@ -36,7 +36,9 @@ class Codec:
         return packed if len(packed) < self.cluster_size else None
 
     def decompress(self, data: bytes, offset: int) -> bytes:
-        """The cluster whose compressed bytes, maybe with others behind them, are `data`. Raises ImageCorrupt."""
+        """The cluster whose compressed bytes, maybe with others behind them, are `data`. Raises
+        ImageCorrupt.
+        """
         try:
             if self.kind == COMPRESSION_ZSTD:
                 plain = self._zstd(data)

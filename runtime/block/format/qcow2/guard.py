@@ -18,7 +18,8 @@ class Guard:
         self._l2: array[int] = array("Q")
 
     def set(self, fixed: list[tuple[int, int]], l2_offsets: array[int]) -> None:
-        """`fixed`: (offset, length) in bytes. `l2_offsets`: of the L2 tables, in bytes; zeroes are ignored."""
+        """`fixed`: (offset, length) in bytes. `l2_offsets`: of the L2 tables, in bytes; zeroes are ignored.
+        """
         clusters = sorted(
             (offset >> self._bits, (offset + length + (1 << self._bits) - 1) >> self._bits)
             for offset, length in fixed

@@ -1,7 +1,7 @@
 """What L2 entries say (docs/interop/qcow2.txt, "L2 table entry", "Extended L2 Entries").
 
-A standard entry describes a whole cluster, an extended one 32 subclusters. `Cluster` is either, decoded: masks of
-subclusters that are allocated and that read as zeroes (one bit for standard entries).
+A standard entry describes a whole cluster, an extended one 32 subclusters. `Cluster` is either, decoded:
+masks of subclusters that are allocated and that read as zeroes (one bit for standard entries).
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ class Mapping:
             allocated = 0 if zero or not present else 1
         return Cluster(host, copied and present, False, present, allocated, zero)
 
-    def store(self, table: L2Table, index: int, host: int, allocated: int, zero: int, *, present: bool) -> None:
+    def store(
+        self, table: L2Table, index: int, host: int, allocated: int, zero: int, *, present: bool
+    ) -> None:
         """Make the entry a plain cluster of its own (or, if not `present`, no cluster)."""
         entry = host | COPIED if present else 0
         if self.extended:

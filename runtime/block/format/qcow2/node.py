@@ -1,16 +1,16 @@
 """QCOW2 disks: opening, reading, and the order in which changes reach the file.
 
-Crash safety. Guest data goes to new clusters, or in place to clusters of our own. Metadata changes are collected
-in memory and put into the file by `commit`, in this order:
+Crash safety. Guest data goes to new clusters, or in place to clusters of our own. Metadata changes are
+collected in memory and put into the file by `commit`, in this order:
 
 1. refcount blocks and tables that nothing points at yet, then a barrier (which also makes new data durable);
-2. if refcount blocks are new: the refcount table's entries (or the header, if the table moved), then a barrier;
-3. L2 entries, L1 entries, then a barrier;
-4. only now are the clusters that were unlinked given up: refcounts fall, holes are punched, they may be reused.
+2. if refcount blocks are new: the refcount table's entries (or the header, if the table moved), then a
+barrier; 3. L2 entries, L1 entries, then a barrier; 4. only now are the clusters that were unlinked given up:
+refcounts fall, holes are punched, they may be reused.
 
-So at every moment whatever the file points at is complete and has its refcount; a crash leaves leaks at worst.
-Operations on whole images (snapshots, amend, resize) prepare all that is new beside the old and switch by one
-write of the header's sector.
+So at every moment whatever the file points at is complete and has its refcount; a crash leaves leaks at
+worst. Operations on whole images (snapshots, amend, resize) prepare all that is new beside the old and switch
+by one write of the header's sector.
 """
 
 from __future__ import annotations
@@ -285,7 +285,9 @@ class Qcow2Node(FormatNode):
     def extents(self, offset: int = 0, length: int | None = None) -> Iterator[Extent]:
         length = self.length() - offset if length is None else length
         self.in_range_or_raise(offset, length)
-        start = end = offset  # the hole so far: joined, so that empty tables cost no calls of the backing node
+        start = end = (
+            offset  # the hole so far: joined, so that empty tables cost no calls of the backing node
+        )
         for run in self.mapping.runs(self.tables.get, offset, length):
             if run.kind == HOLE:
                 end = run.offset + run.length
@@ -428,11 +430,12 @@ class Qcow2Node(FormatNode):
         try:
             if self._begun and not self._failed:
                 with self.lock:
-                    self._finish()
+                    self.finish()
         finally:
             self._release()
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Everything in the file, and the image marked as clean."""
         self.commit()
         if self._bitmaps is not None:
             self._bitmaps.store()

@@ -1,7 +1,7 @@
 """L1 and L2 tables: from guest clusters to host clusters (docs/interop/qcow2.txt, "Cluster mapping").
 
-Tables are changed in memory and written by the node's commit: `write_new` puts out tables that nothing in the file
-points at yet; `write_links`, after a barrier, what makes them and new data reachable.
+Tables are changed in memory and written by the node's commit: `write_new` puts out tables that nothing in the
+file points at yet; `write_links`, after a barrier, what makes them and new data reachable.
 """
 
 from __future__ import annotations
@@ -107,9 +107,9 @@ class Tables:
 
     def _add(self, index: int, table: L2Table) -> None:
         if len(self.cache) >= self.limit:
-            for old in [number for number, have in list(self.cache.items()) if not have.dirty and have.linked][
-                : max(1, self.limit // 8)
-            ]:
+            for old in [
+                number for number, have in list(self.cache.items()) if not have.dirty and have.linked
+            ][: max(1, self.limit // 8)]:
                 self.cache.pop(old, None)
         self.cache[index] = table
 

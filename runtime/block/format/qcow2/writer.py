@@ -259,11 +259,15 @@ class Writer:
                     self.write(run.offset, memoryview(bytes(run.length)))
             start += part
 
+    def map_zeroes(self, start: int, stop: int) -> None:
+        """Let whole clusters read as zeroes, behind the disk's end too (version 3)."""
+        self._mapped_zeroes(start, stop, True)
+
     def _mapped_zeroes(self, start: int, stop: int, unmap: bool) -> None:
         node, mapping = self.node, self.node.mapping
         flags = node.header.version >= 3
         if node.raw_external:
-            node.data.write_zeroes(start, min(stop, node.length()) - start, unmap=unmap)
+            node.data.write_zeroes(start, min(stop, max(start, node.data.length())) - start, unmap=unmap)
         while start < stop:
             number = start >> mapping.l1_shift
             end = min(stop, (number + 1) << mapping.l1_shift)
@@ -362,7 +366,9 @@ class Writer:
             what = "with a data file" if node.external else "with encryption"
             raise ImageUnsupported(f"images {what} can't hold compressed clusters", where=node.name)
         if offset % size or (len(data) % size and offset + len(data) != node.length()):
-            raise ImageUnsupported(f"compressed writes must be whole clusters of {size} bytes", where=node.name)
+            raise ImageUnsupported(
+                f"compressed writes must be whole clusters of {size} bytes", where=node.name
+            )
         node.begin_write()
         node.note_dirty(offset, len(data))
         pieces: list[tuple[int, bytes]] = []
