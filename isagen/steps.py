@@ -8,7 +8,7 @@ the executors, once written, in as many parts as there are processes to take the
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from generator.emit.layout import Layout
     from generator.ir.executor import Plan
     from generator.model.target import Target
+    from runtime.cpu.compile import Object
 
 SOFTFLOAT = "softfloat.o"
 
@@ -145,10 +146,13 @@ def compile_all(
     parts = pool.submit(parts_of, folder).result()
     futures = {pool.submit(compile_one, folder, position): part for position, part in enumerate(parts)}
     total = len(parts) + 1
+    templates: dict[str, Any] = {}
     for done, future in enumerate(as_completed(futures), 1):
-        part, code = futures[future], future.result()
-        (folder / f"{part}.o").write_bytes(code)
+        part, compiled = futures[future], future.result()
+        (folder / f"{part}.o").write_bytes(compiled.code)
+        templates.update(compiled.templates)
         report(name, f"compiled {part}", done, total)
+    pool.submit(write_templates, folder, templates).result()
     library = shared.result()
     (folder / SOFTFLOAT).write_bytes(library)
     keep_softfloat(library)
@@ -163,11 +167,19 @@ def parts_of(folder: Path) -> list[str]:
     return [part.name for part in parts(Package(folder))]
 
 
-def compile_one(folder: Path, position: int) -> bytes:
+def compile_one(folder: Path, position: int) -> Object:
     """In a worker: compile a part of the package."""
     from runtime.cpu.compile import Package, compile_part, parts
 
-    return compile_part(folder, parts(Package(folder))[position]).code
+    return compile_part(folder, parts(Package(folder))[position])
+
+
+def write_templates(folder: Path, templates: Mapping[str, Any]) -> None:
+    """In a worker: write what the translator works with."""
+    from runtime.cpu.compile import Package, templates_file
+    from runtime.cpu.translator.template import FILE
+
+    (folder / FILE).write_bytes(templates_file(Package(folder), templates))
 
 
 def softfloat_place() -> Path:

@@ -32,6 +32,7 @@ def describe(target: Target, layout: Layout, objects: list[str]) -> dict[str, An
         "layout": {
             "digest": layout.digest(),
             "size": layout.size,
+            "sink": layout.sink,
             "registers": [
                 {
                     "name": field.register_name,

@@ -186,6 +186,9 @@ COUNTER_COUNT: Final = 872
 """Host address and length of a sorted table of ranges (u64 first pc, u64 last pc, u64 host address of a u64
 for each unit of code): instructions that start there are counted each time that they are executed."""
 COUNTER_ENTRY_SIZE: Final = 24
+
+HELPERS: Final = 1008
+"""Host address of the table of functions that regions call (`runtime.cpu.translator`): 8 bytes each."""
 HEADER_SIZE: Final = 1024
 """Registers start here."""
 
@@ -219,7 +222,19 @@ PREFIX_SIZE: Final = 16
 HOOK_LENGTH: Final = 2
 HOOK_ENDS: Final = 4
 COUNT_ADDRESS: Final = 8
+OP_REGION: Final = 6
+"""The head of a translated region. The u64 `REGION_DISTANCE` bytes behind the record is the host address of
+the entry's description (`REGION_*`); executor: go on in its code."""
 FIRST_EXECUTOR: Final = 8
+
+REGION_DISTANCE: Final = 2 * META_DISTANCE
+REGION_CODE: Final = 0
+"""Host address of the region's function: a step, that is, with the arguments of threaded code."""
+REGION_ENTRY: Final = 8
+"""Which of the region's entries this is."""
+REGION_RECORDS: Final = 16
+"""Host address of the region's records' addresses, 8 bytes each."""
+REGION_ENTRY_SIZE: Final = 24
 
 END_PC: Final = 8
 """Stubs and links: the pc of the instruction that they stand for."""

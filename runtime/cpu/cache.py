@@ -3,7 +3,7 @@
 Native code (`runtime.cpu.native`) fills it. All fields are 8 bytes, host byte order; memory starts as zeros
 and is only paid for when touched.
 
-* **record arena**: records, then at `META_DISTANCE` their metadata. The first `SCRATCH_SIZE` bytes are for
+* **record arena**: records, then at `META_DISTANCE` their metadata, at `REGION_DISTANCE` what the translator adds. The first `SCRATCH_SIZE` bytes are for
 records that
   are used once (a step over a breakpoint, stubs for delay slots' targets).
 * **pages**: an entry for each (host page, guest page, decode context) from which code was decoded, chained by
@@ -154,7 +154,7 @@ class CodeCache:
     def __init__(self, unit: int) -> None:
         map_size = 4096 // unit * 4
         sizes = {
-            "records": 2 * block.META_DISTANCE,
+            "records": 3 * block.META_DISTANCE,
             "maps": PAGE_CAPACITY * map_size,
             "pages": PAGE_CAPACITY * PAGE_ENTRY_SIZE,
             "buckets": BUCKET_COUNT * 4,
@@ -172,6 +172,11 @@ class CodeCache:
             starts[name] = total
             total += -(-size // 4096) * 4096
         self._memory, base = _anonymous(total)
+        self.memory = self._memory
+        self.base = base
+        """All of it, and the host address of its first byte; the record arena comes first."""
+        self.pages = starts["pages"]
+        """Where the page entries begin."""
         at = {name: base + start for name, start in starts.items()}
         self.address = at["control"]
         self.scratch = at["scratch"]
@@ -203,6 +208,11 @@ class CodeCache:
                 starts["spaces"] + number * SPACE_SIZE,
                 *(tlb, code_tlb, code_tlb + CODE_TLB_SIZE, 0, 1),
             )
+
+    def counter(self, field: int) -> int:
+        """A control field."""
+        value: int = struct.unpack_from("=q", self._memory, self._control + field)[0]
+        return value
 
     def statistics(self) -> dict[str, int]:
         """Counters since the cache was made, for people and tests."""

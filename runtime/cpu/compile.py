@@ -17,9 +17,9 @@ import hashlib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -27,11 +27,13 @@ from typing import Any, Final
 
 import llvmlite.binding as llvm
 
-from runtime.cpu import block, native, symbols
+from runtime.cpu import block, native, symbols, templates
 from runtime.cpu.lowering import Lowerer, join
-from runtime.cpu.primitives import external
+from runtime.cpu.primitives import definitions, external
 from runtime.cpu.support import SUPPORT
 from runtime.cpu.threading import Shape, Threading
+from runtime.cpu.translator.template import encode
+from runtime.softfloat.symbols import SYMBOLS
 
 PARTS: Final = 8
 """Into how many parts the executors are cut; fixed, so that objects are reproducible."""
@@ -58,6 +60,8 @@ class Object:
 
     name: str
     code: bytes
+    templates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Steps: the translator's templates by executor (`runtime.cpu.templates`)."""
 
 
 class Package:
@@ -143,14 +147,25 @@ def _lower(function: Callable[..., Any], symbol: str, attributes: str = "") -> s
     return _lowerer.lower(function, symbol, attributes)
 
 
-def _steps_text(package: Package, names: Sequence[str]) -> str:
+def _executor_texts(package: Package, names: Sequence[str]) -> list[str]:
+    return [_lower(package.callable(package.executors, name), f"do_{name}", "alwaysinline") for name in names]
+
+
+def _steps_text(package: Package, names: Sequence[str], texts: Sequence[str]) -> str:
     threading = Threading(package.record_size)
     shapes = {shape.symbol: shape for shape in package.shapes}
-    texts = [
-        _lower(package.callable(package.executors, name), f"do_{name}", "alwaysinline") for name in names
-    ]
-    texts += [threading.step(f"step_{name}", shapes[name]) for name in names]
-    return join([*texts, threading.common()])
+    steps = [threading.step(f"step_{name}", shapes[name]) for name in names]
+    return join([*texts, *steps, threading.common(), definitions()])
+
+
+def _templates(
+    package: Package, names: Sequence[str], texts: Sequence[str], machine: Any
+) -> dict[str, dict[str, Any]]:
+    """The translator's templates of some executors."""
+    shapes = {shape.symbol: shape for shape in package.shapes}
+    before, behind = templates.module_text([shapes[name] for name in names])
+    module = optimised(join([*texts, behind, before]), machine, lambda name: name.startswith(templates.PREFIX))
+    return templates.extract(str(module), shapes)
 
 
 def _functions_text(package: Package, names: Sequence[str]) -> str:
@@ -159,7 +174,7 @@ def _functions_text(package: Package, names: Sequence[str]) -> str:
         function = package.callable(package.functions, name)
         texts.append(_lower(function, f"fn_{name}", "noinline"))
         texts.append(_exported(name, function.__code__.co_argcount))
-    return join(texts)
+    return join([*texts, definitions()])
 
 
 def _exported(name: str, count: int) -> str:
@@ -191,7 +206,8 @@ def _entry_text(package: Package) -> str:
 
 
 def _cold_text() -> str:
-    return join(_lower(function, symbol) for symbol, function in native.functions().items())
+    lowered = [_lower(function, symbol) for symbol, function in native.functions().items()]
+    return join([*lowered, definitions()])
 
 
 def text_of(package: Package, part: Part) -> str:
@@ -200,11 +216,18 @@ def text_of(package: Package, part: Part) -> str:
         case "cold":
             return _cold_text()
         case "steps":
-            return _steps_text(package, part.names)
+            return _steps_text(package, part.names, _executor_texts(package, part.names))
         case "functions":
             return _functions_text(package, part.names)
         case _:
             return _entry_text(package)
+
+
+def templates_file(package: Package, found: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """The content of the translator's file of a target; `found`: all parts' templates."""
+    version = ".".join(str(number) for number in llvm.llvm_version_info)
+    functions = list(SYMBOLS)
+    return encode(package.shapes, found, package.record_size, block.FIRST_EXECUTOR, functions, version)
 
 
 # --- machine code -------------------------------------------------------------------------------------------
@@ -244,8 +267,12 @@ def compile_part(directory: Path, part: Part) -> Object:
     """Compile one part of the package in `directory`."""
     package = Package(directory)
     machine = target_machine()
-    module = optimised(text_of(package, part), machine, _visible(part))
-    return Object(part.name, machine.emit_object(module))
+    if part.kind != "steps":
+        module = optimised(text_of(package, part), machine, _visible(part))
+        return Object(part.name, machine.emit_object(module))
+    texts = _executor_texts(package, part.names)
+    module = optimised(_steps_text(package, part.names, texts), machine, _visible(part))
+    return Object(part.name, machine.emit_object(module), _templates(package, part.names, texts, machine))
 
 
 def assembly(directory: Path, part: Part) -> str:

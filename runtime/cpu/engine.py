@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from runtime.cpu import block, symbols, tables
 from runtime.cpu.cache import CodeCache
@@ -21,6 +21,9 @@ from runtime.cpu.exits import Exit, Reason
 from runtime.cpu.package import RegisterInfo, TargetPackage, load_target
 from runtime.errors import IsagenError
 from runtime.memory.space import AddressSpace
+
+if TYPE_CHECKING:
+    from runtime.cpu.translator.translator import Translator
 
 __all__ = ["Cpu", "TargetPackage", "load_target"]
 
@@ -90,6 +93,9 @@ class Cpu:
         self._breakpoints: tuple[int, ...] = ()
         self._breakpoint_table: ctypes.Array[ctypes.c_uint64] | None = None
         self._stopped_at: int | None = None
+        self.translator: Translator | None = None
+        """Translates hot code, where one is attached (`translate`)."""
+        self._slice_left = SLICE
         self._names = dict(_places(package.registers.values()))
         self._pc_mask = (1 << package.pc_width) - 1
         self._delay = package.table_field(tables.H_DELAY)
@@ -257,10 +263,15 @@ class Cpu:
         self._running = True
         try:
             while True:
-                part = min(budget, SLICE)
+                part = min(budget, self._slice_left)
                 self._set_header(block.BUDGET, part)
                 reason = run(self.address)
-                budget -= part - self._header(block.BUDGET)
+                used = part - self._header(block.BUDGET)
+                budget -= used
+                self._slice_left -= used
+                if self._slice_left <= 0:
+                    sampled = self.translator is not None and reason == _BUDGET
+                    self._slice_left = self.translator.sample() if self.translator and sampled else SLICE
                 if reason != _BUDGET or budget <= 0:
                     return self._exit(Reason(reason))
         finally:
@@ -272,6 +283,13 @@ class Cpu:
         error, self._hook_raised = self._hook_raised, None
         assert error is not None
         raise error
+
+    def translate(self, *, background: bool = True) -> None:
+        """From now on translate hot code. Raises IsagenError if the target was built without templates."""
+        from runtime.cpu.translator.translator import FIRST_SLICE, Translator
+
+        self.translator = Translator(self, background=background)
+        self._slice_left = FIRST_SLICE
 
     def step(self) -> Exit:
         """Execute one instruction, or deliver one trap."""

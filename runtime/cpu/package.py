@@ -66,6 +66,8 @@ class TargetPackage:
         layout = description["layout"]
         self.layout_digest: str = layout["digest"]
         self.state_size: int = layout["size"]
+        self.sink: int = layout["sink"]
+        """Offset of the entry that takes what is written to zero registers."""
         self.registers = {
             row["name"]: RegisterInfo(**{**row, "names": tuple(row["names"])}) for row in layout["registers"]
         }
@@ -124,6 +126,18 @@ class TargetPackage:
     def function(self, symbol: str) -> Callable[..., int]:
         """A native function of the cold code (`runtime.cpu.symbols.EXPORTS`) over 64-bit integers."""
         return self._functions[symbol]
+
+    def add_code(self, code: bytes, symbol: str) -> int:
+        """Load an object file besides; the host address of the function `symbol` in it. It stays for good."""
+        import llvmlite.binding as llvm
+
+        self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        self._engine.finalize_object()
+        return int(self._engine.get_function_address(symbol))
+
+    def symbol_address(self, symbol: str) -> int:
+        """The host address of a function of the target's objects, 0 if there is none."""
+        return int(self._engine.get_function_address(symbol))
 
     def shared_function(self, name: str, count: int) -> Callable[..., int] | None:
         """The spec's shared function `name` with `count` arguments behind the block's address, or None."""

@@ -80,16 +80,35 @@ Value = Any
 """An LLVM value."""
 
 
-def primitive(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
+_LLVM_TYPES: Final = {INT: _I64, BOOL: _I1, NONE: ir.VoidType(), WIDE: ir.ArrayType(_I64, 2)}
+_PARTS: Final[dict[str, tuple[Callable[..., Any], Any]]] = {}
+"""Primitives that stay calls until the executors are put to use: name -> what builds the code, LLVM type."""
+PART_PREFIX: Final = "isagen."
+
+
+def primitive(
+    result: Any, *arguments: Any, part: bool = False
+) -> Callable[[Callable[..., Any]], Any]:
     """Make a numba intrinsic of fixed types from a function that builds its LLVM code: ``(builder, *values)
     -> value``.
+
+    `part`: it becomes a call of a function of its own (`PART_PREFIX` and its name). Threaded code gets these
+    from `definitions`, to be inlined; the translator puts code of its own in their place.
     """
 
     def decorate(build: Callable[..., Any]) -> Any:
         signature = result(*arguments)
+        name = PART_PREFIX + build.__name__
+        if part:
+            kind = ir.FunctionType(_LLVM_TYPES[result], [_LLVM_TYPES[a] for a in arguments])
+            _PARTS[name] = build, kind
 
         def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-            made = build(builder, *values)
+            if part:
+                function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+                made = builder.call(function, values)
+            else:
+                made = build(builder, *values)
             return context.get_dummy_value() if result is NONE else made
 
         def definition(_typing_context: Any, *_types: Any) -> Any:
@@ -103,6 +122,22 @@ def primitive(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], An
         return intrinsic(definition)
 
     return decorate
+
+
+def definitions() -> str:
+    """LLVM text that defines the functions of the primitives that are parts, to be inlined."""
+    module = ir.Module()
+    for name, (build, kind) in _PARTS.items():
+        function = ir.Function(module, kind, name)
+        function.linkage = "internal"
+        function.attributes.add("alwaysinline")
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        made = build(builder, *function.args)
+        if made is None:
+            builder.ret_void()
+        else:
+            builder.ret(made)
+    return str(module)
 
 
 def external(symbol: str, count: int) -> Any:
@@ -140,19 +175,19 @@ def header(offset: int) -> int:
 # --- records and registers ----------------------------------------------------------------------------------
 
 
-@primitive(INT, INT, INT)
+@primitive(INT, INT, INT, part=True)
 def i16(b: Any, record: Value, at: Value) -> Value:
     """The signed 16-bit number at byte `at` of the record."""
     return b.sext(_read(b, b.add(record, at), 16, fixed=True), _I64)
 
 
-@primitive(INT, INT, INT)
+@primitive(INT, INT, INT, part=True)
 def i32(b: Any, record: Value, at: Value) -> Value:
     """The signed 32-bit number at byte `at` of the record."""
     return b.sext(_read(b, b.add(record, at), 32, fixed=True), _I64)
 
 
-@primitive(INT, INT, INT)
+@primitive(INT, INT, INT, part=True)
 def i64(b: Any, record: Value, at: Value) -> Value:
     """The 64-bit number at byte `at` of the record."""
     return _read(b, b.add(record, at), 64, fixed=True)
@@ -163,56 +198,56 @@ def _register_address(b: Any, cpu: Value, record: Value, at: Value) -> Value:
     return b.add(cpu, offset)
 
 
-@primitive(INT, INT, INT, INT)
+@primitive(INT, INT, INT, INT, part=True)
 def register(b: Any, cpu: Value, record: Value, at: Value) -> Value:
     """The register whose offset is at byte `at` of the record."""
     return _read(b, _register_address(b, cpu, record, at), 64)
 
 
-@primitive(NONE, INT, INT, INT, INT)
+@primitive(NONE, INT, INT, INT, INT, part=True)
 def set_register(b: Any, cpu: Value, record: Value, at: Value, value: Value) -> None:
     """Write the register whose offset is at byte `at` of the record."""
     b.store(value, _pointer(b, _register_address(b, cpu, record, at), _I64))
 
 
-@primitive(INT, INT, INT)
+@primitive(INT, INT, INT, part=True)
 def register_offset(b: Any, record: Value, at: Value) -> Value:
     """The register offset at byte `at` of the record, for `state` and `set_state`."""
     return b.zext(_read(b, b.add(record, at), 16, fixed=True), _I64)
 
 
-@primitive(WIDE, INT, INT, INT)
+@primitive(WIDE, INT, INT, INT, part=True)
 def wide_register(b: Any, cpu: Value, record: Value, at: Value) -> Value:
     """A register of 65 to 128 bits."""
     return _unpack(b, _read(b, _register_address(b, cpu, record, at), 128), 2)
 
 
-@primitive(NONE, INT, INT, INT, WIDE)
+@primitive(NONE, INT, INT, INT, WIDE, part=True)
 def set_wide_register(b: Any, cpu: Value, record: Value, at: Value, value: Value) -> None:
     """Write a register of 65 to 128 bits."""
     address = _pointer(b, _register_address(b, cpu, record, at), _INTEGERS[128])
     b.store(_pack(b, value), address, align=8)
 
 
-@primitive(INT, INT, INT)
+@primitive(INT, INT, INT, part=True)
 def state(b: Any, cpu: Value, offset: Value) -> Value:
     """The register at a byte offset."""
     return _read(b, b.add(cpu, offset), 64)
 
 
-@primitive(NONE, INT, INT, INT)
+@primitive(NONE, INT, INT, INT, part=True)
 def set_state(b: Any, cpu: Value, offset: Value, value: Value) -> None:
     """Write the register at a byte offset."""
     b.store(value, _pointer(b, b.add(cpu, offset), _I64))
 
 
-@primitive(WIDE, INT, INT)
+@primitive(WIDE, INT, INT, part=True)
 def wide_state(b: Any, cpu: Value, offset: Value) -> Value:
     """The register of 65 to 128 bits at a byte offset."""
     return _unpack(b, _read(b, b.add(cpu, offset), 128), 2)
 
 
-@primitive(NONE, INT, INT, WIDE)
+@primitive(NONE, INT, INT, WIDE, part=True)
 def set_wide_state(b: Any, cpu: Value, offset: Value, value: Value) -> None:
     """Write the register of 65 to 128 bits at a byte offset."""
     b.store(_pack(b, value), _pointer(b, b.add(cpu, offset), _INTEGERS[128]), align=8)
@@ -267,7 +302,7 @@ def set_program_counter(b: Any, cpu: Value, value: Value) -> None:
     _set_header(b, cpu, block.PC, value)
 
 
-@primitive(NONE, INT, INT, INT)
+@primitive(NONE, INT, INT, INT, part=True)
 def trap(b: Any, cpu: Value, number: Value, code: Value) -> None:
     """Note a trap in the header; then leave."""
     _set_header(b, cpu, block.TRAP_NUMBER, number)
@@ -275,7 +310,7 @@ def trap(b: Any, cpu: Value, number: Value, code: Value) -> None:
     _set_header(b, cpu, block.REASON, const(exits.Reason.TRAP))
 
 
-@primitive(NONE, INT, INT, INT)
+@primitive(NONE, INT, INT, INT, part=True)
 def trap_argument(b: Any, cpu: Value, position: Value, value: Value) -> None:
     """Note an argument of a trap."""
     address = b.add(b.add(cpu, b.shl(position, const(3))), const(header(block.TRAP_ARGUMENTS)))
@@ -420,13 +455,13 @@ def _host_address(b: Any, cpu: Value, tlb: Value, address: Value, size: Value, *
     return host
 
 
-@primitive(INT, INT, INT, INT, INT)
+@primitive(INT, INT, INT, INT, INT, part=True)
 def readable(b: Any, cpu: Value, tlb: Value, address: Value, size: Value) -> Value:
     """The host address of `size` bytes to read at `address`; 0: leave."""
     return _host_address(b, cpu, tlb, address, size, write=False)
 
 
-@primitive(INT, INT, INT, INT, INT)
+@primitive(INT, INT, INT, INT, INT, part=True)
 def writable(b: Any, cpu: Value, tlb: Value, address: Value, size: Value) -> Value:
     """The host address of `size` bytes to read, and then write, at `address`; 0: leave."""
     return _host_address(b, cpu, tlb, address, size, write=True)
@@ -508,7 +543,7 @@ def _writer(bits: int, big: bool, physical: bool) -> Any:
         return primitive(INT, INT, INT, value_type)(write_physical)
     write.__name__ = f"write{bits}{order}"
     write.__doc__ = f"Write {bits} bits at a guest address; 0: leave."
-    return primitive(INT, INT, INT, INT, value_type)(write)
+    return primitive(INT, INT, INT, INT, value_type, part=True)(write)
 
 
 write8, write16, write32, write64, write128 = (_writer(bits, False, False) for bits in (8, 16, 32, 64, 128))

@@ -324,6 +324,15 @@ class Threading:
         body = "\n".join(text.lines)
         return f"define ghccc i64 @special_count({STEP}) nounwind {{\n{body}\n}}\n"
 
+    def _region(self) -> str:
+        """Go on in a translated region."""
+        text = _Text(self.delayed)
+        entry = text.load("%record", block.REGION_DISTANCE)
+        function = text.value(f"inttoptr i64 {text.load(entry, block.REGION_CODE)} to ptr")
+        text.tail(function, "%record", "%budget")
+        body = "\n".join(text.lines)
+        return f"define ghccc i64 @special_region({STEP}) nounwind {{\n{body}\n}}\n"
+
     def common(self) -> str:
         """The functions that all steps share, defined once an object (they are tiny and private to it)."""
         reasons = {
@@ -353,6 +362,7 @@ class Threading:
             block.OP_BREAK: "special_break",
             block.OP_HOOK: "special_hook",
             block.OP_COUNT: "special_count",
+            block.OP_REGION: "special_region",
         }
         reserved = [specials.get(number, "special_stale") for number in range(block.FIRST_EXECUTOR)]
         names = [*reserved, *steps]
@@ -381,6 +391,7 @@ class Threading:
 {self._stub()}
 {self._link()}
 {self._count()}
+{self._region()}
 define i64 @isagen_threaded(i64 %s, i64 %record, i64 %next, i64 %budget) nounwind {{
 {body}
 }}

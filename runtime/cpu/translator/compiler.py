@@ -1,0 +1,49 @@
+"""A region's LLVM text to machine code. Imports llvmlite: runs in the worker process."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import llvmlite.binding as llvm
+
+LEVEL: Final = 1
+"""LLVM's level of code generation; more brings nothing for regions."""
+
+
+class Compiler:
+    """Compiles LLVM text for this host."""
+
+    def __init__(self) -> None:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        target = llvm.Target.from_default_triple()
+        features = llvm.get_host_cpu_features().flatten()
+        # 32-byte vectors are never worth it here, and code that uses them slows down what follows on some hosts.
+        self.machine = target.create_target_machine(
+            cpu=llvm.get_host_cpu_name(), features=features, opt=LEVEL, reloc="pic", codemodel="small"
+        )
+        self._options = llvm.create_pipeline_tuning_options(speed_level=1)
+
+    def optimised(self, text: str) -> Any:
+        """The module of a text after the passes."""
+        module = llvm.parse_assembly(text)
+        builder = llvm.create_pass_builder(self.machine, self._options)
+        passes = llvm.create_new_function_pass_manager()
+        passes.add_sroa_pass()
+        passes.add_simplify_cfg_pass()
+        passes.add_instruction_combine_pass()
+        passes.add_simplify_cfg_pass()
+        for function in module.functions:
+            if not function.is_declaration:
+                passes.run(function, builder)
+        return module
+
+    def compile(self, text: str) -> bytes:
+        """The object file of a text."""
+        code: bytes = self.machine.emit_object(self.optimised(text))
+        return code
+
+    def assembly(self, text: str) -> str:
+        """The host's assembly language, to look at."""
+        made: str = self.machine.emit_assembly(self.optimised(text))
+        return made

@@ -1,0 +1,281 @@
+"""Regions: which decoded instructions become one function, and where it goes on from them.
+
+A region is found by walking decoded records from a hot one along everything that is known before execution:
+what lies behind an instruction, and where its jumps lead. Its *description* (`Region.description`) holds no
+host address, so that equal code gives equal descriptions, in this process or another: the cache's key.
+
+A *node* is an instruction's record; in targets with delay slots a pair of records, the instruction's and what
+is next. An *edge* says where one of a node's ends leads:
+
+* a number: that node;
+* ``["after", distance]``: out of the region, to the record `distance` bytes behind this one;
+* ``["slot", at]``: out, to the record in the target slot at byte `at`;
+* ``["find"]``: to an address known in execution only: the region's dynamic targets, else the jump cache;
+* delay slots: ``["next"]``, ``["skip"]``, ``["delayed", at]``: out, to the record that is next, the one behind
+  it, the one that is next and then the one in the slot.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, TypeAlias
+
+from runtime.cpu import block, cache
+from runtime.cpu.translator.template import Template, Templates
+
+MAXIMUM_NODES: Final = 400
+"""Instructions in a region."""
+MAXIMUM_ACCESSES: Final = 160
+"""Accesses to guest memory in a region: each costs an exit."""
+MAXIMUM_LINKS: Final = 8
+"""Links that are followed from one record on."""
+
+Edge: TypeAlias = "int | list[Any]"
+Key: TypeAlias = tuple[int, int]
+"""Host address of a record, and in targets with delay slots of the one that is next, else 0."""
+
+_FORMATS: Final = {"i16": "=h", "i32": "=i", "i64": "=q", "register": "=H", "wide": "=H"}
+
+
+class Code(Protocol):
+    """What a region's former sees of a CPU's decoded code."""
+
+    base: int
+    memory: Any
+    """The record arena: the host address of its first byte, and its bytes."""
+    across: bool
+    """Whether code of one page may rely on that of another: in user mode."""
+
+    def op_of(self, record: int) -> int:
+        """A record's operation, as it was before it became a region's head."""
+        ...
+
+    def pc_of(self, record: int) -> int:
+        """The guest address of a record's instruction."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """An instruction of a region."""
+
+    op: int
+    slots: tuple[int, ...]
+    """Values of the template's slots, in their order."""
+    edges: tuple[tuple[str, Edge], ...]
+    """Where its ends (but "leave") lead."""
+
+
+@dataclass(slots=True)
+class Region:
+    """A region, and where its records lie in this process."""
+
+    nodes: list[Node]
+    entries: list[int]
+    """Nodes where it may be entered."""
+    dynamic: list[tuple[int, int]]
+    """Targets of jumps to computed addresses: guest address, node."""
+    pages: list[int] = field(default_factory=list)
+    """Nodes, one for each page: if their records are stale, the page was dropped."""
+    records: list[Key] = field(default_factory=list)
+    pcs: list[int] = field(default_factory=list)
+    """Guest addresses of the nodes' instructions."""
+
+    def description(self) -> str:
+        """Everything that the region's code depends on but the target and mode: JSON."""
+        nodes = [[node.op, node.slots, node.edges] for node in self.nodes]
+        return json.dumps([nodes, self.entries, self.dynamic, self.pages], separators=(",", ":"))
+
+
+def parsed(description: str) -> Region:
+    """The region that `Region.description` wrote, without what belongs to a process."""
+    rows, entries, dynamic, pages = json.loads(description)
+    nodes = [
+        Node(op, tuple(slots), tuple((end, edge) for end, edge in edges)) for op, slots, edges in rows
+    ]
+    return Region(nodes, entries, [(pc, number) for pc, number in dynamic], pages)
+
+
+class Former:
+    """Forms regions of one CPU's code."""
+
+    def __init__(self, templates: Templates, code: Code) -> None:
+        self.templates = templates
+        self.code = code
+        self.delay = templates.record_size
+
+    # --- records ------------------------------------------------------------------------------------------
+
+    def _read(self, form: str, address: int) -> int:
+        value: int = struct.unpack_from(form, self.code.memory, address - self.code.base)[0]
+        return value
+
+    def key_of(self, record: int) -> Key:
+        """The node of a record that is executed in sequence."""
+        return record, record + self.delay if self.delay else 0
+
+    def may_enter(self, key: Key) -> bool:
+        """Whether jumps from outside may lead to the node."""
+        flags = self._read("=B", key[0] + block.META_DISTANCE + 7)
+        return key == self.key_of(key[0]) and not flags & (cache.META_FOLLOWS | cache.META_END)
+
+    def page_of(self, record: int) -> int:
+        """The number of the record's page entry."""
+        return self._read("=I", record + block.META_DISTANCE) & cache.META_PAGE_MASK
+
+    def follow(self, key: Key) -> Key:
+        """What links lead to (`runtime.cpu.threading`)."""
+        record, behind = key
+        for _ in range(MAXIMUM_LINKS):
+            if self._read("=H", record) != block.OP_LINK:
+                break
+            target = self._read("=q", record + block.LINK_RECORD)
+            if self.delay and behind == record + self.delay:
+                behind = target + self.delay
+            record = target
+        return record, behind
+
+    def template_of(self, key: Key) -> Template | None:
+        """The template for a node, or None where regions end."""
+        record, behind = key
+        template = self.templates.get(self.code.op_of(record))
+        if template is None or template.ends == ("leave",) or self._read("=I", record + block.META_DISTANCE) >> cache.META_STEP_SHIFT:
+            return None
+        if self.delay and "skip" in template.ends and self.code.op_of(behind) <= block.OP_LINK:
+            return None
+        return template
+
+    # --- edges --------------------------------------------------------------------------------------------
+
+    def edges(self, key: Key, template: Template) -> list[tuple[str, Key | None, Edge]]:
+        """(end, what it leads to, how it leaves if that isn't in the region)."""
+        found: list[tuple[str, Key | None, Edge]] = []
+        for end in template.ends:
+            if end in ("jump", "jump_annulled"):
+                found.append((end, None, ["find"]))
+            elif end != "leave":
+                leads, otherwise = self._delayed(end, key, template) if self.delay else self._plain(end, key[0], template)
+                found.append((end, self.follow(leads), otherwise))
+        return found
+
+    def _plain(self, end: str, record: int, template: Template) -> tuple[Key, Edge]:
+        if end == "next":
+            return (record + template.size, 0), ["after", template.size]
+        if end == "skip":
+            distance = template.size + self._read("=h", record + template.skip_slot)
+            return (record + distance, 0), ["after", distance]
+        at = template.targets[int(end.removeprefix("taken"))]
+        return (self._read("=q", record + at), 0), ["slot", at]
+
+    def _delayed(self, end: str, key: Key, template: Template) -> tuple[Key, Edge]:
+        assert self.delay
+        record, behind = key
+        if end == "next":
+            return (behind, behind + self.delay), ["next"]
+        if end == "skip":
+            there = behind + self.delay
+            return (there, there + self.delay), ["skip"]
+        annulled = end.startswith("taken_annulled")
+        at = template.targets[int(end.removeprefix("taken_annulled" if annulled else "taken"))]
+        target = self._read("=q", record + at)
+        if annulled:
+            return (target, target + self.delay), ["slot", at]
+        return (behind, target), ["delayed", at]
+
+    # --- forming ------------------------------------------------------------------------------------------
+
+    def form(self, start: int, dynamic: Sequence[tuple[int, int]]) -> Region | None:
+        """The region around the record `start`; None where none can be. `dynamic`: addresses that computed
+        jumps were seen to lead to, with their records.
+        """
+        first = self.follow(self.key_of(start))
+        if self.template_of(first) is None or not self.may_enter(first):
+            return None
+        order = self._walk(first)
+        index = {key: number for number, key in enumerate(order)}
+        region = Region([], [0], [])
+        followers: list[list[int]] = []
+        for key in order:
+            template = self.template_of(key)
+            assert template is not None
+            slots = tuple(self._read(_FORMATS[kind], key[0] + at) for at, kind in template.slots)
+            edges = [(end, index.get(leads, out) if leads else out) for end, leads, out in self.edges(key, template)]
+            region.nodes.append(Node(template.op, slots, tuple(edges)))
+            followers.append([edge for _, edge in edges if isinstance(edge, int)])
+        region.records = order
+        region.pcs = [self.code.pc_of(record) for record, _ in order]
+        self._choose_entries(region, index, loop_heads(followers), dynamic)
+        pages: set[int] = set()
+        for number, (record, _) in enumerate(order):
+            if self.page_of(record) not in pages:
+                pages.add(self.page_of(record))
+                region.pages.append(number)
+        return region
+
+    def _walk(self, start: Key) -> list[Key]:
+        """The region's nodes, those first that are reached over few jumps; straight code in sequence."""
+        seen = {start}
+        order: list[Key] = []
+        todo = deque([start])
+        accesses = 0
+        while todo:
+            key: Key | None = todo.popleft()
+            while key is not None and len(order) < MAXIMUM_NODES and accesses < MAXIMUM_ACCESSES:
+                template = self.template_of(key)
+                assert template is not None
+                order.append(key)
+                accesses += template.accesses
+                following: Key | None = None
+                for end, there, _ in self.edges(key, template):
+                    if there is None or there in seen or self.template_of(there) is None:
+                        continue
+                    seen.add(there)
+                    if end == "next":
+                        following = there
+                    else:
+                        todo.append(there)
+                key = following
+        return order
+
+    def _choose_entries(
+        self,
+        region: Region,
+        index: Mapping[Key, int],
+        loops: Sequence[int],
+        dynamic: Sequence[tuple[int, int]],
+    ) -> None:
+        page = self.page_of(region.records[0][0])
+        for pc, record in dynamic:
+            key = self.follow(self.key_of(record))
+            if key in index and (self.code.across or self.page_of(key[0]) == page):
+                region.dynamic.append((pc, index[key]))
+        for number in [*loops, *(number for _, number in region.dynamic)]:
+            if number not in region.entries and self.may_enter(region.records[number]):
+                region.entries.append(number)
+
+
+def loop_heads(followers: Sequence[Sequence[int]]) -> list[int]:
+    """Nodes that the edges of depth-first walks lead back to: each cycle has one."""
+    heads: set[int] = set()
+    state = [0] * len(followers)  # 1: on the path, 2: done
+    for root in range(len(followers)):
+        if state[root]:
+            continue
+        state[root] = 1
+        stack = [(root, iter(followers[root]))]
+        while stack:
+            number, rest = stack[-1]
+            following = next(rest, None)
+            if following is None:
+                state[number] = 2
+                stack.pop()
+            elif state[following] == 0:
+                state[following] = 1
+                stack.append((following, iter(followers[following])))
+            elif state[following] == 1:
+                heads.add(following)
+    return sorted(heads)

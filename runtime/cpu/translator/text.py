@@ -1,0 +1,603 @@
+"""The LLVM text of a region: its templates, filled in and joined.
+
+The function is a step of threaded code (`runtime.cpu.threading`): the same arguments, left by a tail call of another
+step. Registers are allocas that LLVM's SROA turns into values; they are loaded where the region is entered and stored
+where it is left, those that may have been written on the way there.
+
+Counting: nodes are put together in *segments*, straight pieces that are entered at their first node only. A segment takes
+what it executes from the budget once, before its last node, which alone may branch. Entries, and one node of each cycle,
+*check* the budget against the longest way to the next check, and hand over to the interpreter if it is less, which then
+stops at the exact instruction.
+
+Leaving: everything unusual leaves before the instruction, with the state as it was before it, to the interpreter's step of
+that very instruction: it meets the same fault, miss or trap again and deals with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from runtime.cpu import block, exits
+from runtime.cpu.translator.region import Edge, Region, loop_heads
+from runtime.cpu.translator.template import Template, Templates
+
+STEP: Final = "i64 %cpu, i64 %record, i64 %tlb, i64 %table, i64 %budget.in, i64 %next.in"
+_TYPES: Final = "i64, i64, i64, i64, i64, i64"
+PAGE_MASK: Final = -4096
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a region's text depends on beside its description."""
+
+    templates: Templates
+    zeros: frozenset[int]
+    """Offsets of registers that always are 0."""
+    sink: int
+    """Offset of the register that takes what is written to them: never read, never stored."""
+    pc_mask: int
+
+
+def header(offset: int) -> int:
+    """The offset from `cpu` of a field of the block's header."""
+    return offset - block.HEADER_SIZE
+
+
+# --- templates as format strings ----------------------------------------------------------------------------
+
+_HOLE: Final = re.compile(r"\x02(n|r)(\d+)\x03")
+_END: Final = re.compile(r"\x02end (\w+)(?: ([^\x03]*))?\x03")
+_CALL: Final = re.compile(r"^(.*)\x02call (\w+)\x03(.*)$", re.MULTILINE)
+_ACCESS: Final = re.compile(r"\x05([^\x06]*)\x06")
+
+
+class Formats:
+    """Templates as ``%`` format strings. Their names: ``p`` the prefix; ``s2`` the slot at byte 2; each end's name."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._known: dict[int, str] = {}
+
+    def get(self, template: Template) -> str:
+        """The format string of a template."""
+        if template.op not in self._known:
+            self._known[template.op] = self._made(template)
+        return self._known[template.op]
+
+    def _made(self, template: Template) -> str:
+        text = template.text.replace("%", "%%")
+        text = _ACCESS.sub(lambda match: self._access(match.group(1).split("\x04")), text)
+        text = _CALL.sub(self._call, text)
+        text = _END.sub(self._end, text)
+        text = _HOLE.sub(r"%(s\2)s", text)
+        return text.replace("\x01", "%(p)s")
+
+    def _call(self, match: re.Match[str]) -> str:
+        before, name, behind = match.groups()
+        place = self.target.templates.functions.index(name)
+        pointer = f"%%\x01call{match.start()}"
+        return (
+            f"{pointer}p = getelementptr ptr, ptr %%helpers, i64 {place}\n"
+            f"{pointer} = load ptr, ptr {pointer}p, !invariant.load !0\n"
+            f"{before}{pointer}{behind}"
+        )
+
+    @staticmethod
+    def _end(match: re.Match[str]) -> str:
+        kind, value = match.groups()
+        note = f"store i64 {value}, ptr %%to\n" if value else ""
+        return f"{note}br label %%%({kind})s"
+
+    def _access(self, parts: Sequence[str]) -> str:
+        """The software TLB's test (`runtime.cpu.block.TLB`), and the access."""
+        kind, size, address, value, label, _ = parts
+        write = kind != "readable"
+        n = f"%%{label}"
+        bits = 8 * int(size)
+        lines = [
+            f"{n}l = add i64 {address}, {int(size) - 1}",
+            f"{n}t = and i64 {n}l, {PAGE_MASK}",
+            f"{n}h = lshr i64 {address}, 8",
+            f"{n}o = and i64 {n}h, {block.TLB_OFFSET_MASK}",
+            f"{n}e = getelementptr i8, ptr %%tlb.{'write' if write else 'read'}, i64 {n}o",
+            f"{n}g = load i64, ptr {n}e, !invariant.load !0",
+            f"{n}c = icmp eq i64 {n}g, {n}t",
+            f"br i1 {n}c, label %{n[1:]}, label %%%(leave)s, !prof !1",
+            f"{label}:",
+            f"{n}f = getelementptr i8, ptr {n}e, i64 8",
+            f"{n}d = load i64, ptr {n}f, !invariant.load !0",
+        ]
+        if kind in ("readable", "writable"):
+            return "\n".join([*lines, f"{value} = add i64 {address}, {n}d"])
+        lines += [f"{n}a = add i64 {address}, {n}d", f"{n}p = inttoptr i64 {n}a to ptr"]
+        kind_of, _, number = value.rpartition(" ")
+        if kind_of != "i64":  # two halves
+            number = value.removeprefix("[2 x i64] ")
+            lines += [
+                f"{n}0 = extractvalue [2 x i64] {number}, 0",
+                f"{n}1 = extractvalue [2 x i64] {number}, 1",
+                f"{n}2 = zext i64 {n}0 to i128",
+                f"{n}3 = zext i64 {n}1 to i128",
+                f"{n}4 = shl i128 {n}3, 64",
+                f"{n}v = or i128 {n}2, {n}4",
+            ]
+            number = f"{n}v"
+        elif bits < 64:
+            lines.append(f"{n}v = trunc i64 {number} to i{bits}")
+            number = f"{n}v"
+        if kind == "write_big":
+            lines.append(f"{n}w = call i{bits} @llvm.bswap.i{bits}(i{bits} {number})")
+            number = f"{n}w"
+        lines.append(f"store i{bits} {number}, ptr {n}p, align 1")
+        return "\n".join(lines)
+
+
+@lru_cache(maxsize=8)
+def formats_of(target: Target) -> Formats:
+    """The format strings of a target's templates."""
+    return Formats(target)
+
+
+# --- regions ------------------------------------------------------------------------------------------------
+
+
+class _Text:
+    """Writes one region."""
+
+    def __init__(self, target: Target, region: Region, name: str) -> None:
+        self.target = target
+        self.region = region
+        self.name = name
+        self.formats = formats_of(target)
+        self.delay = target.templates.record_size
+        self.templates = [self._template(node.op) for node in region.nodes]
+        self.lines: list[str] = []
+        self.intrinsics: set[str] = set()
+        self.followers = [
+            [edge for _, edge in node.edges if isinstance(edge, int)]
+            + ([number for _, number in region.dynamic] if self._finds(node.edges) else [])
+            for node in region.nodes
+        ]
+        self.checks = set(region.entries) | set(loop_heads(self.followers))
+        self.leaders = self._leaders()
+        self.costs = self._costs()
+        self.touched, self.dirty = self._registers()
+
+    def _template(self, op: int) -> Template:
+        found = self.target.templates.get(op)
+        if found is None:
+            raise ValueError(f"no template for operation {op}")
+        return found
+
+    @staticmethod
+    def _finds(edges: Sequence[tuple[str, Edge]]) -> bool:
+        return any(edge == ["find"] for _, edge in edges)
+
+    # --- analysis -----------------------------------------------------------------------------------------
+
+    def _leaders(self) -> set[int]:
+        """Nodes that segments begin with."""
+        count = [0] * len(self.region.nodes)
+        for following in self.followers:
+            for number in following:
+                count[number] += 1
+        found = set(self.checks)
+        for number, node in enumerate(self.region.nodes):
+            if count[number] != 1:
+                found.add(number)
+            if [end for end, _ in node.edges] != ["next"] or self.templates[number].guard:
+                found.update(self.followers[number])
+        return found
+
+    def weight(self, number: int) -> int:
+        """Instructions that a node counts: 1, but guards' count with what they guard."""
+        return 0 if self.templates[number].guard else 1
+
+    def _costs(self) -> list[int]:
+        """For each node: the most instructions from it to the next check or out of the region."""
+        costs = [-1] * len(self.region.nodes)
+        for start in range(len(costs)):
+            stack = [start]
+            while stack:
+                number = stack[-1]
+                if costs[number] >= 0:
+                    stack.pop()
+                    continue
+                ahead = [n for n in self.followers[number] if n not in self.checks]
+                todo = [n for n in ahead if costs[n] < 0]
+                if todo:
+                    stack += todo
+                    continue
+                # A guard that skips counts what it skips.
+                own = 1 if self.templates[number].guard else self.weight(number)
+                costs[number] = own + max((costs[n] for n in ahead), default=0)
+                stack.pop()
+        return costs
+
+    def _places(self, number: int, *, write: bool) -> set[int]:
+        """Registers that a node reads or writes, each 8 bytes."""
+        template, node = self.templates[number], self.region.nodes[number]
+        wanted = template.writes if write else template.reads
+        found = set(template.state_writes if write else template.state_reads)
+        for (at, kind), value in zip(template.slots, node.slots, strict=True):
+            if at in wanted:
+                found.add(value)
+                if kind == "wide":
+                    found.add(value + 8)
+        return found
+
+    def _registers(self) -> tuple[list[int], list[int]]:
+        """The registers of the region, and for each node those that may be written before it: bits by position."""
+        writes = [self._places(n, write=True) for n in range(len(self.region.nodes))]
+        touched = set().union(*writes, *(self._places(n, write=False) for n in range(len(writes))))
+        places = sorted(touched)
+        number_of = {place: number for number, place in enumerate(places)}
+        sinks = {self.target.sink, self.target.sink + 8} | self.target.zeros
+        own = [sum(1 << number_of[place] for place in found if place not in sinks) for found in writes]
+        dirty = [0] * len(writes)
+        todo = list(range(len(writes)))
+        while todo:
+            number = todo.pop()
+            behind = dirty[number] | own[number]
+            for following in self.followers[number]:
+                if behind & ~dirty[following]:
+                    dirty[following] |= behind
+                    todo.append(following)
+        self.behind = [before | mine for before, mine in zip(dirty, own, strict=True)]
+        return places, dirty
+
+    # --- text ---------------------------------------------------------------------------------------------
+
+    def line(self, *lines: str) -> None:
+        self.lines += lines
+
+    def write(self) -> str:
+        self._entry()
+        for leader in sorted(self.leaders):
+            self._segment(leader)
+        self._endings()
+        body = "\n".join(self.lines)
+        return (
+            f"define ghccc i64 @{self.name}({STEP}) nounwind {{\n{body}\n}}\n"
+            "!0 = !{}\n"
+            '!1 = !{!"branch_weights", i32 2000, i32 1}\n'
+            '!2 = !{!"branch_weights", i32 1, i32 2000}\n'
+        )
+
+    def _entry(self) -> None:
+        line = self.line
+        line(
+            "start:",
+            f"%entry.a = add i64 %record, {block.REGION_DISTANCE}",
+            "%entry.p = inttoptr i64 %entry.a to ptr",
+            "%entry = load ptr, ptr %entry.p",
+            f"%records.p = getelementptr i8, ptr %entry, i64 {block.REGION_RECORDS}",
+            "%records = load ptr, ptr %records.p",
+            "%block = inttoptr i64 %cpu to ptr",
+            f"%helpers.p = getelementptr i8, ptr %block, i64 {header(block.HELPERS)}",
+            "%helpers = load ptr, ptr %helpers.p",
+            "%tlb.read = inttoptr i64 %tlb to ptr",
+            f"%tlb.write = getelementptr i8, ptr %tlb.read, i64 {block.TLB_WRITE}",
+            "%steps = inttoptr i64 %table to ptr",
+            *(f"%{name} = alloca i64" for name in ("budget", "to", "node", "op", "there", "behind")),
+            "store i64 %budget.in, ptr %budget",
+        )
+        wide = {value for number, node in enumerate(self.region.nodes) for value in self._wide(number, node.slots)}
+        for place in self.touched:
+            if place - 8 in wide:
+                line(f"%g{place} = getelementptr i8, ptr %g{place - 8}, i64 8")
+            else:
+                line(f"%g{place} = alloca {'[2 x i64]' if place in wide else 'i64'}")
+        for place in self.touched:
+            line(f"%m{place} = getelementptr i8, ptr %block, i64 {place}")
+            if place in self.target.zeros:
+                line(f"store i64 0, ptr %g{place}")
+            elif place not in (self.target.sink, self.target.sink + 8):
+                line(f"%i{place} = load i64, ptr %m{place}", f"store i64 %i{place}, ptr %g{place}")
+        if len(self.region.pages) > 1:
+            self._page_checks()
+        entries = self.region.entries
+        if len(entries) == 1:
+            line(f"br label %c{entries[0]}")
+            return
+        cases = " ".join(f"i64 {position}, label %c{entry}" for position, entry in enumerate(entries) if position)
+        line(
+            f"%which.p = getelementptr i8, ptr %entry, i64 {block.REGION_ENTRY}",
+            "%which = load i64, ptr %which.p",
+            f"switch i64 %which, label %c{entries[0]} [ {cases} ]",
+        )
+
+    def _wide(self, number: int, slots: Sequence[int]) -> list[int]:
+        template = self.templates[number]
+        return [value for (_, kind), value in zip(template.slots, slots, strict=True) if kind == "wide"]
+
+    def _page_checks(self) -> None:
+        """Whether any page that the region's code lies on was dropped."""
+        for number in self.region.pages:
+            n = f"%stale{number}"
+            self.line(
+                f"{n}.p = getelementptr ptr, ptr %records, i64 {number}",
+                f"{n}.r = load ptr, ptr {n}.p",
+                f"{n}.o = load i16, ptr {n}.r",
+                f"{n} = icmp eq i16 {n}.o, {block.OP_STALE}",
+                f"br i1 {n}, label %stale, label %fresh{number}, !prof !2",
+                f"fresh{number}:",
+            )
+
+    def _segment(self, leader: int) -> None:
+        chain = [leader]
+        while True:
+            edges = self.region.nodes[chain[-1]].edges
+            if [end for end, _ in edges] != ["next"] or self.templates[chain[-1]].guard:
+                break
+            edge = edges[0][1]
+            if not isinstance(edge, int) or edge in self.leaders:
+                break
+            chain.append(edge)
+        checked = leader in self.checks
+        # A check comes before its segment's budget is taken, the last node's accesses come behind that.
+        short = f"k{leader}" if len(chain) == 1 else f"x{leader}"
+        if checked:
+            self.line(
+                f"c{leader}:",
+                f"%c{leader}.b = load i64, ptr %budget",
+                f"%c{leader}.c = icmp slt i64 %c{leader}.b, {self.costs[leader]}",
+                f"br i1 %c{leader}.c, label %{short}, label %n{leader}, !prof !2",
+            )
+        self.line(f"n{leader}:")
+        taken = 0
+        total = sum(self.weight(number) for number in chain)
+        for number in chain[:-1]:
+            self._node(number, taken, number != leader)
+            taken += self.weight(number)
+        last = chain[-1]
+        if last != leader:
+            self.line(f"n{last}:")
+        self.line(
+            f"%b{last}.a = load i64, ptr %budget",
+            f"%b{last}.b = sub i64 %b{last}.a, {total}",
+            f"store i64 %b{last}.b, ptr %budget",
+        )
+        self._node(last, taken - total, False)
+        if checked and (len(chain) == 1 or not self._leaves(leader)):
+            self._leave(leader, 0, short)
+
+    def _leaves(self, number: int) -> bool:
+        """Whether the node may have to leave before it is executed."""
+        template = self.templates[number]
+        return "leave" in template.ends or template.accesses > 0
+
+    def label_of(self, number: int) -> str:
+        return f"c{number}" if number in self.checks else f"n{number}"
+
+    def _node(self, number: int, taken: int, labelled: bool) -> None:
+        """A node; `taken`: what its segment executed before it, as far as the budget doesn't know."""
+        node, template = self.region.nodes[number], self.templates[number]
+        if labelled:
+            self.line(f"n{number}:")
+        holes = {"p": f"t{number}.", "leave": f"x{number}"}
+        for (at, _), value in zip(template.slots, node.slots, strict=True):
+            holes[f"s{at}"] = str(value)
+        later: list[str] = []
+        for end, edge in node.edges:
+            skips = end == "skip" and template.guard
+            if isinstance(edge, int) and not skips:
+                holes[end] = self.label_of(edge)
+                continue
+            label = f"y{number}.{end}"
+            holes[end] = label
+            later.append(f"{label}:")
+            if skips:
+                later += [
+                    f"%{label}.a = load i64, ptr %budget",
+                    f"%{label}.b = sub i64 %{label}.a, 1",
+                    f"store i64 %{label}.b, ptr %budget",
+                ]
+            if isinstance(edge, int):
+                later.append(f"br label %{self.label_of(edge)}")
+            elif edge == ["find"]:
+                later += self._find(number, label, annulled=end == "jump_annulled")
+            else:
+                later += self._out(number, label, edge)
+        self.line(f"br label %t{number}.a")
+        self.line(self.formats.get(template) % holes)
+        self.intrinsics.update(re.findall(r"@(llvm\.[\w.]+)", template.text))
+        self.lines += later
+        if self._leaves(number):
+            self._leave(number, taken, f"x{number}")
+
+    def _leave(self, number: int, taken: int, x: str) -> None:
+        """Before the instruction, to the interpreter's step of it; `x` is the label."""
+        self.line(f"{x}:")
+        if taken:
+            self.line(
+                f"%{x}.a = load i64, ptr %budget",
+                f"%{x}.b = sub i64 %{x}.a, {taken}",
+                f"store i64 %{x}.b, ptr %budget",
+            )
+        self.line(*self._stores(self.dirty[number], x))
+        self.line(
+            f"store i64 {number}, ptr %node",
+            f"store i64 {self.region.nodes[number].op}, ptr %op",
+            "br label %leave",
+        )
+
+    def _stores(self, dirty: int, prefix: str) -> list[str]:
+        lines = []
+        for position, place in enumerate(self.touched):
+            if dirty >> position & 1:
+                name = f"%{prefix}.v{place}"
+                lines += [f"{name} = load i64, ptr %g{place}", f"store i64 {name}, ptr %m{place}"]
+        return lines
+
+    def _out(self, number: int, prefix: str, edge: Sequence[Any]) -> list[str]:
+        """Out of the region behind a node."""
+        lines = self._stores(self.behind[number], prefix)
+        r = f"%{prefix}.r"
+        lines += [
+            f"{r}p = getelementptr i64, ptr %records, i64 {self.width * number}",
+            f"{r} = load i64, ptr {r}p",
+        ]
+        if self.delay:
+            lines += [f"{r}np = getelementptr i64, ptr {r}p, i64 1", f"{r}n = load i64, ptr {r}np"]
+        kind, *rest = edge
+        if kind in ("slot", "delayed"):
+            lines += [
+                f"{r}a = add i64 {r}, {rest[0]}",
+                f"{r}q = inttoptr i64 {r}a to ptr",
+                f"{r}t = load i64, ptr {r}q",
+            ]
+        else:
+            distance = {"after": rest[0] if rest else 0, "next": 0, "skip": self.delay}[kind]
+            lines.append(f"{r}t = add i64 {r if kind == 'after' else f'{r}n'}, {distance}")
+        if kind == "delayed":
+            lines += [f"store i64 {r}n, ptr %there", f"store i64 {r}t, ptr %behind"]
+        else:
+            lines.append(f"store i64 {r}t, ptr %there")
+            if self.delay:
+                lines += [f"{r}b = add i64 {r}t, {self.delay}", f"store i64 {r}b, ptr %behind"]
+        lines.append("br label %go")
+        return lines
+
+    @property
+    def width(self) -> int:
+        """Addresses in the table of records for each node."""
+        return 2 if self.delay else 1
+
+    def _find(self, number: int, label: str, *, annulled: bool) -> list[str]:
+        """To the address in `%to`."""
+        lines = []
+        if self.region.dynamic and not self.delay:
+            cases = " ".join(f"i64 {pc}, label %{self.label_of(node)}" for pc, node in self.region.dynamic)
+            lines += [
+                f"%{label}.to = load i64, ptr %to",
+                f"switch i64 %{label}.to, label %{label}.out [ {cases} ]",
+                f"{label}.out:",
+            ]
+        lines += self._stores(self.behind[number], label)
+        lines += [f"store i64 {number}, ptr %node", f"br label %find{'.now' if annulled or not self.delay else ''}"]
+        return lines
+
+    def _endings(self) -> None:
+        """What exits share."""
+        line = self.line
+        arguments = "i64 %cpu, i64 {record}, i64 %tlb, i64 %table, i64 {budget}, i64 {next}"
+
+        def go(label: str, record: str, function: str, following: str) -> None:
+            passed = arguments.format(record=record, budget=f"%{label}.budget", next=following if self.delay else "undef")
+            line(
+                f"%{label}.budget = load i64, ptr %budget",
+                f"%{label}.ret = musttail call ghccc i64 {function}({passed})",
+                f"ret i64 %{label}.ret",
+            )
+
+        line(
+            "leave:",
+            "%leave.node = load i64, ptr %node",
+            "%leave.op = load i64, ptr %op",
+            *([f"%leave.place = shl i64 %leave.node, 1"] if self.delay else ["%leave.place = add i64 %leave.node, 0"]),
+            "%leave.p = getelementptr i64, ptr %records, i64 %leave.place",
+            "%leave.record = load i64, ptr %leave.p",
+            "%leave.np = getelementptr i64, ptr %leave.p, i64 1",
+            *(["%leave.next = load i64, ptr %leave.np"] if self.delay else []),
+            "%leave.s = getelementptr ptr, ptr %steps, i64 %leave.op",
+            "%leave.step = load ptr, ptr %leave.s, !invariant.load !0",
+        )
+        go("leave", "%leave.record", "%leave.step", "%leave.next")
+        if len(self.region.pages) > 1:
+            # The entry's own operation is one of the entries'.
+            line("stale:")
+            cases = self.region.entries
+            line(
+                "%stale.p = getelementptr i8, ptr %entry, i64 8",
+                "%stale.which = load i64, ptr %stale.p",
+                f"switch i64 %stale.which, label %x.stale{cases[0]} [ "
+                + " ".join(f"i64 {n}, label %x.stale{entry}" for n, entry in enumerate(cases) if n)
+                + " ]",
+            )
+            for entry in cases:
+                line(
+                    f"x.stale{entry}:",
+                    f"store i64 {entry}, ptr %node",
+                    f"store i64 {self.region.nodes[entry].op}, ptr %op",
+                    "br label %leave",
+                )
+        line(
+            "go:",
+            "%go.record = load i64, ptr %there",
+            "%go.next = load i64, ptr %behind",
+            "%go.p = inttoptr i64 %go.record to ptr",
+            "%go.o = load i16, ptr %go.p",
+            "%go.op = zext i16 %go.o to i64",
+            "%go.s = getelementptr ptr, ptr %steps, i64 %go.op",
+            "%go.step = load ptr, ptr %go.s, !invariant.load !0",
+        )
+        go("go", "%go.record", "%go.step", "%go.next")
+        if any(self._finds(node.edges) for node in self.region.nodes):
+            self._lookups()
+
+    def _lookups(self) -> None:
+        """The jump cache (`runtime.cpu.block.JUMP_CACHE`)."""
+        now, later = "find.now", "find"
+        for label in (now, later) if self.delay else (now,):
+            n = f"%{label}"
+            self.line(
+                f"{label}:",
+                f"{n}.pc = load i64, ptr %to",
+                f"{n}.n = load i64, ptr %node",
+                f"{n}.place = {'shl' if self.delay else 'add'} i64 {n}.n, {1 if self.delay else 0}",
+                f"{n}.rp = getelementptr i64, ptr %records, i64 {n}.place",
+                f"{n}.own = load i64, ptr {n}.rp",
+                f"{n}.np = getelementptr i64, ptr {n}.rp, i64 1",
+                *([f"{n}.next = load i64, ptr {n}.np"] if self.delay else []),
+                f"{n}.cp = getelementptr i8, ptr %block, i64 {header(block.JUMP_CACHE)}",
+                f"{n}.cache = load ptr, ptr {n}.cp",
+                f"{n}.h = lshr i64 {n}.pc, 11",
+                f"{n}.x = xor i64 {n}.pc, {n}.h",
+                f"{n}.m = and i64 {n}.x, {block.JUMP_CACHE_ENTRIES - 1}",
+                f"{n}.o = shl i64 {n}.m, 4",
+                f"{n}.e = getelementptr i8, ptr {n}.cache, i64 {n}.o",
+                f"{n}.k = load i64, ptr {n}.e",
+                f"{n}.hit = icmp eq i64 {n}.k, {n}.pc",
+                f"br i1 {n}.hit, label {n}.found, label {n}.lost, !prof !1",
+                f"{label}.found:",
+                f"{n}.f = getelementptr i8, ptr {n}.e, i64 8",
+                f"{n}.record = load i64, ptr {n}.f",
+            )
+            if label == later:
+                self.line(f"store i64 {n}.next, ptr %there", f"store i64 {n}.record, ptr %behind")
+            else:
+                self.line(f"store i64 {n}.record, ptr %there")
+                if self.delay:
+                    self.line(f"{n}.b = add i64 {n}.record, {self.delay}", f"store i64 {n}.b, ptr %behind")
+            self.line("br label %go", f"{label}.lost:")
+            if label == later:  # the delay slot's instruction is next
+                self._lost(n, exits.Reason.LOOKUP_NEXT, f"{n}.next", f"{n}.next")
+            else:
+                self._lost(n, exits.Reason.LOOKUP, f"{n}.own", f"{n}.next" if self.delay else None)
+
+    def _lost(self, n: str, reason: exits.Reason, record: str, following: str | None) -> None:
+        values = {block.REASON: str(int(reason)), block.EXIT_RECORD: record}
+        if following is not None:
+            values[block.EXIT_NEXT] = following
+        for field, value in values.items():
+            self.line(
+                f"{n}.w{field} = getelementptr i8, ptr %block, i64 {header(field)}",
+                f"store i64 {value}, ptr {n}.w{field}",
+            )
+        self.line(f"{n}.left = load i64, ptr %budget", f"ret i64 {n}.left")
+
+
+def region_text(target: Target, region: Region, name: str) -> str:
+    """The LLVM module of a region; its one function is `name`. Raises ValueError for what can't be."""
+    return _Text(target, region, name).write()
+
+
+def costs_of(target: Target, region: Region) -> Mapping[int, int]:
+    """For each entry, the budget that it asks for."""
+    text = _Text(target, region, "region")
+    return {entry: text.costs[entry] for entry in region.entries}

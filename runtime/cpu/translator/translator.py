@@ -1,0 +1,323 @@
+"""Finds hot code of a CPU, has it compiled, and puts regions in place.
+
+Hot code is found by sampling: `Cpu.run` cuts its budget into slices, and where a slice ends is a sample. Nothing is counted
+while code runs. A region takes effect when its head's record gets the operation `OP_REGION`; it ends with that record, when
+its page is dropped or everything is flushed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import logging
+import struct
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from runtime.cpu import block, cache
+from runtime.cpu.translator.region import Former, Region, parsed
+from runtime.cpu.translator.template import Templates, load_templates
+from runtime.cpu.translator.worker import Compile, Worker, WorkerLost
+
+if TYPE_CHECKING:
+    from runtime.cpu.engine import Cpu
+    from runtime.cpu.package import TargetPackage
+
+LOG: Final = logging.getLogger(__name__)
+
+FIRST_SLICE: Final = 50_000
+"""Instructions between samples while hot code is being looked for."""
+LAST_SLICE: Final = 20_000_000
+"""The same when all that is hot has been translated."""
+BUCKET: Final = 9
+"""Samples are counted by pieces of 2**9 bytes of records, about 40 instructions."""
+HOT: Final = 3
+"""Samples in a piece that make it hot."""
+FAILURES: Final = 3
+"""Workers that may die before the translator gives up."""
+DYNAMIC: Final = 12
+"""Most targets of computed jumps that a region knows."""
+
+
+@dataclass(slots=True)
+class Statistics:
+    """What the translator did."""
+
+    regions: int = 0
+    instructions: int = 0
+    """Guest instructions in regions."""
+    code_bytes: int = 0
+    compile_seconds: float = 0.0
+    form_seconds: float = 0.0
+    samples: int = 0
+    samples_in_regions: int = 0
+    refused: int = 0
+    """Regions that could not be put in place: their code had changed."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    region: Region
+    description: str
+    name: str
+    flushes: int
+    wanted: bool = True
+    code: bytes = b""
+
+
+@dataclass(slots=True)
+class _Installed:
+    region: Region
+    keep: list[object] = field(default_factory=list)
+
+
+class CodeView:
+    """The decoded code of a CPU, for `runtime.cpu.translator.region`."""
+
+    def __init__(self, cpu: Cpu) -> None:
+        self._cache = cpu.cache
+        self.base = cpu.cache.base
+        self.memory = cpu.cache.memory
+        self.across = not cpu.system
+        self.heads: dict[int, int] = {}
+        """Operations of the records that became regions' heads."""
+
+    def op_of(self, record: int) -> int:
+        op: int = struct.unpack_from("=H", self.memory, record - self.base)[0]
+        return self.heads.get(record, block.OP_STALE) if op == block.OP_REGION else op
+
+    def pc_of(self, record: int) -> int:
+        place = record - self.base
+        page, offset = struct.unpack_from("=IH", self.memory, place + block.META_DISTANCE)
+        entry = self._cache.pages + (page & cache.META_PAGE_MASK) * cache.PAGE_ENTRY_SIZE
+        guest: int = struct.unpack_from("=Q", self.memory, entry + cache.PAGE_GUEST)[0]
+        return guest + offset
+
+
+def compiler_for(package: TargetPackage, templates: Templates) -> Compile:
+    """What compiles regions of a target; imports LLVM."""
+    from runtime.cpu.translator.compiler import Compiler
+    from runtime.cpu.translator.text import region_text
+
+    target = target_of(package, templates)
+    compiler = Compiler()
+
+    def compile(description: str, name: str) -> bytes:
+        return compiler.compile(region_text(target, parsed(description), name))
+
+    return compile
+
+
+def target_of(package: TargetPackage, templates: Templates) -> object:
+    """What regions' texts depend on beside their descriptions."""
+    from runtime.cpu.translator.text import Target
+
+    zeros = frozenset(
+        register.offset + register.zero * register.stride
+        for register in package.registers.values()
+        if register.zero is not None
+    )
+    return Target(templates, zeros, package.sink, (1 << package.pc_width) - 1)
+
+
+class Translator:
+    """One CPU's translator. `background`: compile in another process, else at once (for tests)."""
+
+    def __init__(self, cpu: Cpu, *, background: bool = True) -> None:
+        self.cpu = cpu
+        self.templates = load_templates(cpu.package.directory)
+        self.code = CodeView(cpu)
+        self.former = Former(self.templates, self.code)
+        self.statistics = Statistics()
+        self.background = background
+        self._worker: Worker | None = None
+        self._compile: Compile | None = None
+        self._failures = 0
+        self._flushes = cpu.cache.counter(cache.FLUSHES)
+        self._counts: dict[int, int] = {}
+        self._covered: dict[int, int] = {}
+        self._pending: dict[int, _Pending] = {}
+        self._queue: list[int] = []
+        self._number = 0
+        self._keep: list[object] = []
+        self._slice = FIRST_SLICE
+        self._helpers = self._helper_table()
+        self.off = False
+
+    def _helper_table(self) -> ctypes.Array[ctypes.c_uint64]:
+        addresses = [self.cpu.package.symbol_address(name) for name in self.templates.functions]
+        table = (ctypes.c_uint64 * max(1, len(addresses)))(*addresses)
+        struct.pack_into("=Q", self.cpu.block, block.HELPERS, ctypes.addressof(table))
+        return table
+
+    # --- sampling -----------------------------------------------------------------------------------------
+
+    def sample(self) -> int:
+        """The CPU stopped at the end of a slice. Returns the next slice's length, in instructions."""
+        if self.off:
+            return LAST_SLICE
+        self._settle()
+        record: int = struct.unpack_from("=Q", self.cpu.block, block.EXIT_RECORD)[0]
+        statistics = self.statistics
+        statistics.samples += 1
+        if record in self._covered:
+            statistics.samples_in_regions += 1
+            self._slice = min(self._slice * 2, LAST_SLICE)
+            return self._slice
+        self._slice = max(FIRST_SLICE, self._slice // 4)
+        if not self.code.base <= record < self.code.base + block.META_DISTANCE:
+            return self._slice
+        bucket = record >> BUCKET
+        count = self._counts.get(bucket, 0) + 1
+        self._counts[bucket] = count
+        if count >= HOT:
+            self._counts[bucket] = 0
+            self.translate(record)
+        return self._slice
+
+    def _settle(self) -> None:
+        """Take up what was compiled, and notice that everything was flushed."""
+        flushes = self.cpu.cache.counter(cache.FLUSHES)
+        if flushes != self._flushes:
+            self._flushes = flushes
+            self._counts.clear()
+            self._covered.clear()
+            self.code.heads.clear()
+            for pending in self._pending.values():
+                pending.wanted = False
+            self._queue.clear()
+        self._collect(wait=False)
+
+    def finish(self) -> None:
+        """Wait for everything that is being compiled."""
+        while self._pending and not self.off:
+            self._collect(wait=True)
+
+    # --- regions ------------------------------------------------------------------------------------------
+
+    def translate(self, record: int) -> bool:
+        """Have the region around a record compiled. Whether there is one."""
+        start = time.process_time()
+        region = self.former.form(record, self._dynamic_targets())
+        self.statistics.form_seconds += time.process_time() - start
+        if region is None:
+            return False
+        description = region.description()
+        name = "region_" + hashlib.sha256(description.encode()).hexdigest()[:24] + f"_{self._number}"
+        for there, _ in region.records:
+            self._covered[there] = self._number
+        self._pending[self._number] = _Pending(region, description, name, self._flushes)
+        self._queue.append(self._number)
+        self._number += 1
+        if self.background:
+            self._feed()
+        else:
+            self._compile_here()
+        return True
+
+    def _dynamic_targets(self) -> list[tuple[int, int]]:
+        """Addresses that computed jumps led to, and their records: what is in the jump cache."""
+        address: int = struct.unpack_from("=Q", self.cpu.block, block.JUMP_CACHE)[0]
+        rows = struct.iter_unpack("=QQ", ctypes.string_at(address, 16 * block.JUMP_CACHE_ENTRIES))
+        return [(pc, record) for pc, record in rows if record]
+
+    def _compile_here(self) -> None:
+        if self._compile is None:
+            self._compile = compiler_for(self.cpu.package, self.templates)
+        while self._queue:
+            number = self._queue.pop()
+            pending = self._pending[number]
+            start = time.process_time()
+            code = self._compile(pending.description, pending.name)
+            self._install(number, code, time.process_time() - start)
+
+    def _feed(self) -> None:
+        """Give the worker something to do."""
+        try:
+            if self._worker is None or not self._worker.mine:
+                if self._worker is not None:
+                    self._worker.close()
+                package, templates = self.cpu.package, self.templates
+                self._worker = Worker(lambda: compiler_for(package, templates))
+            while self._queue and self._worker.waiting < 2:
+                number = self._queue.pop(0)
+                pending = self._pending[number]
+                self._worker.send(number, pending.description, pending.name)
+        except (WorkerLost, OSError) as error:
+            self._lost(error)
+
+    def _collect(self, *, wait: bool) -> None:
+        worker = self._worker
+        if worker is None or not self._pending:
+            return
+        if not worker.mine:
+            self._lost(None)
+            return
+        try:
+            for answer in worker.answers(wait=wait and worker.waiting > 0):
+                self._install(answer.number, answer.code, answer.seconds)
+        except WorkerLost as error:
+            self._lost(error)
+            return
+        if self._queue:
+            self._feed()
+
+    def _lost(self, error: Exception | None) -> None:
+        """The worker is gone: what it had is not translated; the guest goes on in the interpreter."""
+        if error is not None:
+            LOG.warning("the translator's worker process was lost: %s", error)
+            self._failures += 1
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+        self._pending.clear()
+        self._queue.clear()
+        self._covered = {record: number for record, number in self._covered.items() if record in self.code.heads}
+        self.off = self._failures >= FAILURES
+
+    def _install(self, number: int, code: bytes, seconds: float) -> None:
+        """Put a compiled region in place, if the code is still what it was made from."""
+        pending = self._pending.pop(number)
+        self.statistics.compile_seconds += seconds
+        if not code or not pending.wanted or pending.flushes != self._flushes:
+            return
+        region = pending.region
+        memory, base = self.code.memory, self.code.base
+        for (record, _), node in zip(region.records, region.nodes, strict=True):
+            if self.code.op_of(record) != node.op:
+                self.statistics.refused += 1
+                for there, _ in region.records:
+                    if self._covered.get(there) == number:
+                        del self._covered[there]
+                return
+        function = self.cpu.package.add_code(code, pending.name)
+        both = bool(self.templates.record_size)
+        addresses = [word for record, behind in region.records for word in ((record, behind) if both else (record,))]
+        records = (ctypes.c_uint64 * len(addresses))(*addresses)
+        entries = (ctypes.c_uint64 * (3 * len(region.entries)))()
+        self._keep += [records, entries]
+        for position, entry in enumerate(region.entries):
+            entries[3 * position] = function
+            entries[3 * position + 1] = position
+            entries[3 * position + 2] = ctypes.addressof(records)
+            record = region.records[entry][0]
+            if record in self.code.heads and struct.unpack_from("=H", memory, record - base)[0] == block.OP_REGION:
+                if position:
+                    continue  # another region begins there already
+            self.code.heads[record] = region.nodes[entry].op
+            where = ctypes.addressof(entries) + position * block.REGION_ENTRY_SIZE
+            struct.pack_into("=Q", memory, record - base + block.REGION_DISTANCE, where)
+            struct.pack_into("=H", memory, record - base, block.OP_REGION)
+        statistics = self.statistics
+        statistics.regions += 1
+        statistics.instructions += len(region.nodes)
+        statistics.code_bytes += len(code)
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._worker is not None:
+            with contextlib.suppress(OSError):
+                self._worker.close()
+            self._worker = None
