@@ -32,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=number, metavar="N", help="stop after N instructions, with status 124"
     )
+    parser.add_argument(
+        "--tier",
+        choices=("auto", "interpreter", "translator"),
+        default="auto",
+        help="how code runs: interpreted, or also translated where it is hot (auto: translated if possible)",
+    )
     parser.add_argument("--count", action="store_true", help="print the number of instructions at the end")
     parser.add_argument(
         "--trace", action="store_true", help="print each instruction and the registers that it changes"
@@ -153,13 +159,26 @@ def run_linux(arguments: argparse.Namespace) -> int:
         Strace(process)
     if arguments.trace:
         cpu.step = tracer(cpu.engine).run
-    status = process.run(arguments.limit)
+    choose_tier(arguments, cpu.engine)
+    try:
+        status = process.run(arguments.limit)
+    finally:
+        cpu.engine.close()
     if arguments.count:
         say(f"isagen: {process.instructions} instructions\n")
     if status is None:
         say(f"isagen: stopped after {process.instructions} instructions, as --limit asks\n")
         return LIMIT_REACHED
     return status
+
+
+def choose_tier(arguments: argparse.Namespace, cpu: Cpu) -> None:
+    """Let the CPU translate hot code, as --tier asks. Traces are the interpreter's."""
+    if arguments.tier == "translator" or (arguments.tier == "auto" and not arguments.trace):
+        from runtime.cpu.translator.template import FILE
+
+        if arguments.tier == "translator" or (cpu.package.directory / FILE).is_file():
+            cpu.translate()
 
 
 def features_of(text: str | None, package: TargetPackage) -> list[str] | None:
@@ -201,9 +220,11 @@ def run_bare(arguments: argparse.Namespace) -> int:
         machine.load_elf(elf)
     if arguments.trace:
         machine.step = tracer(machine.cpu).run
+    choose_tier(arguments, machine.cpu)
     try:
         outcome = machine.run(arguments.limit)
     finally:
+        machine.cpu.close()
         sys.stdout.flush()
         if arguments.count:
             sys.stderr.write(f"isagen: {machine.instructions} instructions\n")

@@ -3,8 +3,8 @@
 Native code (`runtime.cpu.native`) fills it. All fields are 8 bytes, host byte order; memory starts as zeros
 and is only paid for when touched.
 
-* **record arena**: records, then at `META_DISTANCE` their metadata, at `REGION_DISTANCE` what the translator adds. The first `SCRATCH_SIZE` bytes are for
-records that
+* **record arena**: records, then at `META_DISTANCE` their metadata, at `REGION_DISTANCE` what the translator
+  adds. The first `SCRATCH_SIZE` bytes are for records that
   are used once (a step over a breakpoint, stubs for delay slots' targets).
 * **pages**: an entry for each (host page, guest page, decode context) from which code was decoded, chained by
 host page.

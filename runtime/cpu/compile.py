@@ -164,7 +164,9 @@ def _templates(
     """The translator's templates of some executors."""
     shapes = {shape.symbol: shape for shape in package.shapes}
     before, behind = templates.module_text([shapes[name] for name in names])
-    module = optimised(join([*texts, behind, before]), machine, lambda name: name.startswith(templates.PREFIX))
+    module = optimised(
+        join([*texts, behind, before]), machine, lambda name: name.startswith(templates.PREFIX)
+    )
     return templates.extract(str(module), shapes)
 
 

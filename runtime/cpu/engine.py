@@ -291,6 +291,11 @@ class Cpu:
         self.translator = Translator(self, background=background)
         self._slice_left = FIRST_SLICE
 
+    def close(self) -> None:
+        """End what runs beside the CPU: the translator's worker."""
+        if self.translator is not None:
+            self.translator.close()
+
     def step(self) -> Exit:
         """Execute one instruction, or deliver one trap."""
         return self.run(1)

@@ -86,9 +86,7 @@ _PARTS: Final[dict[str, tuple[Callable[..., Any], Any]]] = {}
 PART_PREFIX: Final = "isagen."
 
 
-def primitive(
-    result: Any, *arguments: Any, part: bool = False
-) -> Callable[[Callable[..., Any]], Any]:
+def primitive(result: Any, *arguments: Any, part: bool = False) -> Callable[[Callable[..., Any]], Any]:
     """Make a numba intrinsic of fixed types from a function that builds its LLVM code: ``(builder, *values)
     -> value``.
 

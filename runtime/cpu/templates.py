@@ -1,8 +1,8 @@
 """Templates for the translator: what each executor does, as LLVM text with holes. Build time only.
 
-An executor is lowered once (`runtime.cpu.lowering`), the same text that threaded code is made of. Here the parts of
-primitives that touch records, registers and guest memory stay calls (`runtime.cpu.primitives.PART_PREFIX`), the rest is
-optimised, and the calls then become holes:
+An executor is lowered once (`runtime.cpu.lowering`), the same text that threaded code is made of. Here the
+parts of primitives that touch records, registers and guest memory stay calls
+(`runtime.cpu.primitives.PART_PREFIX`), the rest is optimised, and the calls then become holes:
 
 * slots of the record are constants, known when a region is formed;
 * registers are variables of the region (`alloca`), which LLVM keeps in the host's registers;
@@ -64,9 +64,8 @@ def _declarations() -> str:
     for bits in (8, 16, 32, 64, 128):
         for order in ("", "_big") if bits > 8 else ("",):
             kind = wide if bits == 128 else "i64"
-            lines.append(
-                f"declare range(i64 1, 2) i64 @{PART_PREFIX}write{bits}{order}(i64, i64, i64, {kind}) nounwind"
-            )
+            name = f"@{PART_PREFIX}write{bits}{order}"
+            lines.append(f"declare range(i64 1, 2) i64 {name}(i64, i64, i64, {kind}) nounwind")
     for name in ("next", "leave", "skip", "other"):
         lines.append(f"declare void @{_EXIT}{name}() noreturn nounwind")
     for name in ("taken", "taken_annulled", "jump", "jump_annulled"):
@@ -118,9 +117,14 @@ _FUNCTION = re.compile(rf"^define [^@\n]*@{PREFIX}(\w+)\([^\n]*\n(.*?)^}}$", re.
 _METADATA = re.compile(r",? ![\w.]+ ![\w.]+")
 _TAIL = re.compile(r"\b(?:tail|notail) call\b")
 _LOCAL = re.compile(r'%("[^"]*"|[-\w.$]+)')
-_CALL = re.compile(r"^(?:(%\S+) = )?call (?:[a-z()0-9_]+(?:\([^)]*\))? )*?(void|i\d+|\[2 x i64\]) @([\w.]+)\((.*)\)(?: #\d+)?$")
+_CALL = re.compile(
+    r"^(?:(%\S+) = )?call (?:[a-z()0-9_]+(?:\([^)]*\))? )*?"
+    r"(void|i\d+|\[2 x i64\]) @([\w.]+)\((.*)\)(?: #\d+)?$"
+)
 _LABEL = re.compile(r'^("[^"]*"|[-\w.$]+):')
-_SUM = re.compile(r'^%("[^"]*"|[-\w.$]+) = (?:add|sub|or|and|zext|trunc)[a-z ]* i\d+ %?([-\w.$"]+)(?:, | to )%?([-\w.$"]+)$')
+_SUM = re.compile(
+    r'^%("[^"]*"|[-\w.$]+) = (?:add|sub|or|and|zext|trunc)[a-z ]* i\d+ %?([-\w.$"]+)(?:, | to )%?([-\w.$"]+)$'
+)
 _KEPT: Final = ("cpu", "record", "tlb")
 
 
@@ -226,7 +230,7 @@ class _Template:
         return int(found.group(1))
 
     def call(self, result: str | None, kind: str, function: str, text: str) -> None:
-        """A call: of a part of a primitive, an end, a function of the floating-point library, an intrinsic."""
+        """A call: of a primitive's part, an end, a function of the floating-point library, an intrinsic."""
         arguments = _split(text)
         name = result[1:].strip('"') if result else ""
         if function.startswith(_EXIT):
@@ -300,7 +304,7 @@ class _Template:
                 raise _Untranslatable
 
     def access(self, kind: str, size: int, address: str, value: str) -> None:
-        """An access to guest memory: a hole ``kind size address value label``; `label` begins what follows."""
+        """An access to guest memory: a hole; `label` begins what follows."""
         label = f"\x01at{self.accesses}"
         self.accesses += 1
         self.renamed[self.block] = label

@@ -18,7 +18,8 @@ class Compiler:
         llvm.initialize_native_asmprinter()
         target = llvm.Target.from_default_triple()
         features = llvm.get_host_cpu_features().flatten()
-        # 32-byte vectors are never worth it here, and code that uses them slows down what follows on some hosts.
+        # 32-byte vectors are never worth it here, and code that uses them slows down what follows on some
+        # hosts.
         self.machine = target.create_target_machine(
             cpu=llvm.get_host_cpu_name(), features=features, opt=LEVEL, reloc="pic", codemodel="small"
         )

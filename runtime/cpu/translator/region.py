@@ -11,7 +11,8 @@ is next. An *edge* says where one of a node's ends leads:
 * ``["after", distance]``: out of the region, to the record `distance` bytes behind this one;
 * ``["slot", at]``: out, to the record in the target slot at byte `at`;
 * ``["find"]``: to an address known in execution only: the region's dynamic targets, else the jump cache;
-* delay slots: ``["next"]``, ``["skip"]``, ``["delayed", at]``: out, to the record that is next, the one behind
+* delay slots: ``["next"]``, ``["skip"]``, ``["delayed", at]``: out, to the record that is next, the one
+  behind
   it, the one that is next and then the one in the slot.
 """
 
@@ -94,9 +95,7 @@ class Region:
 def parsed(description: str) -> Region:
     """The region that `Region.description` wrote, without what belongs to a process."""
     rows, entries, dynamic, pages = json.loads(description)
-    nodes = [
-        Node(op, tuple(slots), tuple((end, edge) for end, edge in edges)) for op, slots, edges in rows
-    ]
+    nodes = [Node(op, tuple(slots), tuple((end, edge) for end, edge in edges)) for op, slots, edges in rows]
     return Region(nodes, entries, [(pc, number) for pc, number in dynamic], pages)
 
 
@@ -143,7 +142,11 @@ class Former:
         """The template for a node, or None where regions end."""
         record, behind = key
         template = self.templates.get(self.code.op_of(record))
-        if template is None or template.ends == ("leave",) or self._read("=I", record + block.META_DISTANCE) >> cache.META_STEP_SHIFT:
+        if (
+            template is None
+            or template.ends == ("leave",)
+            or self._read("=I", record + block.META_DISTANCE) >> cache.META_STEP_SHIFT
+        ):
             return None
         if self.delay and "skip" in template.ends and self.code.op_of(behind) <= block.OP_LINK:
             return None
@@ -158,7 +161,9 @@ class Former:
             if end in ("jump", "jump_annulled"):
                 found.append((end, None, ["find"]))
             elif end != "leave":
-                leads, otherwise = self._delayed(end, key, template) if self.delay else self._plain(end, key[0], template)
+                leads, otherwise = (
+                    self._delayed(end, key, template) if self.delay else self._plain(end, key[0], template)
+                )
                 found.append((end, self.follow(leads), otherwise))
         return found
 
@@ -203,7 +208,10 @@ class Former:
             template = self.template_of(key)
             assert template is not None
             slots = tuple(self._read(_FORMATS[kind], key[0] + at) for at, kind in template.slots)
-            edges = [(end, index.get(leads, out) if leads else out) for end, leads, out in self.edges(key, template)]
+            edges = [
+                (end, index.get(leads, out) if leads else out)
+                for end, leads, out in self.edges(key, template)
+            ]
             region.nodes.append(Node(template.op, slots, tuple(edges)))
             followers.append([edge for _, edge in edges if isinstance(edge, int)])
         region.records = order

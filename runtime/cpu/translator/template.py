@@ -4,13 +4,15 @@ The file is one line of JSON and then all templates' texts. The line is an objec
 
 * ``format``: `FORMAT`; ``llvm``: the version of LLVM whose text this is;
 * ``functions``: names of the floating-point functions, in the order of the CPU block's table of helpers;
-* ``templates``: one a executor, in their order; null: the interpreter has to execute it. Else an object of the fields of
+* ``templates``: one a executor, in their order; null: the interpreter has to execute it. Else an object of
+  the fields of
   `Template`.
 
-A text is lines of LLVM's language with holes: ``\\x01`` the prefix of an instance's names, ``\\x02n2\\x03`` the number in
-the slot at byte 2, ``\\x02r2\\x03`` the register offset there, ``\\x02end KIND [VALUE]\\x03`` how it ends,
-``\\x02call NAME\\x03`` a function, ``\\x05KIND\\x04SIZE\\x04ADDRESS\\x04VALUE\\x04LABEL\\x04BASE\\x06`` an access to guest memory.
-Registers are the pointers ``%gOFFSET``. The text begins with its first block's label, ``\\x01a``.
+A text is lines of LLVM's language with holes: ``\\x01`` the prefix of an instance's names, ``\\x02n2\\x03``
+the number in the slot at byte 2, ``\\x02r2\\x03`` the register offset there, ``\\x02end KIND [VALUE]\\x03``
+how it ends, ``\\x02call NAME\\x03`` a function,
+``\\x05KIND\\x04SIZE\\x04ADDRESS\\x04VALUE\\x04LABEL\\x04BASE\\x06`` an access to guest memory. Registers are
+the pointers ``%gOFFSET``. The text begins with its first block's label, ``\\x01a``.
 """
 
 from __future__ import annotations
@@ -93,8 +95,12 @@ class Templates:
 
 
 def encode(
-    shapes: Sequence[Any], templates: Mapping[str, Mapping[str, Any]], record_size: int | None, first: int,
-    functions: Iterable[str], llvm: str,
+    shapes: Sequence[Any],
+    templates: Mapping[str, Mapping[str, Any]],
+    record_size: int | None,
+    first: int,
+    functions: Iterable[str],
+    llvm: str,
 ) -> bytes:
     """The content of a target's `FILE`; `shapes` are its `runtime.cpu.threading.Shape`s in order."""
     rows: list[dict[str, Any] | None] = []

@@ -1,16 +1,17 @@
 """The LLVM text of a region: its templates, filled in and joined.
 
-The function is a step of threaded code (`runtime.cpu.threading`): the same arguments, left by a tail call of another
-step. Registers are allocas that LLVM's SROA turns into values; they are loaded where the region is entered and stored
-where it is left, those that may have been written on the way there.
+The function is a step of threaded code (`runtime.cpu.threading`): the same arguments, left by a tail call of
+another step. Registers are allocas that LLVM's SROA turns into values; they are loaded where the region is
+entered and stored where it is left, those that may have been written on the way there.
 
-Counting: nodes are put together in *segments*, straight pieces that are entered at their first node only. A segment takes
-what it executes from the budget once, before its last node, which alone may branch. Entries, and one node of each cycle,
-*check* the budget against the longest way to the next check, and hand over to the interpreter if it is less, which then
-stops at the exact instruction.
+Counting: nodes are put together in *segments*, straight pieces that are entered at their first node only. A
+segment takes what it executes from the budget once, before its last node, which alone may branch. Entries,
+and one node of each cycle,
+*check* the budget against the longest way to the next check, and hand over to the interpreter if it is less,
+which then stops at the exact instruction.
 
-Leaving: everything unusual leaves before the instruction, with the state as it was before it, to the interpreter's step of
-that very instruction: it meets the same fault, miss or trap again and deals with it.
+Leaving: everything unusual leaves before the instruction, with the state as it was before it, to the
+interpreter's step of that very instruction: it meets the same fault, miss or trap again and deals with it.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ _ACCESS: Final = re.compile(r"\x05([^\x06]*)\x06")
 
 
 class Formats:
-    """Templates as ``%`` format strings. Their names: ``p`` the prefix; ``s2`` the slot at byte 2; each end's name."""
+    """Templates as ``%`` format strings with names: ``p`` the prefix, ``s2`` the slot at byte 2, each end."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -231,7 +232,7 @@ class _Text:
         return found
 
     def _registers(self) -> tuple[list[int], list[int]]:
-        """The registers of the region, and for each node those that may be written before it: bits by position."""
+        """The registers of the region, and for each node those that may be written before it, as bits."""
         writes = [self._places(n, write=True) for n in range(len(self.region.nodes))]
         touched = set().union(*writes, *(self._places(n, write=False) for n in range(len(writes))))
         places = sorted(touched)
@@ -286,7 +287,9 @@ class _Text:
             *(f"%{name} = alloca i64" for name in ("budget", "to", "node", "op", "there", "behind")),
             "store i64 %budget.in, ptr %budget",
         )
-        wide = {value for number, node in enumerate(self.region.nodes) for value in self._wide(number, node.slots)}
+        wide = {
+            value for number, node in enumerate(self.region.nodes) for value in self._wide(number, node.slots)
+        }
         for place in self.touched:
             if place - 8 in wide:
                 line(f"%g{place} = getelementptr i8, ptr %g{place - 8}, i64 8")
@@ -304,7 +307,9 @@ class _Text:
         if len(entries) == 1:
             line(f"br label %c{entries[0]}")
             return
-        cases = " ".join(f"i64 {position}, label %c{entry}" for position, entry in enumerate(entries) if position)
+        cases = " ".join(
+            f"i64 {position}, label %c{entry}" for position, entry in enumerate(entries) if position
+        )
         line(
             f"%which.p = getelementptr i8, ptr %entry, i64 {block.REGION_ENTRY}",
             "%which = load i64, ptr %which.p",
@@ -479,7 +484,10 @@ class _Text:
                 f"{label}.out:",
             ]
         lines += self._stores(self.behind[number], label)
-        lines += [f"store i64 {number}, ptr %node", f"br label %find{'.now' if annulled or not self.delay else ''}"]
+        lines += [
+            f"store i64 {number}, ptr %node",
+            f"br label %find{'.now' if annulled or not self.delay else ''}",
+        ]
         return lines
 
     def _endings(self) -> None:
@@ -488,7 +496,9 @@ class _Text:
         arguments = "i64 %cpu, i64 {record}, i64 %tlb, i64 %table, i64 {budget}, i64 {next}"
 
         def go(label: str, record: str, function: str, following: str) -> None:
-            passed = arguments.format(record=record, budget=f"%{label}.budget", next=following if self.delay else "undef")
+            passed = arguments.format(
+                record=record, budget=f"%{label}.budget", next=following if self.delay else "undef"
+            )
             line(
                 f"%{label}.budget = load i64, ptr %budget",
                 f"%{label}.ret = musttail call ghccc i64 {function}({passed})",
@@ -499,7 +509,11 @@ class _Text:
             "leave:",
             "%leave.node = load i64, ptr %node",
             "%leave.op = load i64, ptr %op",
-            *([f"%leave.place = shl i64 %leave.node, 1"] if self.delay else ["%leave.place = add i64 %leave.node, 0"]),
+            *(
+                ["%leave.place = shl i64 %leave.node, 1"]
+                if self.delay
+                else ["%leave.place = add i64 %leave.node, 0"]
+            ),
             "%leave.p = getelementptr i64, ptr %records, i64 %leave.place",
             "%leave.record = load i64, ptr %leave.p",
             "%leave.np = getelementptr i64, ptr %leave.p, i64 1",

@@ -1,8 +1,8 @@
 """Finds hot code of a CPU, has it compiled, and puts regions in place.
 
-Hot code is found by sampling: `Cpu.run` cuts its budget into slices, and where a slice ends is a sample. Nothing is counted
-while code runs. A region takes effect when its head's record gets the operation `OP_REGION`; it ends with that record, when
-its page is dropped or everything is flushed.
+Hot code is found by sampling: `Cpu.run` cuts its budget into slices, and where a slice ends is a sample.
+Nothing is counted while code runs. A region takes effect when its head's record gets the operation
+`OP_REGION`; it ends with that record, when its page is dropped or everything is flushed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from runtime.cpu.translator.worker import Compile, Worker, WorkerLost
 if TYPE_CHECKING:
     from runtime.cpu.engine import Cpu
     from runtime.cpu.package import TargetPackage
+    from runtime.cpu.translator.text import Target
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -85,15 +86,15 @@ class CodeView:
         """Operations of the records that became regions' heads."""
 
     def op_of(self, record: int) -> int:
-        op: int = struct.unpack_from("=H", self.memory, record - self.base)[0]
+        op = int(struct.unpack_from("=H", self.memory, record - self.base)[0])
         return self.heads.get(record, block.OP_STALE) if op == block.OP_REGION else op
 
     def pc_of(self, record: int) -> int:
         place = record - self.base
         page, offset = struct.unpack_from("=IH", self.memory, place + block.META_DISTANCE)
         entry = self._cache.pages + (page & cache.META_PAGE_MASK) * cache.PAGE_ENTRY_SIZE
-        guest: int = struct.unpack_from("=Q", self.memory, entry + cache.PAGE_GUEST)[0]
-        return guest + offset
+        guest = int(struct.unpack_from("=Q", self.memory, entry + cache.PAGE_GUEST)[0])
+        return guest + int(offset)
 
 
 def compiler_for(package: TargetPackage, templates: Templates) -> Compile:
@@ -110,7 +111,7 @@ def compiler_for(package: TargetPackage, templates: Templates) -> Compile:
     return compile
 
 
-def target_of(package: TargetPackage, templates: Templates) -> object:
+def target_of(package: TargetPackage, templates: Templates) -> Target:
     """What regions' texts depend on beside their descriptions."""
     from runtime.cpu.translator.text import Target
 
@@ -274,7 +275,9 @@ class Translator:
             self._worker = None
         self._pending.clear()
         self._queue.clear()
-        self._covered = {record: number for record, number in self._covered.items() if record in self.code.heads}
+        self._covered = {
+            record: number for record, number in self._covered.items() if record in self.code.heads
+        }
         self.off = self._failures >= FAILURES
 
     def _install(self, number: int, code: bytes, seconds: float) -> None:
@@ -294,7 +297,9 @@ class Translator:
                 return
         function = self.cpu.package.add_code(code, pending.name)
         both = bool(self.templates.record_size)
-        addresses = [word for record, behind in region.records for word in ((record, behind) if both else (record,))]
+        addresses = [
+            word for record, behind in region.records for word in ((record, behind) if both else (record,))
+        ]
         records = (ctypes.c_uint64 * len(addresses))(*addresses)
         entries = (ctypes.c_uint64 * (3 * len(region.entries)))()
         self._keep += [records, entries]
@@ -303,9 +308,9 @@ class Translator:
             entries[3 * position + 1] = position
             entries[3 * position + 2] = ctypes.addressof(records)
             record = region.records[entry][0]
-            if record in self.code.heads and struct.unpack_from("=H", memory, record - base)[0] == block.OP_REGION:
-                if position:
-                    continue  # another region begins there already
+            op = struct.unpack_from("=H", memory, record - base)[0]
+            if position and op == block.OP_REGION:
+                continue  # another region begins there already
             self.code.heads[record] = region.nodes[entry].op
             where = ctypes.addressof(entries) + position * block.REGION_ENTRY_SIZE
             struct.pack_into("=Q", memory, record - base + block.REGION_DISTANCE, where)

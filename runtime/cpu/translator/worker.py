@@ -1,8 +1,9 @@
-"""The process that compiles regions, seen from the emulator. LLVM may die there, and takes only that process along.
+"""The process that compiles regions, seen from the emulator. LLVM may die there, and takes only that process
+along.
 
-The worker is a fork of the emulator's process, so that LLVM is loaded already. It keeps no file of it open, lets go of the
-guest's memory, and ends when the emulator does. Messages in both directions: u32 length, then JSON (requests) or a number
-and an object file (answers; empty: not possible).
+The worker is a fork of the emulator's process, so that LLVM is loaded already. It keeps no file of it open,
+lets go of the guest's memory, and ends when the emulator does. Messages in both directions: u32 length, then
+JSON (requests) or a number and an object file (answers; empty: not possible).
 """
 
 from __future__ import annotations
@@ -98,7 +99,10 @@ class Worker:
         return found
 
     def _complete(self) -> bool:
-        return len(self._buffer) >= _HEAD.size and len(self._buffer) >= _HEAD.size + _HEAD.unpack_from(self._buffer)[0]
+        return (
+            len(self._buffer) >= _HEAD.size
+            and len(self._buffer) >= _HEAD.size + _HEAD.unpack_from(self._buffer)[0]
+        )
 
     def _end(self) -> str:
         with contextlib.suppress(OSError):
