@@ -1,8 +1,71 @@
 """isagen: instruction sets written once, as readable specs, become complete, fast emulators.
 
-Importing this package imports nothing heavy; the command line is `isagen.cli`.
+    from isagen import Emulator
+
+Importing this package imports nothing heavy: what is named here is loaded when it is first used. The command
+line is `isagen.cli`.
 """
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from isagen.emulator import (
+        Device,
+        Emulator,
+        EmulatorError,
+        Fault,
+        GuestError,
+        GuestTrap,
+        IllegalInstruction,
+        MemoryAccess,
+        MemoryFault,
+        MisalignedFetch,
+        ProtectedMemory,
+        RunResult,
+        Snapshot,
+        StopReason,
+        SystemCall,
+        SystemCallTrap,
+        Trap,
+        UnmappedMemory,
+    )
+    from runtime.errors import IsagenError
+
 __version__ = "0.1.0"
+__all__ = [
+    "Device",
+    "Emulator",
+    "EmulatorError",
+    "Fault",
+    "GuestError",
+    "GuestTrap",
+    "IllegalInstruction",
+    "IsagenError",
+    "MemoryAccess",
+    "MemoryFault",
+    "MisalignedFetch",
+    "ProtectedMemory",
+    "RunResult",
+    "Snapshot",
+    "StopReason",
+    "SystemCall",
+    "SystemCallTrap",
+    "Trap",
+    "UnmappedMemory",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module("runtime.errors" if name == "IsagenError" else "isagen.emulator")
+    value = globals()[name] = getattr(module, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -186,6 +186,8 @@ COUNTER_COUNT: Final = 872
 """Host address and length of a sorted table of ranges (u64 first pc, u64 last pc, u64 host address of a u64
 for each unit of code): instructions that start there are counted each time that they are executed."""
 COUNTER_ENTRY_SIZE: Final = 24
+HOOK_BEGINS: Final = 880
+"""At a hook: 1 if a basic block begins with the instruction."""
 
 HELPERS: Final = 1008
 """Host address of the table of functions that regions call (`runtime.cpu.translator`): 8 bytes each."""
@@ -213,14 +215,13 @@ OP_STALE: Final = 2
 OP_BREAK: Final = 3
 """(u16 op): a breakpoint: leave with `Reason.BREAKPOINT`."""
 OP_HOOK: Final = 4
-"""(u16 op, u16 bytes of the instruction, u8: 1 if a block ends with it): in front of a hooked instruction's
-record: leave with `Reason.HOOK`."""
+"""(u16 op, u16 bytes of the instruction): in front of a hooked instruction's record: leave with
+`Reason.HOOK`."""
 OP_COUNT: Final = 5
 """(u16 op, pad to 8, u64 host address): in front of a counted instruction's record: add one there, go on."""
 PREFIX_SIZE: Final = 16
 """The size of these two in targets whose records vary in size."""
 HOOK_LENGTH: Final = 2
-HOOK_ENDS: Final = 4
 COUNT_ADDRESS: Final = 8
 OP_REGION: Final = 6
 """The head of a translated region. The u64 `REGION_DISTANCE` bytes behind the record is the host address of

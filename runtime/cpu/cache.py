@@ -125,6 +125,8 @@ not at rest.
 """
 META_END: Final = 2
 """Flag: a stub or link; its pc is in the record."""
+META_JUMPS: Final = 4
+"""Flag of an instruction's first record, and of its hook: a basic block ends with it."""
 
 # --- the decoder's working memory (`block.SCRATCH`) ---------------------------------------------------------
 

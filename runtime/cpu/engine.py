@@ -36,6 +36,7 @@ ATTENTION_TRANSLATION: Final = 4
 COUNTER: Final = "instret"
 """The register that counts instructions: the run loop keeps it."""
 MASK64: Final = (1 << 64) - 1
+ATTENTION_FORGET: Final = 1
 ATTENTION_DECODING: Final = 2
 _BUDGET: Final = int(Reason.BUDGET)
 
@@ -172,6 +173,19 @@ class Cpu:
             )
         )
 
+    def has(self, name: str) -> bool:
+        """Whether there is a register `name`."""
+        return name == "pc" or name in self._names
+
+    def width(self, name: str) -> int:
+        """Bits of a register as it is stored. Raises IsagenError for unknown names."""
+        return self.package.pc_width if name == "pc" else self._place(name)[1]
+
+    def place(self, name: str) -> int | None:
+        """Where a register of at most 64 bits lies in `state`; None for those that lie elsewhere."""
+        offset, width, _ = self._place(name)
+        return offset if width <= 64 and name != COUNTER else None
+
     def get(self, name: str) -> int:
         """A register's value, unsigned: ``x5``, ``x[5]``, ``a0``, ``pc``. Of lazy flags: the stored argument.
 
@@ -208,9 +222,12 @@ class Cpu:
             elif self._running:
                 self.changed()
 
-    def changed(self) -> None:
-        """`state` was written to directly, from a hook: what depends on registers has to be looked at."""
-        self._set_header(block.ATTENTION, self._header(block.ATTENTION) | ATTENTION_DECODING)
+    def changed(self, *, translations: bool = False) -> None:
+        """`state` was written to directly: what depends on registers has to be looked at; `translations`: all
+        of them.
+        """
+        bits = ATTENTION_DECODING | (ATTENTION_FORGET if translations else 0)
+        self._set_header(block.ATTENTION, self._header(block.ATTENTION) | bits)
 
     def _set_place(self, offset: int, width: int, value: int) -> None:
         value &= (1 << width) - 1
@@ -428,6 +445,16 @@ class Cpu:
     def hooked_size(self) -> int:
         """At a hook: bytes of the instruction."""
         return self._header(block.HOOK_SIZE)
+
+    @property
+    def hooked_block(self) -> int:
+        """At a hook: bytes from the instruction to the end of the basic block."""
+        return self.package.function(symbols.BLOCK_SIZE)(self.address)
+
+    @property
+    def block_begins(self) -> bool:
+        """At a hook: whether a basic block begins with the instruction."""
+        return bool(self._header(block.HOOK_BEGINS))
 
     def pass_hooks(self) -> None:
         """Behind `Reason.HOOK`, and to repeat an instruction: `run` doesn't stop for the hook at `pc`."""

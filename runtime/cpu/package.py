@@ -76,6 +76,8 @@ class TargetPackage:
         """Host address of the decode tables."""
         self.unit = self.table_field(tables.H_UNIT)
         """Bytes that instructions are aligned to."""
+        self.delayed = bool(self.table_field(tables.H_DELAY))
+        """Whether jumps have delay slots, and the CPU a second program counter."""
         self._engine: Any = None
         self._functions: dict[str, Callable[..., int]] = {}
         self.run_calling: Callable[[int], int]

@@ -36,9 +36,12 @@ DECODE: Final = "isagen_decode"
 """``(s, pc) -> record``: decode from `pc` on, as running would; 0: can't be fetched, or illegal. For tests.
 """
 
+BLOCK_SIZE: Final = "isagen_block_size"
+"""``(s) -> bytes``: at a hook: of the basic block from the instruction on, as far as it can be decoded."""
+
 EXPORTS: Final[dict[str, int]] = {
     RUN: 1, LOAD_SLOW: 3, STORE_SLOW: 5, PROBE_WRITE: 3, LOAD_PHYSICAL: 3, STORE_PHYSICAL: 5, DROP_CODE: 3,
-    FLUSH: 1, DECODE: 2,
+    FLUSH: 1, DECODE: 2, BLOCK_SIZE: 1,
 }  # fmt: skip
 """Symbols that the cold code defines, with their number of arguments (`runtime.cpu.native.functions()` has
 the code).

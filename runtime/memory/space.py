@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import re
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -19,10 +20,24 @@ from weakref import WeakSet
 
 from runtime.errors import IsagenError
 from runtime.memory import regions
-from runtime.memory.regions import DEVICE, ENTRY_SIZE, EXECUTE, HEAD_SIZE, PAGE_CODE, PAGE_SIZE, READ, WRITE
+from runtime.memory.regions import (
+    DEVICE,
+    ENTRY_SIZE,
+    EXECUTE,
+    HEAD_SIZE,
+    PAGE_CODE,
+    PAGE_DIRTY,
+    PAGE_SIZE,
+    READ,
+    WRITE,
+)
 
 ADDRESSES: Final = 1 << 64
 ALL: Final = READ | WRITE | EXECUTE
+
+
+_DIRTY: Final = re.compile(rb"[\x02\x03]")
+"""Flags with `PAGE_DIRTY`."""
 
 
 class AddressError(IsagenError):
@@ -184,6 +199,10 @@ class AddressSpace:
         self._check(start, size)
         self._replace(start, start + size, [])
 
+    def remove(self, region: Region) -> None:
+        """Remove a region, whole pages or not."""
+        self._replace(region.start, region.end, [])
+
     def protect(self, start: int, size: int, permissions: int) -> None:
         """Change the permissions of what is mapped in the range."""
         self._check(start, size)
@@ -259,6 +278,30 @@ class AddressSpace:
                 self._flags.pop(id(part.ram), None)
             elif all(o.offset + o.size <= part.offset or part.offset + part.size <= o.offset for o in others):
                 part.ram.release(part.offset, part.size)
+                self._mark_dirty(part.ram, part.offset, part.size)
+
+    # --- what was written ---------------------------------------------------------------------------------
+
+    def _mark_dirty(self, ram: Ram, offset: int, size: int) -> None:
+        flags = self._flags[id(ram)].bytes
+        for page in range(offset // PAGE_SIZE, (offset + size - 1) // PAGE_SIZE + 1):
+            flags[page] |= PAGE_DIRTY
+
+    def take_dirty(self) -> dict[Ram, list[int]]:
+        """The pages of each mapped RAM (numbers from its start) that may have been written since the last
+        call.
+        """
+        found: dict[Ram, list[int]] = {}
+        for region in self._regions:
+            if region.ram is None or region.ram in found:
+                continue
+            flags = self._flags[id(region.ram)].bytes
+            found[region.ram] = pages = [match.start() for match in _DIRTY.finditer(flags)]
+            for page in pages:
+                flags[page] &= ~PAGE_DIRTY
+        if any(found.values()):
+            self._publish()  # CPUs have to ask before they write these pages again
+        return found
 
     # --- code -------------------------------------------------------------------------------------------
 
@@ -317,7 +360,15 @@ class AddressSpace:
             assert part.ram is not None
             self._forget(part)
             part.ram.memory[part.offset : part.offset + part.size] = view[done : done + part.size]
+            self._mark_dirty(part.ram, part.offset, part.size)
             done += part.size
+
+    def write_ram(self, ram: Ram, offset: int, data: bytes) -> None:
+        """Write to a mapped RAM, wherever it is mapped."""
+        self._forget(Region(0, len(data), 0, ram, offset))
+        ram.memory[offset : offset + len(data)] = data
+        if id(ram) in self._flags:
+            self._mark_dirty(ram, offset, len(data))
 
     # --- the table --------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from runtime.memory import regions
 PAGE: Final = regions.PAGE_SIZE
 REASON_TRAP: Final = int(Reason.TRAP)
 
+LONGEST_BLOCK: Final = 4096
 NONE: Final = 0
 """No record: `REASON` (TRAP, FAULT) and what belongs to it are set."""
 
@@ -130,6 +131,14 @@ def past_prefixes(record):  # type: ignore[no-untyped-def]
     while load16(record) == block.OP_HOOK or load16(record) == block.OP_COUNT:
         record += 8 * load8(record + block.META_DISTANCE + 6)
     return record
+
+
+@cold
+def mark_jump(record):  # type: ignore[no-untyped-def]
+    """A basic block ends with this record's instruction."""
+    place = record + block.META_DISTANCE + 7
+    store8(place, load8(place) | cache.META_JUMPS)
+    return 0
 
 
 @cold
@@ -437,7 +446,10 @@ def decode_run(s, c, entry, pc, private):  # type: ignore[no-untyped-def]
         jumps = 1 if status >= 2 or load64(c + cache.TARGETS) != jumps else 0
         if hook != 0:
             store16(hook + block.HOOK_LENGTH, load64(r + 8 * tables.R_NEXT_PC) - pc)
-            store8(hook + block.HOOK_ENDS, in_slot if load64(t + tables.H_DELAY) != 0 else jumps)
+        if (in_slot if load64(t + tables.H_DELAY) != 0 else jumps) != 0:
+            mark_jump(record)
+            if hook != 0:
+                mark_jump(hook)
         in_slot = jumps
         pc = load64(r + 8 * tables.R_NEXT_PC)
         step_contexts(s, c, t, r)
@@ -515,3 +527,41 @@ def find_private(s, c, pc):  # type: ignore[no-untyped-def]
     if entry == 0:
         return NONE
     return fetch_checked(s, c, entry, pc) if load64(s + PARTIAL) != 0 else decode_run(s, c, entry, pc, 1)
+
+
+@cold
+def block_size(s):  # type: ignore[no-untyped-def]
+    """See `symbols.BLOCK_SIZE`."""
+    c = load64(s + block.CACHE)
+    start = load64(s + block.PC)
+    pc = start
+    record = load64(s + block.EXIT_RECORD)
+    count = 0
+    while count < LONGEST_BLOCK:
+        op = load16(record)
+        if op == block.OP_LINK:
+            record = load64(record + block.LINK_RECORD)
+        elif op == block.OP_STUB:
+            pc = load64(record + block.END_PC)
+            record = find(s, c, pc)
+            if record == 0 or load16(record) < block.OP_HOOK:
+                return pc - start
+        elif op < block.OP_HOOK:
+            return pc - start
+        meta = record + block.META_DISTANCE
+        jumps = load8(meta + 7) & cache.META_JUMPS
+        while True:
+            record += 8 * load8(record + block.META_DISTANCE + 6)
+            if load8(record + block.META_DISTANCE + 7) & cache.META_FOLLOWS == 0:
+                break
+        meta = record + block.META_DISTANCE
+        if load8(meta + 7) & cache.META_END != 0:
+            pc = load64(record + block.END_PC)
+        else:
+            number = load32(meta) & cache.META_PAGE_MASK
+            entry = load64(c + cache.PAGES) + number * cache.PAGE_ENTRY_SIZE
+            pc = load64(entry + cache.PAGE_GUEST) + load16(meta + 4)
+        if jumps != 0:
+            return pc - start
+        count += 1
+    return pc - start

@@ -350,11 +350,11 @@ def is_hook_due(s):  # type: ignore[no-untyped-def]
     pc = load64(s + block.PC)
     size = load16(record + block.HOOK_LENGTH)
     store64(s + block.HOOK_SIZE, size)
-    if load64(s + block.HOOK_BLOCKS) == 0:
-        return 1
-    expected = load64(s + block.HOOK_EXPECTED)
-    store64(s + block.HOOK_EXPECTED, -1 if load8(record + block.HOOK_ENDS) != 0 else pc + size)
-    return 0 if expected == pc else 1
+    begins = 0 if load64(s + block.HOOK_EXPECTED) == pc else 1
+    store64(s + block.HOOK_BEGINS, begins)
+    jumps = load8(record + block.META_DISTANCE + 7) & cache.META_JUMPS
+    store64(s + block.HOOK_EXPECTED, -1 if jumps != 0 else pc + size)
+    return begins if load64(s + block.HOOK_BLOCKS) != 0 else 1
 
 
 @cold

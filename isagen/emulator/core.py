@@ -1,0 +1,531 @@
+"""`Emulator`: a CPU with memory, to be driven from Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
+
+from isagen.emulator import errors
+from isagen.emulator.errors import EmulatorError
+from isagen.emulator.events import Device, RunResult
+from isagen.emulator.hooking import Hooking
+from isagen.emulator.hooks import Hooks
+from isagen.emulator.snapshots import Memories, Snapshot, put_back, take
+from isagen.generated import folder_of
+from runtime.cpu.engine import Cpu, load_target
+from runtime.errors import IsagenError
+from runtime.memory import regions
+from runtime.memory.space import AddressError, AddressSpace
+from runtime.registers import RegisterFile
+
+if TYPE_CHECKING:
+    from isagen.emulator.conventions import SystemCalls
+    from runtime.cpu.package import TargetPackage
+
+READ, WRITE, EXECUTE = regions.READ, regions.WRITE, regions.EXECUTE
+PAGE_SIZE: Final = regions.PAGE_SIZE
+LETTERS: Final = {"r": READ, "w": WRITE, "x": EXECUTE, "-": 0}
+LONGEST_INSTRUCTION: Final = 16
+
+_packages: dict[Path, TargetPackage] = {}
+
+
+def permission_bits(permissions: str | int) -> int:
+    """Bits (1 read, 2 write, 4 execute) from letters of ``rwx``, or bits."""
+    if isinstance(permissions, int):
+        bits = permissions
+    elif set(permissions) <= LETTERS.keys():
+        bits = sum({LETTERS[letter] for letter in permissions})
+    else:
+        bits = -1
+    if not 0 <= bits <= 7:
+        raise EmulatorError(f"{permissions!r} aren't permissions", remedy="take letters of rwx, or 0 to 7")
+    return bits
+
+
+class Instruction(NamedTuple):
+    """A disassembled instruction: its address, its bytes, its text."""
+
+    address: int
+    data: bytes
+    text: str
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+
+class MappedRegion(NamedTuple):
+    """A part of the guest's address space. `permissions` as in ``rw-``; `device`: what answers there."""
+
+    address: int
+    size: int
+    permissions: str
+    device: Device | None
+
+
+class Registers:
+    """The registers as items and attributes: ``emu.registers["a0"]``, ``emu.registers.a0``."""
+
+    _file: RegisterFile
+
+    def __init__(self, file: RegisterFile) -> None:
+        object.__setattr__(self, "_file", file)
+
+    def __getitem__(self, name: str) -> int:
+        return self._file.read(name)
+
+    def __setitem__(self, name: str, value: int) -> None:
+        self._file.write(name, value)
+
+    def __getattr__(self, name: str) -> int:
+        if name not in self._file:
+            raise AttributeError(f"{self._file.cpu.package.name} has no register {name!r}")
+        return self._file.read(name)
+
+    def __setattr__(self, name: str, value: int) -> None:
+        if name not in self._file:
+            raise AttributeError(f"{self._file.cpu.package.name} has no register {name!r}")
+        self._file.write(name, value)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._file
+
+    def width(self, name: str) -> int:
+        """Bits of a register."""
+        return self._file.width(name)
+
+    def as_dict(self) -> dict[str, int]:
+        """All visible registers."""
+        return self._file.as_dict()
+
+
+class Emulator(Hooking):
+    """A CPU of a built target, and its memory.
+
+        emu = Emulator("riscv64")
+        emu.map(0x1000, 0x1000)
+        emu.write(0x1000, emu.assemble("addi a0, a0, 5", 0x1000))
+        emu.a0 = 2
+        emu.run(begin=0x1000, count=1)
+        assert emu.a0 == 7
+
+    Registers are attributes (``emu.a0``, ``emu.pc``) and items of `registers`; values are unsigned integers,
+    what is written is cut to the register's width. Addresses are what the CPU's are: they wrap at its width.
+
+    `features`: names of the optional parts that are on, or an ISA string such as ``rv64gc_zba`` (the target's
+    usual ones if None). `system`: the CPU has its privileged modes, translates addresses and delivers traps
+    to the guest's own handlers; else it runs as a user program does, and traps end the run.
+
+    Raises IsagenError where the target isn't built. One thread at a time may use it; `stop` may be called
+    from any.
+    """
+
+    def __init__(
+        self, target: str, *, features: Iterable[str] | str | None = None, system: bool = False
+    ) -> None:
+        folder = folder_of(target)
+        if folder not in _packages:
+            _packages[folder] = load_target(folder)
+        package = _packages[folder]
+        if isinstance(features, str):
+            from isagen import isa_string
+
+            features = isa_string.features(features, package.name, package.features, package.default_features)
+        space = AddressSpace()
+        cpu = Cpu(package, space, system=system, features=features)
+        self.__dict__.update(
+            target=target,
+            cpu=cpu,
+            space=space,
+            file=RegisterFile(cpu),
+            symbols={},
+            memories=Memories(space),
+            highest=(1 << package.pc_width) - 1,
+            _devices={},
+            is_stopping=False,
+            is_running=False,
+        )
+        self.target: str
+        self.cpu: Cpu
+        """The engine's CPU, for what isn't offered here."""
+        self.space: AddressSpace
+        self.file: RegisterFile
+        self.symbols: dict[str, int]
+        """Names of addresses: of what `load_elf` and `load_assembly` loaded, and your own."""
+        self.memories: Memories
+        self.highest: int
+        """The highest address."""
+        self._devices: dict[int, tuple[int, Device]]
+        self.is_stopping: bool
+        """Whether `stop` was called in this run."""
+        self.is_running: bool
+        self.__dict__["hooks"] = Hooks(self)
+        self.hooks: Hooks
+        if not system:
+            for name, value in self._initial_state().items():
+                cpu.set(name, value)
+
+    def _initial_state(self) -> dict[str, int]:
+        """What a system sets before it runs a program (floating point on, for example)."""
+        return dict(self.calls.abi.initial_state) if self.has_calls else {}
+
+    @classmethod
+    def from_elf(cls, path: str | os.PathLike[str], *, features: Iterable[str] | str | None = None) -> Self:
+        """An emulator with an ELF file's segments loaded, for the target that fits it. See `load_elf`."""
+        from isagen.generated import is_built
+        from runtime.elf import open_elf
+        from runtime.linux.abi import for_elf
+
+        wanted = for_elf(open_elf(path)).targets
+        emulator = cls(next((name for name in wanted if is_built(name)), wanted[0]), features=features)
+        emulator.load_elf(path)
+        return emulator
+
+    # --- life -------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Unmap everything. The emulator can be used again."""
+        for region in list(self.space):
+            self.space.remove(region)
+        self._devices.clear()
+
+    def __repr__(self) -> str:
+        return f"<Emulator {self.target} pc={self.cpu.pc:#x}>"
+
+    # --- registers --------------------------------------------------------------------------------------
+
+    @cached_property
+    def registers(self) -> Registers:
+        """All registers by name."""
+        return Registers(self.file)
+
+    @property
+    def pc(self) -> int:
+        """The address of the next instruction."""
+        return self.cpu.pc
+
+    @pc.setter
+    def pc(self, value: int) -> None:
+        self.cpu.pc = value
+
+    def __getattr__(self, name: str) -> int:
+        file = self.__dict__.get("file")
+        if file is None or name not in file:
+            raise AttributeError(f"{type(self).__name__} has no attribute or register {name!r}")
+        return int(file.read(name))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__ or hasattr(type(self), name) or name.startswith("_"):
+            object.__setattr__(self, name, value)
+            return
+        file = self.__dict__.get("file")
+        if file is None or name not in file:
+            raise AttributeError(f"{type(self).__name__} has no attribute or register {name!r}")
+        file.write(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *self.file.names})
+
+    # --- memory -----------------------------------------------------------------------------------------
+
+    def map(self, address: int, size: int, permissions: str | int = "rwx") -> None:
+        """Map fresh pages of zeros. `address` and `size` in bytes, multiples of 4096; `permissions`: letters
+        of ``rwx``, or bits (1 read, 2 write, 4 execute). What was mapped there is replaced. Raises
+        EmulatorError.
+        """
+        self.check_range(address, size)
+        self.space.map(address, size, permission_bits(permissions))
+        self._forget_devices()
+
+    def unmap(self, address: int, size: int) -> None:
+        """Remove what is mapped in the range of whole pages."""
+        self.space.unmap(address, size)
+        self._forget_devices()
+
+    def protect(self, address: int, size: int, permissions: str | int) -> None:
+        """Change what the pages of a range allow. Raises EmulatorError where nothing is mapped."""
+        self._check_mapped(address, size)
+        self.space.protect(address, size, permission_bits(permissions))
+
+    def map_device(self, address: int, size: int, device: Device) -> None:
+        """Let `device` answer accesses to `size` bytes from `address` on. Its methods may raise: `run`
+        raises the same. Pages of memory can't be divided: a device that lies on part of a page keeps it to
+        itself.
+        """
+        self.check_range(address, size)
+        self.space.map_device(address, size)
+        self._devices[address] = (size, device)
+        self._forget_devices()
+
+    def _forget_devices(self) -> None:
+        mapped = {region.start for region in self.space if region.ram is None}
+        for address in [address for address in self._devices if address not in mapped]:
+            del self._devices[address]
+
+    def check_range(self, address: int, size: int) -> None:
+        if address < 0 or size <= 0 or address + size - 1 > self.highest:
+            raise EmulatorError(
+                f"{size} bytes don't fit the address space", where=f"guest address {address:#x}"
+            )
+
+    def _check_mapped(self, address: int, size: int) -> None:
+        end = address + size
+        at = address
+        while at < end:
+            region = self.space.find(at)
+            if region is None:
+                raise EmulatorError("nothing is mapped here", where=f"guest address {at:#x}")
+            at = region.end
+
+    @property
+    def regions(self) -> tuple[MappedRegion, ...]:
+        """What is mapped, in the order of addresses."""
+        return tuple(
+            MappedRegion(
+                region.start,
+                region.size,
+                "".join(
+                    letter if region.permissions & bit else "-" for letter, bit in list(LETTERS.items())[:3]
+                ),
+                self.device_at(region.start)[1] if region.ram is None else None,
+            )
+            for region in self.space
+        )
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes of memory, whatever its permissions. Raises UnmappedMemory where there is none."""
+        try:
+            return self.space.read(address, size)
+        except AddressError as error:
+            raise errors.UnmappedMemory(error.address, "read", self.cpu.pc) from None
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Write bytes to memory, whatever its permissions, or nothing where a part isn't mapped
+        (UnmappedMemory).
+        """
+        try:
+            self.space.write(address, data)
+        except AddressError as error:
+            raise errors.UnmappedMemory(error.address, "write", self.cpu.pc) from None
+
+    def read_int(self, address: int, size: int, *, signed: bool = False) -> int:
+        """The number of `size` bytes at `address`, in the guest's byte order."""
+        return int.from_bytes(self.read(address, size), self.byte_order, signed=signed)
+
+    def write_int(self, address: int, value: int, size: int) -> None:
+        """Write `value`, cut to `size` bytes, in the guest's byte order."""
+        self.write(address, (value & (1 << 8 * size) - 1).to_bytes(size, self.byte_order))
+
+    def read_string(self, address: int, limit: int = 1 << 16) -> bytes:
+        """The bytes from `address` to the first zero (not included), at most `limit`."""
+        found = bytearray()
+        while len(found) < limit:
+            part = self.read(address, min(PAGE_SIZE - address % PAGE_SIZE, limit - len(found)))
+            end = part.find(0)
+            if end >= 0:
+                return bytes(found + part[:end])
+            found += part
+            address += len(part)
+        return bytes(found)
+
+    @property
+    def byte_order(self) -> Literal["little", "big"]:
+        """Of numbers in memory."""
+        return "big" if self.cpu.package.big_endian else "little"
+
+    # --- programs ---------------------------------------------------------------------------------------
+
+    def load_elf(self, path: str | os.PathLike[str], *, bias: int = 0) -> int:
+        """Map an ELF file's segments with their permissions (`bias` is added to addresses), take its symbols,
+        set `pc` to the entry, and return that. Nothing is relocated, no stack is made: that is `isagen
+        run`'s.
+        """
+        from isagen.emulator.loading import load_elf
+
+        self.cpu.pc = load_elf(self, path, bias)
+        return self.cpu.pc
+
+    def load(self, address: int, data: bytes, permissions: str | int = "rwx") -> None:
+        """Write `data` to `address`, with pages mapped for it where there are none yet."""
+        from isagen.emulator.loading import load_bytes
+
+        load_bytes(self, address, data, permissions)
+
+    def load_assembly(self, text: str, address: int, *, dialect: str = "") -> dict[str, int]:
+        """Assemble a source with sections and labels for `address`, load it (see `load`), and return its
+        symbols, which `symbols` gains, too. `pc` is set to its entry.
+        """
+        from isagen.emulator.loading import load_assembly
+
+        return load_assembly(self, text, address, dialect)
+
+    def assemble(self, text: str, address: int = 0, *, dialect: str = "") -> bytes:
+        """The machine code of instructions that will lie at `address`. Symbols are known. Nothing is
+        written.
+        """
+        from isagen.emulator.loading import assemble
+
+        return assemble(self, text, address, dialect)
+
+    def disassemble(
+        self, address: int | None = None, count: int = 1, *, dialect: str = ""
+    ) -> list[Instruction]:
+        """`count` instructions from `address` on (`pc` if None); fewer where memory ends."""
+        from isagen.emulator.loading import disassembler
+
+        printer = disassembler(self.cpu.package.directory.name, dialect)
+        at = self.cpu.pc if address is None else address
+        found: list[Instruction] = []
+        while len(found) < count:
+            data = self.peek(at, LONGEST_INSTRUCTION)
+            if not data:
+                break
+            line = printer.line(data, at)
+            found.append(Instruction(at, data[: line.length], line.text))
+            at += max(line.length, 1)
+        return found
+
+    def peek(self, address: int, size: int) -> bytes:
+        """Up to `size` bytes at `address`: as far as memory goes on."""
+        region = self.space.find(address)
+        data = b""
+        while size > 0 and region is not None and region.ram is not None:
+            part = self.space.read(address, min(size, region.end - address))
+            data += part
+            size -= len(part)
+            address += len(part)
+            region = self.space.find(address)
+        return data
+
+    def address_of(self, symbol: str | int) -> int:
+        """The address of a symbol; numbers stay. Raises EmulatorError."""
+        if isinstance(symbol, int):
+            return symbol
+        if symbol not in self.symbols:
+            raise EmulatorError(f"there is no symbol {symbol!r}", remedy="load a program, or fill `symbols`")
+        return self.symbols[symbol]
+
+    # --- running ----------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        begin: int | str | None = None,
+        until: int | str | None = None,
+        count: int | None = None,
+        timeout: float | None = None,
+    ) -> RunResult:
+        """Execute from `begin` (`pc` if None) on, until `pc` is `until` (that instruction isn't executed),
+        `count` instructions were executed, or `timeout` seconds are over; or until `stop` is called.
+        Addresses may be names of symbols.
+
+        Raises what hooks and devices raise, and for what the guest does and no hook answers:
+        UnmappedMemory, ProtectedMemory, MisalignedFetch, IllegalInstruction, SystemCallTrap, GuestTrap. The
+        state is then that before the instruction at `pc`, and the emulator can be run again.
+        """
+        from isagen.emulator.running import Run
+
+        if self.is_running:
+            raise EmulatorError("it is running already", remedy="run it when the hook has returned")
+        if begin is not None:
+            self.cpu.pc = self.address_of(begin)
+        end = None if until is None else self.address_of(until) & self.highest
+        run = Run(self, end, count, timeout)
+        self.is_stopping, self.is_running = False, True
+        try:
+            return run.go()
+        finally:
+            self.is_running = False
+
+    def step(self, count: int = 1) -> RunResult:
+        """Execute `count` instructions."""
+        return self.run(count=count)
+
+    def stop(self) -> None:
+        """End the run in progress, from a hook (the hooked instruction is then not executed) or another
+        thread.
+        """
+        self.is_stopping = True
+        self.cpu.interrupt()
+
+    @property
+    def executed(self) -> int:
+        """Instructions executed so far."""
+        return self.cpu.executed
+
+    # --- devices and system calls -----------------------------------------------------------------------
+
+    @cached_property
+    def has_calls(self) -> bool:
+        """Whether the conventions of system calls are known for the target."""
+        try:
+            self.calls  # noqa: B018 - it raises
+        except IsagenError:
+            return False
+        return True
+
+    @cached_property
+    def calls(self) -> SystemCalls:
+        """The conventions of system calls. Raises IsagenError where none are known."""
+        from isagen.emulator.conventions import SystemCalls
+
+        return SystemCalls(self.file)
+
+    def device_at(self, address: int) -> tuple[int, Device]:
+        """A device and where it starts."""
+        for start, (size, device) in self._devices.items():
+            if start <= address < start + size:
+                return start, device
+        raise EmulatorError("no device is here", where=f"guest address {address:#x}")
+
+    # --- snapshots --------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """The whole state as a value: registers, mappings, memory. Of devices only where they lie: what a
+        device object holds is its own.
+        """
+        return take(self)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Make the state that of `snapshot`; hooks and devices stay. Raises EmulatorError for a snapshot of
+        another target.
+        """
+        put_back(self, snapshot)
+        self._forget_devices()
+
+    def fork(self) -> Self:
+        """Another emulator with the same state, the same hooks (they are told which emulator they are called
+        for) and the same device objects; from now on their memories are apart.
+        """
+        child = type(self)(self.target, features=self.cpu.features, system=self.cpu.system)
+        child.symbols.update(self.symbols)
+        child.restore(self.snapshot())
+        child._devices.update(self._devices)
+        child.hooks.all += self.hooks.all
+        child.hooks.publish()
+        return child
+
+    @contextmanager
+    def checkpoint(self) -> Iterator[Snapshot]:
+        """``with emu.checkpoint():`` puts the state back at the end, however the block ends."""
+        snapshot = self.snapshot()
+        try:
+            yield snapshot
+        finally:
+            self.restore(snapshot)

@@ -1,0 +1,157 @@
+"""The hooks of an emulator: which there are, and the engine's tables and the one function made from them.
+
+Filters on addresses become records in front of the instructions concerned, and regions whose accesses leave
+the engine (`runtime.cpu.engine.Cpu.set_hooks`, `set_watches`): whatever doesn't match runs as without hooks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from isagen.emulator.events import Fault, MemoryAccess, SystemCall, Trap
+from runtime.cpu import block
+
+if TYPE_CHECKING:
+    from isagen.emulator.core import Emulator
+    from runtime.cpu.engine import Cpu
+
+LAST: Final = (1 << 64) - 1
+READS: Final = 1
+WRITES: Final = 2
+
+CodeHook = Callable[["Emulator", int, int], object]
+"""``(emulator, address, size)``"""
+MemoryHook = Callable[["Emulator", MemoryAccess], object]
+FaultHook = Callable[["Emulator", Fault], object]
+TrapHook = Callable[["Emulator", Trap], object]
+SystemCallHook = Callable[["Emulator", SystemCall], object]
+
+
+@dataclass(eq=False, slots=True)
+class Hook:
+    """One function and what it is called for. `first`, `last`: guest addresses."""
+
+    kind: str
+    """code, block, memory, fault, trap, syscall"""
+    function: Callable[..., Any]
+    first: int = 0
+    last: int = LAST
+    accesses: frozenset[str] = frozenset()
+    """memory, fault: of "read", "write", "fetch"."""
+    mapped: bool | None = None
+    """fault: only where something is mapped (True) or isn't (False)."""
+    names: frozenset[str] = frozenset()
+    """trap, syscall: of these names or numbers; empty: all."""
+    numbers: frozenset[int] = frozenset()
+
+    def selects(self, name: str, number: int) -> bool:
+        """Whether a trap or system call is one of those asked for."""
+        return not (self.names or self.numbers) or name in self.names or number in self.numbers
+
+    def covers(self, address: int) -> bool:
+        return self.first <= address <= self.last
+
+
+@dataclass(slots=True)
+class Hooks:
+    """All hooks of an emulator, in the order in which they were added, which is that of the calls."""
+
+    emulator: Emulator
+    all: list[Hook] = field(default_factory=list)
+
+    def of(self, kind: str) -> list[Hook]:
+        return [hook for hook in self.all if hook.kind == kind]
+
+    def add(self, hook: Hook) -> None:
+        self.all.append(hook)
+        self._publish(hook)
+
+    def remove(self, hook: Hook) -> None:
+        self.all.remove(hook)
+        self._publish(hook)
+
+    def publish(self) -> None:
+        """Tell the engine about all hooks."""
+        self._publish_code()
+        self._publish_watches()
+
+    def _publish(self, hook: Hook) -> None:
+        if hook.kind in ("code", "block") or "fetch" in hook.accesses:
+            self._publish_code()
+        if hook.kind == "memory" and hook.accesses - {"fetch"}:
+            self._publish_watches()
+
+    def _publish_watches(self) -> None:
+        bits = {"read": READS, "write": WRITES}
+        self.emulator.cpu.set_watches(
+            (hook.first, hook.last, sum(bits[kind] for kind in hook.accesses if kind in bits))
+            for hook in self.of("memory")
+            if hook.accesses - {"fetch"}
+        )
+
+    def _publish_code(self) -> None:
+        cpu = self.emulator.cpu
+        calls = [
+            _Call(hook, cpu, self.emulator)
+            for hook in self.all
+            if hook.kind in ("code", "block") or (hook.kind == "memory" and "fetch" in hook.accesses)
+        ]
+        everywhere = any(call.first == 0 and call.last >= self.emulator.highest for call in calls)
+        cpu.set_hooks(
+            [(call.first, call.last) for call in calls],
+            dispatcher(calls, cpu, self.emulator) if calls else None,
+            blocks=all(call.hook.kind == "block" for call in calls),
+            often=everywhere,
+        )
+
+
+class _Call:
+    """A hook on code, ready to be called."""
+
+    def __init__(self, hook: Hook, cpu: Cpu, emulator: Emulator) -> None:
+        self.hook = hook
+        self.first = hook.first
+        self.last = hook.last
+        self.blocks = hook.kind == "block"
+        function = hook.function
+        self.function: CodeHook = function
+        if self.blocks:
+
+            def begins(emulator: Emulator, address: int, size: int) -> None:
+                function(emulator, address, cpu.hooked_block)
+
+            self.function = begins
+        elif hook.kind == "memory":
+
+            def fetches(emulator: Emulator, address: int, size: int) -> None:
+                function(emulator, MemoryAccess("fetch", address, size, 0, address))
+
+            self.function = fetches
+
+
+def dispatcher(calls: list[_Call], cpu: Cpu, emulator: Emulator) -> Callable[[], object]:
+    """The function that the engine calls at hooked instructions. It is called a million times a second."""
+    words = cpu.block.cast("Q")
+    pc, size, begins = block.PC // 8, block.HOOK_SIZE // 8, block.HOOK_BEGINS // 8
+    if len(calls) == 1:
+        function = calls[0].function
+
+        def call_one() -> None:
+            function(emulator, words[pc], words[size])
+
+        return call_one
+    rows = [(call.first, call.last, call.blocks, call.function) for call in calls]
+
+    def call_some() -> None:
+        address = words[pc]
+        length = words[size]
+        block_begins = words[begins]
+        for first, last, blocks, function in rows:
+            if first <= address <= last and (block_begins or not blocks):
+                function(emulator, address, length)
+                if words[pc] != address:
+                    return  # it jumped: the others are about an instruction that isn't executed
+
+    return call_some
