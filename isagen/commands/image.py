@@ -1,6 +1,6 @@
 """Disk images: create, convert, check, look inside, serve, move whole machines.
 
-Options and exit statuses are qemu-img's where it has them; ``isagen image COMMAND --help`` tells more.
+Options and exit statuses are qemu-img's where it has them.
 """
 
 from __future__ import annotations
@@ -9,33 +9,35 @@ import argparse
 import importlib
 import sys
 
-SUBCOMMANDS = (
-    "create",
-    "info",
-    "check",
-    "convert",
-    "compare",
-    "map",
-    "resize",
-    "snapshot",
-    "commit",
-    "rebase",
-    "amend",
-    "bench",
-    "serve",
-    "ls",
-    "cat",
-    "put",
-    "import",
-    "export",
-)
+SUBCOMMANDS = {
+    "create": "make an empty image",
+    "info": "tell what an image is",
+    "check": "look for inconsistencies, and repair them",
+    "convert": "copy a disk into an image of another format",
+    "compare": "compare what two images hold",
+    "map": "show which parts of a disk are stored, and where",
+    "resize": "change a disk's size",
+    "snapshot": "list, create, apply or delete snapshots",
+    "commit": "write an overlay's content into the image below",
+    "rebase": "give an image another backing file",
+    "amend": "change options of an existing image",
+    "bench": "measure reads or writes",
+    "serve": "serve images over NBD",
+    "ls": "list a folder inside an image",
+    "cat": "print a file inside an image",
+    "put": "write a file into an image",
+    "import": "import a machine of VirtualBox, VMware and others, with its disks",
+    "export": "export a machine as an OVA",
+}
 # What a failure of the command itself ends with; 1 for the others.
 _FAILED = {"compare": 2}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "isagen image COMMAND ..."
-    parser.add_argument("subcommand", choices=SUBCOMMANDS, metavar="COMMAND", help=", ".join(SUBCOMMANDS))
+    listing = "\n".join(f"  {name:<10} {summary}" for name, summary in SUBCOMMANDS.items())
+    parser.epilog = f"commands:\n{listing}\n\n'isagen image COMMAND --help' tells more about a command."
+    parser.add_argument("subcommand", choices=SUBCOMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
     parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 

@@ -1,1 +1,1 @@
-"""The subcommands of ``isagen image``, one a module: `SUMMARY`, `add_arguments`, `run`."""
+"""The subcommands of ``isagen image``, one a module: `add_arguments`, `run`, maybe `prepare`."""

@@ -11,8 +11,6 @@ import argparse
 from isagen.image import options, show
 from runtime.block.errors import ImageOption
 
-SUMMARY = "change options of an existing image"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_format(parser)

@@ -9,8 +9,6 @@ import argparse
 
 from isagen.image import options, show
 
-SUMMARY = "measure reads or writes"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_format(parser)

@@ -15,7 +15,6 @@ from isagen.image import options, show
 if TYPE_CHECKING:
     from runtime.block.report import CheckReport
 
-SUMMARY = "look for inconsistencies, and repair them"
 
 _UNSUPPORTED = 63
 

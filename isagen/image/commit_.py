@@ -16,8 +16,6 @@ from runtime.block.errors import ImageError, ImageNotFound
 if TYPE_CHECKING:
     from runtime.block.jobs.chains import Layer
 
-SUMMARY = "write an overlay's content into the image below"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_format(parser)

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from runtime.block.jobs.copy import CopyOptions
     from runtime.block.node import Node
 
-SUMMARY = "copy a disk into an image of another format"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--format", metavar="FORMAT", help="the source's format (default: probed)")
@@ -72,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-C", dest="copy_offloading", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--bitmaps", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--target-image-opts", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("files", nargs="+", metavar="file", help="the sources and, last, the target")
+    parser.add_argument("files", nargs="*", metavar="file", help="the sources and, last, the target")
     options.add_access(parser)
     parser.add_argument(
         "--target-passphrase-file", metavar="FILE", help="of the target (default: the source's)"

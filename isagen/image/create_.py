@@ -10,8 +10,7 @@ import argparse
 from pathlib import Path
 
 from isagen.image import options, show
-
-SUMMARY = "create an empty image"
+from runtime.block.errors import ImageOption
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-u", "--unchecked", action="store_true", help="don't look at the backing image")
     options.add_options(parser)
     options.add_quiet(parser)
-    parser.add_argument("file")
+    parser.add_argument("file", nargs="?")
     parser.add_argument("size", nargs="?", type=options.size, help="of the disk, such as 10G")
     options.add_access(parser, share=False)
 
@@ -34,12 +33,14 @@ def run(arguments: argparse.Namespace) -> int:
     from runtime.block.image import Image
     from runtime.block.registry import find_format, format_of_name
 
-    named = format_of_name(arguments.file)
+    named = format_of_name(arguments.file) if arguments.file else None
     format = arguments.format or (named.name if named else "raw")
     driver = find_format(format).driver
     if options.asks_for_help(arguments.options):
         show.print_options(format, driver.options())
         return 0
+    if not arguments.file:
+        raise ImageOption("the image's name is missing")
     chosen: dict[str, object] = dict(options.encryption_options(options.key_values(arguments.options)))
     size = arguments.size
     if size is None and "size" in chosen:

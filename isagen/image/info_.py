@@ -11,8 +11,6 @@ from isagen.image import options, show
 if TYPE_CHECKING:
     from runtime.block.report import ImageInfo, SnapshotInfo
 
-SUMMARY = "tell what an image is"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_format(parser)

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from runtime.block.image import Image
     from runtime.block.node import Extent
 
-SUMMARY = "show which parts of a disk are stored, and where"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_format(parser)

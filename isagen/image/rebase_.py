@@ -13,8 +13,6 @@ from pathlib import Path
 
 from isagen.image import options, show
 
-SUMMARY = "give an image another backing file"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_format(parser)

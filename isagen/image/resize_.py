@@ -11,7 +11,6 @@ import re
 from isagen.image import options, show
 from runtime.block.errors import ImageOption
 
-SUMMARY = "change a disk's size"
 
 _LESS = re.compile(r"-[0-9][0-9.]*[kmgtpe]?(i?b)?$", re.IGNORECASE)
 
@@ -29,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def prepare(words: list[str]) -> list[str]:
     """``-1G`` would be taken for an option."""
-    return [f"--by={word}" if _LESS.match(word) else word for word in words]
+    return [f"--by={word}" if _LESS.match(word) else word for word in words if word != "--"]
 
 
 def run(arguments: argparse.Namespace) -> int:

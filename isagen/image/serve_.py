@@ -20,8 +20,6 @@ from runtime.block.errors import ImageOption
 if TYPE_CHECKING:
     import socket
 
-SUMMARY = "serve images over NBD"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_format(parser)

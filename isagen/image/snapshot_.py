@@ -7,8 +7,6 @@ import argparse
 from isagen.image import options, show
 from isagen.image.info_ import snapshot_lines
 
-SUMMARY = "list, create, apply or delete snapshots"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_format(parser)

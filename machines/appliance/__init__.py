@@ -1,0 +1,1 @@
+"""Machines of other programs: OVF and OVA, VirtualBox's .vbox, VMware's .vmx."""
