@@ -78,6 +78,13 @@ FORMATS: tuple[Format, ...] = (
         extensions=(".vdi",),
     ),
     Format(
+        "vmdk",
+        "runtime.block.format.vmdk",
+        "VMware: sparse, flat, split, compressed, delta links",
+        signatures=(Signature(b"KDMV"), Signature(b"COWD"), Signature(b"# Disk DescriptorFile")),
+        extensions=(".vmdk",),
+    ),
+    Format(
         "luks",
         "runtime.block.format.luks",
         "LUKS version 1, encrypted",

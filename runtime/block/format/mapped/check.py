@@ -19,6 +19,17 @@ _READ = 1 << 16  # bytes: pieces up to this size are looked at, for holes consis
 Interval = tuple[int, int]  # begin and end in the file, bytes
 
 
+def merged(intervals: list[Interval]) -> list[Interval]:
+    """The same places as sorted intervals that neither touch nor overlap."""
+    result: list[Interval] = []
+    for low, high in sorted(intervals):
+        if result and low <= result[-1][1]:
+            result[-1] = (result[-1][0], max(result[-1][1], high))
+        elif high > low:
+            result.append((low, high))
+    return result
+
+
 class BlockCheck:
     """The check of one node. `metadata`: what else the file holds, as (begin, end); blocks may not overlap
     it.
@@ -32,7 +43,9 @@ class BlockCheck:
         self.node = node
         self.repair = repair
         self.report = CheckReport(filename=node.name, format=node.format)
-        self._metadata = sorted(metadata)
+        self._metadata = merged(metadata)
+        self._low = np.array([low for low, _ in self._metadata], np.int64)
+        self._high = np.array([high for _, high in self._metadata], np.int64)
         self._align = align
 
     def blocks(self) -> Entries:
@@ -77,9 +90,10 @@ class BlockCheck:
             | (places >= limit)
             | (begin % self._align != node.data_start() % self._align)
         )
-        for low, high in self._metadata:
-            if high > node.data_start():
-                bad |= (places >= 0) & (begin < high) & (begin + node.stride() > low)
+        if len(self._low):
+            next_one = np.searchsorted(self._high, begin, "right")
+            low = np.append(self._low, np.iinfo(np.int64).max)[next_one]
+            bad |= (places >= 0) & (low < begin + node.stride())
         for at in np.flatnonzero(bad).tolist():
             fixed = self.repair == "all"
             if fixed:
@@ -124,8 +138,8 @@ class BlockCheck:
         node = self.node
         stride = node.stride()
         ends = starts + stride
-        edges_begin = np.concatenate([starts, np.array([low for low, _ in self._metadata], np.int64)])
-        edges_end = np.concatenate([ends, np.array([high for _, high in self._metadata], np.int64)])
+        edges_begin = np.concatenate([starts, self._low])
+        edges_end = np.concatenate([ends, self._high])
         order = np.argsort(edges_begin, kind="stable")
         edges_begin, edges_end = edges_begin[order], np.maximum.accumulate(edges_end[order])
         gaps_begin = np.concatenate([np.zeros(1, np.int64), edges_end])

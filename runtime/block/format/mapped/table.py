@@ -241,6 +241,15 @@ class TwoLevelTable(Table):
             self._dirty.add(number)
             done += step
 
+    def changed_tables(self) -> list[int]:
+        """The numbers of the tables that differ from the file, for nodes that write them in their own way."""
+        return sorted(self._dirty)
+
+    def content(self, number: int) -> bytes | None:
+        """Table `number` as bytes; None if it doesn't exist."""
+        table = self._table(number)
+        return None if table is None else table.tobytes()
+
     @property
     def dirty_bytes(self) -> int:
         return len(self._dirty) * self._bytes

@@ -335,21 +335,24 @@ class DynamicVhdNode(MappedNode, VhdNode):
             report = check.report
             end = max(self._blocks_end(), report.image_end_offset or 0)
             check.leaks(starts, self.file.length() - vhd.SECTOR)
-            for problem in self._footer_problems():
+            for problem in self._problems:
                 report.note("corruption", problem.what, fixed=repair == "all")
+            for problem in self._bad_footers():
+                # One good copy is enough, and a crash may cost the other: nothing is lost.
+                report.note("leak", problem.what, fixed=repair is not None)
             if repair:
                 self.flush()
                 self._end = end
+                self.file.pwrite(0, self.footer.pack())
                 if repair == "all":
                     self.file.pwrite(self.footer.data_offset, self.header.pack())
-                    self.file.pwrite(0, self.footer.pack())
                 self._finish_data()
                 self.file.flush()
                 self._problems.clear()
             return report
 
-    def _footer_problems(self) -> list[ImageError]:
-        problems = list(self._problems)
+    def _bad_footers(self) -> list[ImageError]:
+        problems: list[ImageError] = []
         for base in (0, max(0, self.file.length() - vhd.SECTOR)):
             try:
                 Footer.parse(self.file.pread(base, vhd.SECTOR), self.name, base)

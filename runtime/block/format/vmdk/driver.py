@@ -1,0 +1,36 @@
+"""Opening and creating VMDKs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from runtime.block.driver import Driver, OpenContext
+from runtime.block.node import ProtocolNode
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from runtime.block.format.vmdk.node import VmdkNode
+    from runtime.block.format.vmdk.options import VmdkOptions
+
+
+class VmdkDriver(Driver):
+    name = "vmdk"
+
+    def open(self, file: ProtocolNode, context: OpenContext) -> VmdkNode:
+        from runtime.block.format.vmdk.node import VmdkNode
+
+        return VmdkNode(file, context)
+
+    def options(self) -> type[BaseModel]:
+        from runtime.block.format.vmdk.options import VmdkOptions
+
+        return VmdkOptions
+
+    def create(self, file: ProtocolNode, size: int, options: BaseModel, context: OpenContext) -> None:
+        from runtime.block.format.vmdk.create import create_vmdk
+
+        create_vmdk(file, size, cast("VmdkOptions", options), context)
+
+
+DRIVER = VmdkDriver()
