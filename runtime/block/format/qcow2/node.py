@@ -285,10 +285,15 @@ class Qcow2Node(FormatNode):
     def extents(self, offset: int = 0, length: int | None = None) -> Iterator[Extent]:
         length = self.length() - offset if length is None else length
         self.in_range_or_raise(offset, length)
-        start = end = (
-            offset  # the hole so far: joined, so that empty tables cost no calls of the backing node
-        )
-        for run in self.mapping.runs(self.tables.get, offset, length):
+        return self.mapped_extents(self.tables.get, offset, length)
+
+    def mapped_extents(
+        self, tables: Callable[[int], L2Table | None], offset: int, length: int
+    ) -> Iterator[Extent]:
+        """`extents` as `tables` map them."""
+        # The hole so far: joined, so that empty tables cost no calls of the backing node.
+        start = end = offset
+        for run in self.mapping.runs(tables, offset, length):
             if run.kind == HOLE:
                 end = run.offset + run.length
                 continue
@@ -413,6 +418,39 @@ class Qcow2Node(FormatNode):
         self.commit()
         self.refcounts.write_blocks()
         self.file.flush()
+
+    @contextlib.contextmanager
+    def switching(self) -> Iterator[None]:
+        """Change the whole image: what is done inside lies beside the old state until the header is written.
+
+        Inside, refcounts change at once, and new values of the header's fields go into `header`. When it
+        raises, the image is as it was.
+        """
+        self.settle()
+        before = self.header.copy()
+        self.refcounts.begin_shadow()
+        try:
+            yield
+            self.refcounts.finish_shadow()
+            self.file.flush()
+        except BaseException:
+            vars(self.header).update(vars(before))
+            self.refcounts.load()
+            self.tables.load()
+            raise
+        try:
+            self.write_header()
+            self.file.flush()
+            self.refcounts.table_moved = False
+            self.refcounts.rescan()
+            self.tables.load()
+            if self._snapshots is not None:
+                self._snapshots.load()
+        except BaseException:
+            self.fail()
+            raise
+        self.forget_packed()
+        self.guard_metadata()
 
     def flush(self) -> None:
         if self.read_only:

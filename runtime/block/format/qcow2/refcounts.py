@@ -147,10 +147,8 @@ class Refcounts:
         """Drop all that is cached and not written, and look for free clusters anew."""
         self.blocks.clear()
         self.deferred.clear()
-        self._heap.clear()
-        self._tail = (0, 0)
-        self._scan = 0
         self._shadow = None
+        self.rescan()
 
     # --- blocks ---
 
@@ -414,6 +412,7 @@ class Refcounts:
         return punched
 
     def _freed(self, start: int, count: int, punch: bool, punched: list[tuple[int, int]]) -> None:
+        self.guard.forget(start, count)
         # The scan finds those of blocks that it hasn't looked at; no run may be known twice.
         known = min(start + count, self._scan * self.per_block)
         if start < known:
@@ -482,8 +481,14 @@ class Refcounts:
     # --- shadow mode ---
 
     def begin_shadow(self) -> None:
-        """From now on changed blocks move. Everything must have been committed."""
+        """From now on changed blocks move. Everything must have been committed.
+
+        Refcounts may fall at once: what is free by then is looked for now, and what becomes free isn't given
+        out before the switch.
+        """
         assert not self.dirty and not self.deferred
+        while self._scan < len(self.table) and self.table[self._scan]:
+            self._scan_block()
         self._shadow = set()
 
     def finish_shadow(self) -> None:
@@ -493,11 +498,19 @@ class Refcounts:
             count = self.header.refcount_table_clusters
             start, _ = self.allocate(count, exact=True)
             if self.table_moved:  # allocating made it grow, so it lies at a new place already
-                self.release(start, count)
+                self.add(start, count, -1)
             else:
                 self.header.refcount_table_offset = start << self.cluster_bits
                 self.table_moved = True
                 self.defer(old, count)
+        while self.deferred:  # lowering them may move further blocks
+            self.add(*self.deferred.pop()[:2], -1)
         self.write_blocks()
         self.write_table()
         self._shadow = None
+
+    def rescan(self) -> None:
+        """Look for free clusters anew."""
+        self._heap.clear()
+        self._tail = (0, 0)
+        self._scan = 0
