@@ -1,0 +1,565 @@
+"""Checking and mending QCOW2 images.
+
+Every reference to a host cluster is counted: header, tables, snapshots, bitmaps, data. Refcounts above the
+count are leaks, below it corruptions. Repairs raise and lower refcounts, set COPIED flags right, unlink
+entries that lead nowhere, and write the whole refcount structure anew where it can't be used.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from runtime.block.errors import ImageCorrupt, ImageUnsupported
+from runtime.block.format.qcow2 import header as h
+from runtime.block.format.qcow2.header import COMPRESSED, COPIED, OFFSET_MASK, ZERO, Incompatible
+from runtime.block.format.qcow2.refcounts import Packed, decode_counts, encode_counts, swapped
+from runtime.block.format.qcow2.tables import read_table
+from runtime.block.report import CheckReport
+
+if TYPE_CHECKING:
+    from runtime.block.format.qcow2.node import Qcow2Node
+    from runtime.block.node import Repair
+
+_PAGE_BITS = 16
+_PAGE = 1 << _PAGE_BITS
+_MANY = 255
+_FULL = 0xFFFF_FFFF  # all subclusters
+_L1_RESERVED = 0x7F00_0000_0000_01FF
+_L2_RESERVED = 0x3F00_0000_0000_01FE
+_L2_RESERVED_EXTENDED = 0x3F00_0000_0000_01FF
+
+
+def _ceil(value: int, unit: int) -> int:
+    return -(-value // unit)
+
+
+class Counter:
+    """How often each host cluster is referred to: a byte each, and a dictionary for the rare high numbers."""
+
+    def __init__(self) -> None:
+        self.pages: dict[int, bytearray] = {}
+        self.many: dict[int, int] = {}
+        self._plus: dict[int, bytes] = {}
+
+    def add(self, cluster: int, count: int, times: int = 1) -> None:
+        while count > 0:
+            number, inside = cluster >> _PAGE_BITS, cluster & (_PAGE - 1)
+            part = min(count, _PAGE - inside)
+            page = self.pages.get(number)
+            if page is None:
+                page = self.pages[number] = bytearray(_PAGE)
+            old = page[inside : inside + part]
+            if times < 128 and ((part == 1 and old[0] < 128) or max(old) < 128):
+                table = self._plus.get(times)
+                if table is None:
+                    table = self._plus[times] = bytes(min(value + times, _MANY) for value in range(256))
+                page[inside : inside + part] = old.translate(table)
+            else:
+                for at in range(part):
+                    self._set(cluster + at, self.get(cluster + at) + times)
+            cluster += part
+            count -= part
+
+    def _set(self, cluster: int, value: int) -> None:
+        page = self.pages.setdefault(cluster >> _PAGE_BITS, bytearray(_PAGE))
+        page[cluster & (_PAGE - 1)] = min(value, _MANY)
+        if value >= _MANY:
+            self.many[cluster] = value
+        else:
+            self.many.pop(cluster, None)
+
+    def get(self, cluster: int) -> int:
+        page = self.pages.get(cluster >> _PAGE_BITS)
+        value = 0 if page is None else page[cluster & (_PAGE - 1)]
+        return self.many[cluster] if value == _MANY else value
+
+    def window(self, first: int, count: int) -> array[int]:
+        """The counts of consecutive clusters."""
+        result = array("Q")
+        while count > 0:
+            inside = first & (_PAGE - 1)
+            part = min(count, _PAGE - inside)
+            page = self.pages.get(first >> _PAGE_BITS)
+            if page is None:
+                result.extend(array("Q", bytes(8)) * part)
+            else:
+                piece = page[inside : inside + part]
+                result.extend(piece)
+                if _MANY in piece:
+                    for at, value in enumerate(piece):
+                        if value == _MANY:
+                            result[len(result) - part + at] = self.many[first + at]
+            first += part
+            count -= part
+        return result
+
+    def empty(self, first: int, count: int) -> bool:
+        """Whether no cluster of the range is referred to."""
+        last = first + count - 1
+        for number in range(first >> _PAGE_BITS, (last >> _PAGE_BITS) + 1):
+            page = self.pages.get(number)
+            if page is not None:
+                base = number << _PAGE_BITS
+                if any(page[max(0, first - base) : last - base + 1]):
+                    return False
+        return True
+
+    def end(self) -> int:
+        """Behind the last cluster that is referred to."""
+        for number in sorted(self.pages, reverse=True):
+            used = len(self.pages[number].rstrip(b"\0"))
+            if used:
+                return (number << _PAGE_BITS) + used
+        return 0
+
+
+class Checker:
+    """One check of `node`, whose caches are written."""
+
+    def __init__(self, node: Qcow2Node) -> None:
+        self.node = node
+        self.header = node.header
+        self.file = node.file
+        self.size = node.header.cluster_size
+        self.bits = node.header.cluster_bits
+        self.file_end = -(-node.file.length() // self.size)  # clusters
+        self.counter = Counter()
+        self.report = CheckReport(filename=node.name, format="qcow2")
+        self.rebuild = False
+        self.repair: Repair | None = None
+        self._last_end = 0
+
+    def run(self, repair: Repair | None) -> CheckReport:
+        """Check, mend what `repair` says, and tell."""
+        self.repair = repair
+        node, report = self.node, self.report
+        self._load_refcounts()
+        try:
+            self._count_all()
+        except ImageCorrupt as error:
+            report.note("error", str(error), offset=error.offset)
+            return report
+        self._check_own_clusters()
+        report.total_clusters = -(-self.header.size // self.size)
+        report.image_end_offset = self.counter.end() << self.bits
+        missing = self._missing_blocks() if not self.rebuild else []
+        self._report_missing(missing)
+        if (self.rebuild or missing) and repair == "all":
+            self._rebuild()
+        else:
+            self._compare()
+        if repair == "all":
+            # Refcounts first: a flag without its refcount would let two users write one cluster.
+            node.refcounts.write_blocks()
+            self.file.flush()
+        self._walk_copied(repair == "all")
+        if node.checksums is not None:
+            node.checksums.check(report)
+        if repair:
+            self._finish_repair()
+        return report
+
+    # --- counting ---
+
+    def _bad(self, text: str, offset: int | None = None, *, fixed: bool = False) -> None:
+        self.report.note("corruption", text, offset=offset, fixed=fixed)
+
+    def _load_refcounts(self) -> None:
+        header, refcounts = self.header, self.node.refcounts
+        end = header.refcount_table_offset + (header.refcount_table_clusters << self.bits)
+        if (
+            not header.refcount_table_clusters
+            or not header.refcount_table_offset
+            or end > self.file_end << self.bits
+        ):
+            self._bad("the refcount table isn't there", 48, fixed=self.repair == "all")
+            self.rebuild = True
+            refcounts.table = array("Q")
+            refcounts.forget()
+            return
+        refcounts.load()
+
+    def _count(self, offset: int, length: int, what: str, times: int = 1) -> bool:
+        """Count a reference to the clusters of these bytes. False, and a corruption, if they aren't there."""
+        first = offset >> self.bits
+        end = (offset + length - 1 >> self.bits) + 1
+        if end > self.file_end + 1 or first >= self.file_end + 1:
+            return False
+        self.counter.add(first, end - first, times)
+        return True
+
+    def _count_all(self) -> None:
+        header, node = self.header, self.node
+        self.counter.add(0, 1)
+        if header.refcount_table_clusters and not self.rebuild:
+            self.counter.add(header.refcount_table_offset >> self.bits, header.refcount_table_clusters)
+            for index, entry in enumerate(node.refcounts.table):
+                self._count_block(index, entry)
+        if header.l1_size:
+            self._count_l1(node.tables.l1, header.l1_table_offset, active=True)
+        if header.nb_snapshots:
+            self._count_snapshots()
+        for offset, length, what in self._other_ranges():
+            if not self._count(offset, length, what):
+                self._bad(f"{what} isn't inside of the file", offset)
+
+    def _count_block(self, index: int, entry: int) -> None:
+        if not entry:
+            return
+        if entry & (self.size - 1) or entry >> self.bits >= self.file_end:
+            self.node.refcounts.table[index] = 0
+            self._bad(
+                f"refcount block {index} isn't at a cluster of the file: {entry:#x}",
+                self.header.refcount_table_offset + index * 8,
+                fixed=self.repair == "all",
+            )
+            self.rebuild = True
+            return
+        self.counter.add(entry >> self.bits, 1)
+
+    def _check_own_clusters(self) -> None:
+        """Refcounts that share a cluster with anything else can't be mended where they are."""
+        if self.rebuild:
+            return
+        header, table = self.header, self.node.refcounts.table
+        first = header.refcount_table_offset >> self.bits
+        own = [(first + number, "the refcount table") for number in range(header.refcount_table_clusters)]
+        own += [(entry >> self.bits, f"refcount block {index}") for index, entry in enumerate(table) if entry]
+        for cluster, what in own:
+            if self.counter.get(cluster) > 1:
+                self._bad(f"{what} shares its cluster", cluster << self.bits, fixed=self.repair == "all")
+                self.rebuild = True
+
+    def _other_ranges(self) -> Iterator[tuple[int, int, str]]:
+        header, node = self.header, self.node
+        pointer = header.extension(h.EXT_CRYPTO)
+        if header.crypt_method == h.CRYPT_LUKS and pointer is not None and len(pointer) >= 16:
+            offset, length = int.from_bytes(pointer[:8], "big"), int.from_bytes(pointer[8:16], "big")
+            yield offset, length, "the encryption header"
+        if header.autoclear & h.BITMAPS and header.extension(h.EXT_BITMAPS) is not None:
+            try:
+                yield from node.bitmaps.ranges()
+            except ImageCorrupt as error:
+                self._bad(str(error), error.offset)
+
+    def _count_snapshots(self) -> None:
+        header, node = self.header, self.node
+        node.snapshots.load()
+        self._count(header.snapshots_offset, node.snapshots.table_size, "the snapshot table")
+        done: dict[tuple[int, int], int] = {}
+        for item in node.snapshots.items:
+            key = (item.l1_offset, item.l1_size)
+            done[key] = done.get(key, 0) + 1
+        for (offset, entries), times in done.items():
+            if entries:
+                self._count_l1(read_table(self.file, offset, entries), offset, times=times)
+
+    def _count_l1(self, l1: array[int], offset: int, *, active: bool = False, times: int = 1) -> None:
+        self._count(offset, len(l1) * 8, "an L1 table", times)
+        uses: dict[int, int] = {}
+        for index, entry in enumerate(l1):
+            if not entry:
+                continue
+            place = entry & OFFSET_MASK
+            if (
+                entry & _L1_RESERVED
+                or place & (self.size - 1)
+                or place >> self.bits >= self.file_end
+                or not place
+            ):
+                self._bad_l1(l1, index, offset, active)
+                continue
+            uses[place] = uses.get(place, 0) + 1
+        for place, often in uses.items():
+            self.counter.add(place >> self.bits, 1, often * times)
+            self._count_l2(place, often * times, active)
+
+    def _bad_l1(self, l1: array[int], index: int, offset: int, active: bool) -> None:
+        fix = self.repair == "all"
+        self._bad(f"L1 entry {index} is wrong: {l1[index]:#x}", offset + index * 8, fixed=fix)
+        if fix:
+            l1[index] = 0
+            self.file.pwrite(offset + index * 8, bytes(8))
+
+    def _count_l2(self, place: int, times: int, active: bool) -> None:
+        node = self.node
+        mapping, counter = node.mapping, self.counter
+        size, bits = self.size, self.bits
+        entries = read_table(self.file, place, size // 8)
+        report = self.report
+        allocated = compressed = fragmented = 0
+        last_end = self._last_end
+        items: array[int] = entries[::2] if mapping.extended else entries
+        reserved = _L2_RESERVED_EXTENDED if mapping.extended else _L2_RESERVED
+        index, total = 0, len(items)
+        while index < total:
+            entry = items[index]
+            if mapping.extended and self._wrong_bitmap(entry, entries[2 * index + 1]):
+                self._bad_l2(entries, place, index, f"a wrong bitmap: {entries[2 * index + 1]:#x}")
+                index += 1
+                continue
+            if entry == 0:
+                index += 1
+                if not mapping.extended:  # skip a run of nothing at a time
+                    while not any(items[index : index + 64]) and index < total:
+                        index += 64
+                continue
+            if entry & COMPRESSED:
+                first, count = mapping.packed_clusters(entry & (COMPRESSED - 1))
+                if entry & COPIED or node.external or first + count > self.file_end or first == 0:
+                    self._bad_l2(entries, place, index, f"a wrong compressed cluster: {entry:#x}")
+                else:
+                    counter.add(first, count, times)
+                    compressed += 1
+                    allocated += 1
+                    fragmented += 1
+                index += 1
+                continue
+            host = entry & OFFSET_MASK
+            if entry & reserved or host & (size - 1):
+                self._bad_l2(entries, place, index, f"a wrong entry: {entry:#x}")
+                index += 1
+                continue
+            if not host or node.external:
+                if host or (node.external and entry & COPIED):
+                    allocated += 1
+                index += 1
+                continue
+            # A run of clusters that follow each other in the file.
+            stop = index + 1
+            expected = entry + size
+            while stop < total and items[stop] == expected:
+                if mapping.extended and entries[2 * stop + 1] != _FULL:
+                    break
+                stop += 1
+                expected += size
+            if (host >> bits) + (stop - index) > self.file_end + 1:
+                self._bad_l2(entries, place, index, f"a cluster behind the file's end: {entry:#x}")
+                index += 1
+                continue
+            counter.add(host >> bits, stop - index, times)
+            if not entry & ZERO:
+                allocated += stop - index
+                if last_end and last_end != host:
+                    fragmented += 1
+                last_end = host + (stop - index) * size
+            index = stop
+        if active:
+            self._last_end = last_end
+            report.allocated_clusters = (report.allocated_clusters or 0) + allocated
+            report.compressed_clusters = (report.compressed_clusters or 0) + compressed
+            report.fragmented_clusters = (report.fragmented_clusters or 0) + fragmented
+
+    def _wrong_bitmap(self, entry: int, bitmap: int) -> bool:
+        """Whether subclusters are both allocated and zero, or are said to be where none can be."""
+        allocated = bitmap & _FULL
+        if entry & COMPRESSED:
+            return bitmap != 0
+        present = entry & OFFSET_MASK or (self.node.external and entry & COPIED)
+        return bool(allocated & bitmap >> 32 or (allocated and not present))
+
+    def _bad_l2(self, entries: array[int], place: int, index: int, what: str) -> None:
+        """An entry that can't be: its data is lost. Repaired, it reads as zeroes."""
+        fix = self.repair == "all"
+        width = 2 if self.node.mapping.extended else 1
+        offset = place + index * width * 8
+        self._bad(f"L2 entry {index} of the table at {place:#x} is {what}", offset, fixed=fix)
+        if not fix:
+            return
+        if width == 2:
+            new = array("Q", [0, _FULL << 32])
+        else:
+            new = array("Q", [ZERO if self.header.version >= 3 else 0])
+        entries[index * width : (index + 1) * width] = new
+        self.file.pwrite(offset, swapped(new))
+
+    # --- comparing ---
+
+    def _missing_blocks(self) -> list[int]:
+        """Refcount blocks that aren't there, though clusters that they would describe are referred to."""
+        refcounts = self.node.refcounts
+        per_block = refcounts.per_block
+        missing = set()
+        for number, page in self.counter.pages.items():
+            base = number << _PAGE_BITS
+            for index in range(base // per_block, (base + _PAGE - 1) // per_block + 1):
+                there = index < len(refcounts.table) and refcounts.table[index]
+                low = max(0, index * per_block - base)
+                if not there and any(page[low : (index + 1) * per_block - base]):
+                    missing.add(index)
+        return sorted(missing)
+
+    def _compare(self) -> None:
+        refcounts = self.node.refcounts
+        for index in range(len(refcounts.table)):
+            if refcounts.table[index]:
+                block = refcounts.block(index)
+                assert block is not None
+                self._compare_block(index, block.values)
+
+    def _report_missing(self, missing: list[int]) -> None:
+        per_block = self.node.refcounts.per_block
+        for index in missing:
+            for at, count in enumerate(self.counter.window(index * per_block, per_block)):
+                if count:
+                    cluster = index * per_block + at
+                    text = f"cluster {cluster} has no refcount and {count} references"
+                    self._bad(text, cluster << self.bits, fixed=self.repair == "all")
+
+    def _compare_block(self, index: int, values: array[int] | Packed) -> None:
+        base = index * len(values)
+        # By pieces, so that wide blocks of narrow refcounts don't take much memory.
+        for start in range(0, len(values), _PAGE):
+            count = min(_PAGE, len(values) - start)
+            counts = self.counter.window(base + start, count)
+            if not isinstance(values, Packed):
+                piece = values[start : start + count]
+                if piece.typecode == "Q" and piece == counts:
+                    continue
+                try:
+                    if piece == array(piece.typecode, counts):
+                        continue
+                except OverflowError:
+                    pass
+            elif not any(counts) and not any(values.data[start * len(values.data) // len(values) :][:count]):
+                continue
+            for at in range(count):
+                stored = values[start + at]
+                if stored != counts[at]:
+                    self._mismatch(base + start + at, stored, counts[at])
+
+    def _mismatch(self, cluster: int, stored: int, counted: int) -> None:
+        leak = stored > counted
+        fix = self.repair == "all" or (leak and self.repair == "leaks")
+        if fix:
+            try:
+                self.node.refcounts.add(cluster, 1, counted - stored)
+            except ImageUnsupported as error:
+                fix = False
+                self._bad(str(error), cluster << self.bits)
+        kind = "leak" if leak else "corruption"
+        text = f"cluster {cluster} has refcount {stored} and {counted} references"
+        self.report.note(kind, text, offset=cluster << self.bits, fixed=fix)
+
+    # --- COPIED ---
+
+    def _walk_copied(self, fix: bool) -> None:
+        node, bits = self.node, self.bits
+        mapping = node.mapping
+        step = 2 if mapping.extended else 1
+        l1, l1_offset = node.tables.l1, self.header.l1_table_offset
+        for index, entry in enumerate(l1):
+            place = entry & OFFSET_MASK
+            if not place or place & (self.size - 1) or place >> bits >= self.file_end:
+                continue
+            copied = COPIED if node.refcounts.get(place >> bits) == 1 else 0
+            if entry & COPIED != copied:
+                self._bad(
+                    f"L1 entry {index} has a wrong COPIED flag: {entry:#x}", l1_offset + index * 8, fixed=fix
+                )
+                if fix:
+                    l1[index] = entry & ~COPIED | copied
+                    self.file.pwrite(l1_offset + index * 8, swapped(l1[index : index + 1]))
+            if not node.external:
+                self._walk_l2(place, step, fix)
+
+    def _walk_l2(self, place: int, step: int, fix: bool) -> None:
+        entries = read_table(self.file, place, self.size // 8)
+        refcounts, bits = self.node.refcounts, self.bits
+        low, high = len(entries), 0
+        block_number, values = -1, None
+        per_block = refcounts.per_block
+        for at in range(0, len(entries), step):
+            entry = entries[at]
+            if not entry & OFFSET_MASK or entry & COMPRESSED:
+                continue
+            number, inside = divmod((entry & OFFSET_MASK) >> bits, per_block)
+            if number != block_number:
+                block = refcounts.block(number) if number < len(refcounts.table) else None
+                block_number, values = number, None if block is None else block.values
+            copied = COPIED if values is not None and values[inside] == 1 else 0
+            if entry & COPIED != copied:
+                self._bad(
+                    f"L2 entry {at // step} of the table at {place:#x} has a wrong COPIED flag: {entry:#x}",
+                    place + at * 8,
+                    fixed=fix,
+                )
+                entries[at] = entry & ~COPIED | copied
+                low, high = min(low, at), max(high, at + 1)
+        if fix and low < high:
+            self.file.pwrite(place + low * 8, swapped(entries[low:high]))
+
+    # --- mending ---
+
+    def _rebuild(self) -> None:
+        """Write a new refcount structure behind everything that is in use, and switch to it."""
+        node, header = self.node, self.header
+        counter, refcounts = self.counter, node.refcounts
+        # What the old structure occupied isn't used by the new one; let it be free.
+        fresh = Checker(node)
+        fresh.rebuild = True
+        fresh._count_all()  # what is wrong was reported already
+        counter = self.counter = fresh.counter
+        per_block, per_cluster = refcounts.per_block, self.size // 8
+        start = max(counter.end(), self.file_end)
+        blocks = clusters = 0
+        while True:
+            end = start + blocks + clusters
+            need = [
+                index for index in range(_ceil(end, per_block)) if self._needed(index, start, end, per_block)
+            ]
+            want = _ceil(_ceil(end, per_block), per_cluster)
+            if len(need) <= blocks and want <= clusters:
+                break
+            blocks, clusters = max(blocks, len(need)), max(clusters, want)
+        if clusters << self.bits > h.MAX_REFTABLE_BYTES:
+            raise ImageUnsupported("the refcount table would be too large", where=node.name)
+        counter.add(start, blocks + clusters)
+        table = array("Q", bytes(8)) * (clusters * per_cluster)
+        place = start + clusters
+        for index in need:
+            values = decode_counts(bytes(self.size), header.refcount_order)
+            counts = counter.window(index * per_block, per_block)
+            for at, count in enumerate(counts):
+                if count > refcounts.max:
+                    self._bad(
+                        f"cluster {index * per_block + at} has more references than its refcount can hold"
+                    )
+                    count = refcounts.max
+                if count:
+                    values[at] = count
+            self.file.pwrite(place << self.bits, encode_counts(values))
+            table[index] = place << self.bits
+            place += 1
+        self.file.pwrite(start << self.bits, swapped(table))
+        self.file.flush()
+        header.refcount_table_offset, header.refcount_table_clusters = start << self.bits, clusters
+        node.write_header()
+        self.file.flush()
+        refcounts.load()
+
+    def _needed(self, index: int, start: int, end: int, per_block: int) -> bool:
+        base = index * per_block
+        return (base < end and start < base + per_block) or not self.counter.empty(base, per_block)
+
+    def _finish_repair(self) -> None:
+        node, report = self.node, self.report
+        node.refcounts.write_blocks()
+        self.file.flush()
+        if node.refcounts.table_dirty:
+            node.refcounts.write_table()
+            self.file.flush()
+            if node.refcounts.table_moved:
+                node.write_header()
+                node.refcounts.table_moved = False
+        bits = Incompatible.DIRTY | Incompatible.CORRUPT
+        if self.repair == "all" and self.header.incompatible & bits and not report.corruptions:
+            self.header.incompatible &= ~bits
+            node.write_header()
+        self.file.flush()
+        node.tables.load()
+        node.refcounts.load()
+        if not report.corruptions:
+            node.guard_metadata()
