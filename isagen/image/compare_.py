@@ -11,7 +11,6 @@ import sys
 
 from isagen.image import options, show
 
-
 _DIFFERENT, _READ_FAILED = 1, 4
 
 

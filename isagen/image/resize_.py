@@ -11,7 +11,6 @@ import re
 from isagen.image import options, show
 from runtime.block.errors import ImageOption
 
-
 _LESS = re.compile(r"-[0-9][0-9.]*[kmgtpe]?(i?b)?$", re.IGNORECASE)
 
 
