@@ -1,0 +1,1 @@
+"""What is inside of a disk: partitions, file systems, files. Nothing is mounted, nobody needs to be root."""
