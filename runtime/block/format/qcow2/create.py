@@ -60,7 +60,7 @@ def create(file: ProtocolNode, size: int, options: Qcow2Options, context: OpenCo
         if options.encrypt_format is not None:
             from runtime.block.format.qcow2.crypt import initialise
 
-            initialise(node, options.encrypt_format)
+            initialise(node, options)
         resize(node, size, options.preallocation)
         if options.checksums:
             from runtime.block.format.qcow2.checksums import enable

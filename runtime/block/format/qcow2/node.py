@@ -26,12 +26,13 @@ from runtime.block.errors import ImageCorrupt, ImageError, ImageUnsupported
 from runtime.block.format.qcow2 import header as h
 from runtime.block.format.qcow2.codec import Codec
 from runtime.block.format.qcow2.header import Header, Incompatible
-from runtime.block.format.qcow2.mapping import DATA, HOLE, PACKED, ZEROES, Mapping
+from runtime.block.format.qcow2.mapping import DATA, HOLE, PACKED, ZEROES, Mapping, Run
 from runtime.block.format.qcow2.refcounts import Refcounts
 from runtime.block.format.qcow2.tables import L2Table, Tables
 from runtime.block.format.qcow2.writer import Writer
 from runtime.block.node import (
     Buffer,
+    Compression,
     Extent,
     ExtentKind,
     FormatNode,
@@ -213,9 +214,10 @@ class Qcow2Node(FormatNode):
             if run.kind == DATA:
                 if self.checksums is not None:
                     self.checksums.verify(run.host, run.length)
-                self.data.read_into(run.host, view)
-                if self.cipher is not None:
-                    self.cipher.decrypt(run.host, run.offset, view)
+                if self.cipher is None:
+                    self.data.read_into(run.host, view)
+                else:
+                    self._read_encrypted(self.cipher, run, view)
             elif run.kind == HOLE:
                 self.read_backing(run.offset, view)
             elif run.kind == ZEROES:
@@ -223,6 +225,14 @@ class Qcow2Node(FormatNode):
             else:
                 inside = run.offset & (self.header.cluster_size - 1)
                 view[:] = self.unpacked(run.host)[inside : inside + run.length]
+
+    def _read_encrypted(self, cipher: Cipher, run: Run, view: memoryview) -> None:
+        """Whole sectors are read and decrypted; `run` may begin and end inside of some."""
+        before = run.host & (h.SECTOR - 1)
+        length = -(-(before + run.length) // h.SECTOR) * h.SECTOR
+        raw = self.data.pread(run.host - before, length)
+        plain = cipher.decrypt(run.host - before, run.offset - before, raw)
+        view[:] = plain[before : before + run.length]
 
     def unpacked(self, descriptor: int) -> bytes:
         """The content of a compressed cluster. Raises ImageCorrupt."""
@@ -336,12 +346,13 @@ class Qcow2Node(FormatNode):
         with self.lock:
             self.writer.discard(offset, length)
 
-    def write_compressed(self, offset: int, data: Buffer) -> None:
-        self.writable_or_raise()
-        view = memoryview(data).cast("B")
-        self.in_range_or_raise(offset, len(view))
-        with self.lock:
-            self.writer.write_compressed(offset, view)
+    @property
+    def compression(self) -> Compression:
+        """Compressing clusters; not for images with encryption or a data file."""
+        if self.external or self.cipher is not None:
+            what = "with a data file" if self.external else "with encryption"
+            raise ImageUnsupported(f"images {what} can't hold compressed clusters", where=self.name)
+        return Qcow2Compression(self)
 
     def begin_write(self) -> None:
         """Before the first change: give up what we can't keep true, and say that we are at it."""
@@ -574,3 +585,26 @@ class Qcow2Node(FormatNode):
 
         with self.lock:
             return describe(self)
+
+
+class Qcow2Compression(Compression):
+    """See `runtime.block.node.Compression`."""
+
+    def __init__(self, node: Qcow2Node) -> None:
+        self.node = node
+        self.cluster_size = node.header.cluster_size
+
+    def compress(self, data: Buffer) -> bytes | None:
+        missing = self.cluster_size - memoryview(data).nbytes
+        return self.node.codec.compress(bytes(data) + bytes(missing) if missing else data)
+
+    def write(self, clusters: Sequence[tuple[int, bytes]]) -> None:
+        node = self.node
+        node.writable_or_raise()
+        with node.lock:
+            node.begin_write()
+            for offset, _ in clusters:
+                node.in_range_or_raise(offset, 1)
+                node.note_dirty(offset, self.cluster_size)
+            node.writer.store_packed(list(clusters))
+            node.commit_if_pressed()

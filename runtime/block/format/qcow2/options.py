@@ -26,6 +26,7 @@ class Qcow2Options(CreateOptions):
     extended_l2: Switch = False
     compression_type: Literal["zlib", "zstd"] = "zlib"
     encrypt_format: Literal["luks", "aes"] | None = None
+    encrypt_iter_time: int = Field(default=2000, gt=0)  # milliseconds that trying a passphrase costs
     checksums: Switch = False
 
     @property

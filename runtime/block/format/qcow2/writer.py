@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runtime.block.errors import ImageCorrupt, ImageUnsupported
+from runtime.block.errors import ImageCorrupt
 from runtime.block.format.qcow2.header import COMPRESSED, COPIED, OFFSET_MASK, ZERO, Incompatible
 from runtime.block.format.qcow2.mapping import HOLE, ZEROES, Cluster
 from runtime.block.format.qcow2.tables import L2Table
@@ -357,30 +357,6 @@ class Writer:
             node.commit_if_pressed()
 
     # --- compressed writes ---
-
-    def write_compressed(self, offset: int, data: memoryview) -> None:
-        """Write whole clusters (the disk's last may be short), each compressed if that makes it smaller."""
-        node, mapping = self.node, self.node.mapping
-        size = mapping.cluster_size
-        if node.external or node.cipher is not None:
-            what = "with a data file" if node.external else "with encryption"
-            raise ImageUnsupported(f"images {what} can't hold compressed clusters", where=node.name)
-        if offset % size or (len(data) % size and offset + len(data) != node.length()):
-            raise ImageUnsupported(
-                f"compressed writes must be whole clusters of {size} bytes", where=node.name
-            )
-        node.begin_write()
-        node.note_dirty(offset, len(data))
-        pieces: list[tuple[int, bytes]] = []
-        for at in range(0, len(data), size):
-            part = data[at : at + size]
-            packed = node.codec.compress(part if len(part) == size else bytes(part) + bytes(size - len(part)))
-            if packed is None:
-                self.write(offset + at, part)
-            else:
-                pieces.append((offset + at, packed))
-        self.store_packed(pieces)
-        node.commit_if_pressed()
 
     def store_packed(self, pieces: list[tuple[int, bytes]]) -> None:
         """Put compressed clusters (guest offset, bytes) one behind the other into the file, and link them."""

@@ -1,0 +1,128 @@
+"""Encrypted QCOW2 images: LUKS (method 2) and the AES of old images (method 1).
+
+LUKS numbers sectors by where they lie in the file that holds the data, AES by where the guest sees them. The
+LUKS header with its key slots lies in clusters of the image, named by a header extension (offset and length,
+64 bits).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from runtime.block.crypto import luks
+from runtime.block.crypto.sectors import SectorCipher
+from runtime.block.driver import OpenContext
+from runtime.block.errors import ImageCorrupt, ImageKeyError, ImageOption
+from runtime.block.format.qcow2 import header as h
+from runtime.block.format.qcow2.header import Header
+from runtime.block.node import Buffer, ProtocolNode
+
+if TYPE_CHECKING:
+    from runtime.block.format.qcow2.node import Qcow2Node
+    from runtime.block.format.qcow2.options import Qcow2Options
+
+_POINTER = struct.Struct(">QQ")
+_LEGACY_KEY = 16  # bytes: the password itself, cut or padded with zeroes
+
+
+class Cipher:
+    """Encrypts whole sectors of 512 bytes of one image. Without a key it raises ImageKeyError when it's
+    needed.
+    """
+
+    def __init__(self, sectors: SectorCipher | None, *, by_host: bool, name: str) -> None:
+        self._sectors = sectors
+        self._by_host = by_host
+        self._name = name
+
+    def _ready(self) -> SectorCipher:
+        if self._sectors is None:
+            raise ImageKeyError(
+                "the image is encrypted and no passphrase was given",
+                where=self._name,
+                remedy="open it with passphrase=...",
+            )
+        return self._sectors
+
+    def decrypt(self, host: int, guest: int, data: Buffer) -> bytes:
+        """The plain bytes of sectors at `host` in the file, `guest` on the disk."""
+        return self._ready().decrypt((host if self._by_host else guest) // 512, data)
+
+    def encrypt(self, host: int, guest: int, data: Buffer) -> bytes:
+        return self._ready().encrypt((host if self._by_host else guest) // 512, data)
+
+
+def open_cipher(header: Header, file: ProtocolNode, context: OpenContext) -> Cipher:
+    """The image's cipher; locked if no passphrase is given. Raises ImageKeyError for a wrong one."""
+    if header.crypt_method == h.CRYPT_AES:
+        key = None if context.passphrase is None else context.passphrase()
+        return Cipher(None if key is None else _legacy(key), by_host=False, name=file.name)
+    offset, length = _pointer(header, file)
+    parsed = luks.parse(file.pread(offset, luks.HEADER_SIZE), offset=offset, region_size=length)
+    sectors = None
+    if context.passphrase is not None:
+
+        def read(at: int, size: int) -> bytes:
+            if at < 0 or at + size > length:
+                raise ImageCorrupt(
+                    "a key slot isn't inside of the encryption header",
+                    offset=offset,
+                    field="key material offset",
+                    value=at,
+                    where=file.name,
+                )
+            return file.pread(offset + at, size)
+
+        _, sectors = luks.unlock(parsed, read, context.passphrase())
+    return Cipher(sectors, by_host=True, name=file.name)
+
+
+def _pointer(header: Header, file: ProtocolNode) -> tuple[int, int]:
+    """(offset, length) of the LUKS header."""
+    data = header.extension(h.EXT_CRYPTO)
+    if data is None or len(data) < _POINTER.size:
+        raise ImageCorrupt(
+            "the image is encrypted but doesn't say where its LUKS header is",
+            offset=32,
+            field="crypt_method",
+            value=header.crypt_method,
+            where=file.name,
+        )
+    offset, length = _POINTER.unpack_from(data)
+    if offset % header.cluster_size or not offset or offset + length > file.length() + header.cluster_size:
+        raise ImageCorrupt(
+            "the LUKS header isn't at a cluster of the file",
+            offset=None,
+            field="offset of the LUKS header",
+            value=offset,
+            where=file.name,
+        )
+    return offset, length
+
+
+def _legacy(password: bytes) -> SectorCipher:
+    return SectorCipher("aes", "cbc-plain64", password[:_LEGACY_KEY].ljust(_LEGACY_KEY, b"\0"))
+
+
+def initialise(node: Qcow2Node, options: Qcow2Options) -> None:
+    """Make a new, empty image an encrypted one."""
+    context, header = node.context, node.header
+    if context.passphrase is None:
+        raise ImageOption("an encrypted image needs a passphrase", where=node.name, remedy="passphrase=...")
+    passphrase = context.passphrase()
+    node.begin_write()
+    if options.encrypt_format == "aes":
+        header.crypt_method = h.CRYPT_AES
+        node.cipher = Cipher(_legacy(passphrase), by_host=False, name=node.name)
+    else:
+        region, sectors = luks.create(passphrase, iteration_time=options.encrypt_iter_time / 1000)
+        size = header.cluster_size
+        start, _ = node.refcounts.allocate(-(-len(region) // size), exact=True)
+        node.file.pwrite(start * size, region + bytes(-len(region) % size))
+        header.crypt_method = h.CRYPT_LUKS
+        header.set_extension(h.EXT_CRYPTO, _POINTER.pack(start * size, len(region)))
+        node.cipher = Cipher(sectors, by_host=True, name=node.name)
+    node.commit()
+    node.write_header(whole=True)
+    node.file.flush()
