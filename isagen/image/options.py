@@ -50,9 +50,11 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
 
 
-def add_progress(parser: argparse.ArgumentParser) -> None:
+def add_progress(parser: argparse.ArgumentParser, *names: str) -> None:
     parser.add_argument(
-        "-p", "--progress", action="store_true", help="show progress even if this is no terminal"
+        *(names or ("-p", "--progress")),
+        action="store_true",
+        help="show progress even if this is no terminal",
     )
 
 

@@ -16,7 +16,7 @@ from runtime.block.errors import ImageNotFound, ImageOption
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     inside.add_arguments(parser)
     parser.add_argument("--mode", metavar="OCTAL", help="the file's mode (default: the source's)")
-    options.add_progress(parser)
+    options.add_progress(parser, "--progress")
     options.add_quiet(parser)
     parser.add_argument("file", help="the image")
     parser.add_argument("source", help="the file of this machine")

@@ -15,7 +15,7 @@ from runtime.block.node import Node
 
 _PIECE = 1 << 20
 _MAXIMUM_LINKS = 16
-_TYPES = {1: "fifo", 2: "character", 3: "folder", 4: "block", 5: "file", 6: "link", 8: "socket"}
+_TYPES = {1: "file", 2: "folder", 3: "fifo", 4: "character", 5: "block", 6: "link", 8: "socket"}
 # The Sleuth Kit's own entries for what isn't in any folder.
 _VIRTUAL = (10, 11)
 
@@ -159,13 +159,10 @@ class FileSystem:
             name, kind, int(meta.size), int(meta.mode), int(meta.uid), int(meta.gid), int(meta.mtime), target
         )
 
-    def _target(self, file: Any) -> str:
-        size = min(int(file.info.meta.size), 4096)
-        try:
-            data: bytes = file.read_random(0, size) if size else b""
-        except OSError:
-            return ""
-        return data.decode("utf-8", "surrogateescape")
+    @staticmethod
+    def _target(file: Any) -> str:
+        target: bytes = file.info.meta.link or b""
+        return target.decode("utf-8", "surrogateescape")
 
 
 def _library() -> Any:
