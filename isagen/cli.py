@@ -34,6 +34,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "build": Command("isagen.commands.build", "build targets from their specs"),
     "run": Command("isagen.commands.run", "run a Linux program or a bare-metal image"),
+    "boot": Command("isagen.commands.boot", "boot a whole machine"),
     "asm": Command("isagen.commands.asm", "assemble"),
     "disasm": Command("isagen.commands.disasm", "disassemble"),
     "doc": Command("isagen.commands.doc", "write a family's manual as HTML"),

@@ -1,0 +1,63 @@
+"""A RISC-V hart on the engine: what the platform drives, and its time.
+
+`time` counts ticks of the timebase. Between two looks of the platform it moves with the instructions, one
+tick for `INSTRUCTIONS_PER_TICK`; each time the hart is started it is brought up to the clock's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from runtime.cpu.engine import Cpu, TargetPackage
+from runtime.memory.space import AddressSpace
+
+SOFTWARE, TIMER, SUPERVISOR_EXTERNAL, MACHINE_EXTERNAL = 3, 7, 9, 11
+"""Bits of `mip` that the platform drives (volume II, 3.1.9)."""
+TICK_SHIFT: Final = 5
+INSTRUCTIONS_PER_TICK: Final = 1 << TICK_SHIFT
+MASK64: Final = (1 << 64) - 1
+
+
+class Hart:
+    """One hart. `waiting`: it executed `wfi`, and nothing has happened since that it waits for."""
+
+    def __init__(
+        self, package: TargetPackage, memory: AddressSpace, number: int, features: Iterable[str] | None
+    ) -> None:
+        self.cpu = Cpu(package, memory, system=True, features=features)
+        self.number = number
+        self.waiting = False
+        self._lines = 0
+
+    def reset(self, pc: int) -> None:
+        """Start over at `pc`. Lines keep their levels; time and counters go on."""
+        executed = self.cpu.get("instret")
+        self.cpu.reset()
+        self.cpu.set("instret", executed)
+        self.cpu.set("mhartid", self.number)
+        self.cpu.set("time_shift", TICK_SHIFT)
+        self.cpu.pc = pc
+        self.waiting = False
+        self.cpu.set("interrupt_lines", self._lines)
+
+    def drive(self, bit: int, level: bool) -> None:
+        """An interrupt line changes."""
+        self._lines = self._lines | 1 << bit if level else self._lines & ~(1 << bit)
+        self.cpu.set("interrupt_lines", self._lines)
+        if level:
+            self.waiting = False
+
+    @property
+    def lines(self) -> int:
+        """The levels of all lines."""
+        return self._lines
+
+    @property
+    def time(self) -> int:
+        """What `rdtime` would read."""
+        return self.cpu.get("mtime") + (self.cpu.get("instret") >> TICK_SHIFT) & MASK64
+
+    def set_time(self, ticks: int) -> None:
+        """It is `ticks` now."""
+        self.cpu.set("mtime", ticks - (self.cpu.get("instret") >> TICK_SHIFT) & MASK64)

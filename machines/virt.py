@@ -1,0 +1,287 @@
+"""The boards `virt` (RV64) and `virt32` (RV32): the memory map and interrupts of QEMU's board of that name
+(QEMU's documentation, "'virt' Generic Virtual Platform"), so that kernels and firmware built for it run.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from machines import images
+from machines.fdt import Node, Value, cells, flatten
+from machines.hart import MACHINE_EXTERNAL, SOFTWARE, SUPERVISOR_EXTERNAL, TIMER, Hart
+from machines.machine import TIMEBASE, Machine
+from machines.settings import Settings
+from runtime.clock import NANOSECONDS, Clock, CountedClock, HostClock
+from runtime.cpu.engine import TargetPackage
+from runtime.devices.aclint import Aclint
+from runtime.devices.character import Character
+from runtime.devices.device import Line
+from runtime.devices.goldfish_rtc import GoldfishRtc
+from runtime.devices.plic import Plic
+from runtime.devices.sifive_test import SifiveTest
+from runtime.devices.uart16550 import Uart16550
+from runtime.devices.virtio.block import Block, Disk
+from runtime.devices.virtio.device import VirtioDevice
+from runtime.devices.virtio.entropy import Entropy
+from runtime.devices.virtio.mmio import VirtioMmio
+from runtime.errors import IsagenError
+from runtime.memory.regions import EXECUTE, PAGE_SIZE, READ
+from runtime.memory.space import AddressSpace, Ram
+
+ROM, ROM_SIZE = 0x1000, 0x1000
+TEST: Final = 0x100000
+RTC, RTC_SOURCE = 0x101000, 11
+CLINT: Final = 0x2000000
+PLIC, PLIC_SIZE, SOURCES = 0xC000000, 0x600000, 95
+UART, UART_SOURCE, UART_CLOCK = 0x10000000, 10, 3686400
+VIRTIO, VIRTIO_STRIDE, VIRTIO_SOURCE, VIRTIO_SLOTS = 0x10001000, 0x1000, 1, 8
+RAM: Final = 0x80000000
+
+POWER_OFF, RESTART = 0x5555, 0x7777
+TREE_ROOM: Final = 1 << 20
+"""Kept free for the device tree at the end of memory; firmware adds to it in place."""
+TREE_LIMIT: Final = 3 << 30
+"""The device tree lies below this, where 32-bit firmware reaches it."""
+FIRMWARE: Final = {
+    64: (
+        "/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin",
+        "/usr/share/opensbi/lp64/generic/firmware/fw_dynamic.bin",
+    ),
+    32: (
+        "/usr/lib/riscv32-linux-gnu/opensbi/generic/fw_dynamic.bin",
+        "/usr/share/opensbi/ilp32/generic/firmware/fw_dynamic.bin",
+    ),
+}
+"""Where distributions install OpenSBI."""
+DYNAMIC_MAGIC, DYNAMIC_VERSION, SUPERVISOR = 0x4942534F, 2, 1
+"""`struct fw_dynamic_info` (OpenSBI's documentation, "Firmware with Dynamic Information")."""
+WIDTH: Final = {"virt": 64, "virt32": 32}
+TARGET: Final = {"virt": "riscv64", "virt32": "riscv32"}
+ELF_RISCV: Final = 243
+
+PHANDLE_CPU, PHANDLE_PLIC, PHANDLE_TEST = 1, 100, 101
+INTERRUPT_SUPERVISOR, INTERRUPT_MACHINE = 9, 11
+
+
+def default_firmware(width: int) -> Path:
+    """OpenSBI, where it is installed. Raises IsagenError."""
+    for name in FIRMWARE[width]:
+        if Path(name).exists():
+            return Path(name)
+    raise IsagenError(
+        f"no OpenSBI for RV{width} is installed",
+        remedy="install the package opensbi, or name a firmware with --bios",
+    )
+
+
+class Virt:
+    """The board: builds the machine from its settings and loads what it starts with."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        package: TargetPackage,
+        features: Iterable[str] | None,
+        disks: tuple[Disk, ...] = (),
+    ) -> None:
+        if settings.memory % (1 << 20):
+            raise IsagenError(f"memory of {settings.memory} bytes isn't whole MiB")
+        self.settings = settings
+        self.package = package
+        self.width = WIDTH[settings.board]
+        given = package.default_features if features is None else tuple(features)
+        self.features = package.closed(given)
+        if self.width == 32 and settings.memory > 1 << 30:
+            raise IsagenError("an RV32 board has at most 1 GiB of memory")
+        self.serial = Character()
+        clock: Clock = CountedClock() if settings.clock == "counted" else HostClock()
+        memory = AddressSpace()
+        self.machine = Machine(memory, clock)
+        self.machine.load = self._load
+        self._random = random.Random(settings.seed) if settings.seed is not None else None
+        self.ram = Ram(settings.memory, shared=True)
+        self._rom = Ram(ROM_SIZE)
+        memory.map_ram(RAM, self.ram)
+        memory.map_ram(ROM, self._rom, permissions=READ | EXECUTE)
+        for number in range(settings.smp):
+            self.machine.harts.append(Hart(package, memory, number, self.features))
+        self.plic = Plic(SOURCES, [self._wire(*place) for place in self._contexts()])
+        self._place_devices(disks)
+        self.machine.reset()
+
+    # --- parts ------------------------------------------------------------------------------------------
+
+    def _wire(self, hart: int, bit: int) -> Line:
+        return Line(lambda level: self.machine.harts[hart].drive(bit, level))
+
+    def _contexts(self) -> list[tuple[int, int]]:
+        """The PLIC's contexts: machine and supervisor mode of each hart."""
+        bits = MACHINE_EXTERNAL, SUPERVISOR_EXTERNAL
+        return [(hart, bit) for hart in range(self.settings.smp) for bit in bits]
+
+    def _entropy(self, size: int) -> bytes:
+        return os.urandom(size) if self._random is None else self._random.randbytes(size)
+
+    def _epoch(self) -> int:
+        """Nanoseconds since 1970 when the machine starts."""
+        if self.settings.epoch is not None:
+            return self.settings.epoch * NANOSECONDS
+        return 0 if self.settings.seed is not None else time.time_ns()
+
+    def _place_devices(self, disks: tuple[Disk, ...]) -> None:
+        machine, harts = self.machine, range(self.settings.smp)
+        machine.add("uart0", UART, Uart16550(self.serial, self.plic.source(UART_SOURCE)))
+        machine.add("rtc", RTC, GoldfishRtc(machine.clock, self._epoch(), self.plic.source(RTC_SOURCE)))
+        machine.add("test", TEST, SifiveTest(machine.power_off, machine.restart))
+        found: list[VirtioDevice] = [
+            Block(disk, serial=drive.serial, queues=drive.queues)
+            for disk, drive in zip(disks, self.settings.drive, strict=True)
+        ]
+        found.append(Entropy(self._entropy))
+        for slot in range(VIRTIO_SLOTS):
+            device = found[slot] if slot < len(found) else None
+            line = self.plic.source(VIRTIO_SOURCE + slot)
+            transport = VirtioMmio(machine.memory, line, device)
+            machine.add(f"virtio{slot}", VIRTIO + slot * VIRTIO_STRIDE, transport)
+        software = [self._wire(hart, SOFTWARE) for hart in harts]
+        timer = [self._wire(hart, TIMER) for hart in harts]
+        machine.add("clint", CLINT, Aclint(machine.clock, machine.ticks, software, timer))
+        machine.add("plic", PLIC, self.plic)
+
+    # --- starting ---------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        """Put firmware, kernel, initrd and device tree into memory, and the harts at the reset vector."""
+        settings, memory = self.settings, self.machine.memory
+        elf = ELF_RISCV, self.width
+        alignment = 2 << 20 if self.width == 64 else 4 << 20
+        start, kernel, top = RAM, RAM + alignment, self._top()
+        if settings.bios != "none":
+            bios = default_firmware(self.width) if settings.bios == "default" else settings.bios
+            loaded = images.load(memory, bios, RAM, elf)
+            start = loaded.entry
+            kernel = max(kernel, -(-loaded.end // alignment) * alignment)
+        entry = 0
+        if settings.kernel is not None:
+            at = kernel if settings.bios != "none" else RAM
+            loaded = images.load(memory, settings.kernel, at, elf)
+            entry = loaded.entry
+            start = entry if settings.bios == "none" else start
+        tree_at = top - TREE_ROOM
+        initrd = None
+        if settings.initrd is not None:
+            data = settings.initrd.read_bytes()
+            at = (tree_at - len(data)) // PAGE_SIZE * PAGE_SIZE
+            if at < RAM + (8 << 20):
+                raise IsagenError("the initrd doesn't fit into memory", where=str(settings.initrd))
+            images.place(memory, data, at, str(settings.initrd))
+            initrd = at, at + len(data)
+        tree = settings.dtb.read_bytes() if settings.dtb is not None else self.device_tree(initrd)
+        if len(tree) > TREE_ROOM // 2:
+            raise IsagenError(f"a device tree of {len(tree)} bytes", where=str(settings.dtb))
+        images.place(memory, tree, tree_at, "device tree")
+        self._rom.memory[:] = self._reset_vector(start, tree_at, entry).ljust(ROM_SIZE, b"\0")
+        for hart in self.machine.harts:
+            hart.reset(ROM)
+
+    def _top(self) -> int:
+        """The end of the memory that everything reaches."""
+        return min(RAM + self.settings.memory, RAM + TREE_LIMIT if self.width == 64 else 1 << 32)
+
+    def _reset_vector(self, start: int, tree: int, entry: int) -> bytes:
+        """What each hart executes first: a0 = its number, a1 = the device tree, a2 = OpenSBI's information."""
+        load = 0x3000 if self.width == 64 else 0x2000  # ld, lw
+        code = [
+            0x00000297,  # auipc t0, 0
+            0x02828613,  # addi  a2, t0, 40
+            0xF1402573,  # csrr  a0, mhartid
+            0x02028583 | load & 0x3000 | 0x3,  # l{d,w} a1, 32(t0)
+            0x01828283 | load & 0x3000 | 0x3,  # l{d,w} t0, 24(t0)
+            0x00028067,  # jr    t0
+        ]
+        word = "Q" if self.width == 64 else "I"
+        information = (DYNAMIC_MAGIC, DYNAMIC_VERSION, entry, SUPERVISOR, 0, 0)
+        return struct.pack("<6I2Q", *code, start, tree) + struct.pack(f"<6{word}", *information)
+
+    # --- the device tree --------------------------------------------------------------------------------
+
+    def device_tree(self, initrd: tuple[int, int] | None) -> bytes:
+        """The board, described (Linux's bindings; RISC-V's: "riscv/cpus.yaml", "riscv/extensions.yaml")."""
+        settings = self.settings
+        root = Node("", {"#address-cells": 2, "#size-cells": 2})
+        root.properties |= {"compatible": "riscv-virtio", "model": "riscv-virtio,isagen"}
+        chosen = root.add("chosen", {"stdout-path": f"/soc/serial@{UART:x}"})
+        chosen.properties["rng-seed"] = self._entropy(32)
+        if settings.append:
+            chosen.properties["bootargs"] = settings.append
+        if initrd is not None:
+            chosen.properties["linux,initrd-start"] = cells(initrd[0])
+            chosen.properties["linux,initrd-end"] = cells(initrd[1])
+        memory: dict[str, Value] = {"device_type": "memory", "reg": cells(RAM) + cells(settings.memory)}
+        root.add(f"memory@{RAM:x}", memory)
+        self._describe_cpus(root)
+        self._describe_devices(root.add("soc", self._bus_properties()))
+        for name, value in (("poweroff", POWER_OFF), ("reboot", RESTART)):
+            what: dict[str, Value] = {"compatible": f"syscon-{name}", "regmap": PHANDLE_TEST}
+            root.add(name, what | {"offset": 0, "value": value})
+        return flatten(root)
+
+    @staticmethod
+    def _bus_properties() -> dict[str, Value]:
+        return {"#address-cells": 2, "#size-cells": 2, "compatible": "simple-bus", "ranges": None}
+
+    def _describe_cpus(self, root: Node) -> None:
+        cpus = root.add("cpus", {"#address-cells": 1, "#size-cells": 0, "timebase-frequency": TIMEBASE})
+        single, several = extension_names(self.features)
+        base = f"rv{self.width}"
+        string = base + "".join(single) + "".join(f"_{name}" for name in several)
+        mode = next((name for name in ("Sv57", "Sv48", "Sv39", "Sv32") if name in self.features), "none")
+        for number in range(self.settings.smp):
+            properties: dict[str, Value] = {"device_type": "cpu", "reg": number, "status": "okay"}
+            properties |= {"compatible": "riscv", "riscv,isa": string, "riscv,isa-base": base + "i"}
+            properties |= {"riscv,isa-extensions": [*single, *several], "mmu-type": f"riscv,{mode.lower()}"}
+            cpu = cpus.add(f"cpu@{number:x}", properties)
+            controller: dict[str, Value] = {"#interrupt-cells": 1, "interrupt-controller": None}
+            controller |= {"compatible": "riscv,cpu-intc", "phandle": PHANDLE_CPU + number}
+            cpu.add("interrupt-controller", controller)
+
+    def _describe_devices(self, soc: Node) -> None:
+        harts = range(self.settings.smp)
+
+        def device(name: str, start: int, size: int, compatible: Value, source: int = 0) -> Node:
+            node = soc.add(f"{name}@{start:x}", {"reg": cells(start) + cells(size), "compatible": compatible})
+            if source:
+                node.properties |= {"interrupts": source, "interrupt-parent": PHANDLE_PLIC}
+            return node
+
+        test = device("test", TEST, SifiveTest.size, ["sifive,test1", "sifive,test0", "syscon"])
+        test.properties["phandle"] = PHANDLE_TEST
+        device("rtc", RTC, GoldfishRtc.size, "google,goldfish-rtc", RTC_SOURCE)
+        clint = device("clint", CLINT, Aclint.size, ["sifive,clint0", "riscv,clint0"])
+        clint.properties["interrupts-extended"] = [
+            item for n in harts for bit in (SOFTWARE, TIMER) for item in (PHANDLE_CPU + n, bit)
+        ]
+        plic = device("plic", PLIC, PLIC_SIZE, ["sifive,plic-1.0.0", "riscv,plic0"])
+        plic.properties |= {"#interrupt-cells": 1, "#address-cells": 0, "interrupt-controller": None}
+        plic.properties |= {"riscv,ndev": SOURCES, "phandle": PHANDLE_PLIC}
+        plic.properties["interrupts-extended"] = [
+            item for hart, bit in self._contexts() for item in (PHANDLE_CPU + hart, bit)
+        ]
+        serial = device("serial", UART, Uart16550.size, "ns16550a", UART_SOURCE)
+        serial.properties["clock-frequency"] = UART_CLOCK
+        for slot in range(VIRTIO_SLOTS):
+            start = VIRTIO + slot * VIRTIO_STRIDE
+            device("virtio_mmio", start, VirtioMmio.size, "virtio,mmio", VIRTIO_SOURCE + slot)
+
+
+def extension_names(features: tuple[str, ...] | frozenset[str]) -> tuple[list[str], list[str]]:
+    """The ISA's extensions as device trees name them: single letters in canonical order, then the others."""
+    single = [letter for letter in "imafdqcbvh" if letter == "i" or letter.upper() in features]
+    several = [name.lower() for name in sorted(features) if name.startswith("Z") and len(name) > 1]
+    return single, several

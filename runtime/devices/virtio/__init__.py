@@ -1,0 +1,1 @@
+"""Virtio devices, version 1.2, over memory-mapped registers."""

@@ -1,0 +1,166 @@
+"""Split virtqueues (virtio 1.2, section 2.7), robust against drivers that lie.
+
+Everything in a queue is the guest's to write, at any time. Each value is read once and checked; a chain is at
+most `size` descriptors long and `LARGEST_CHAIN` bytes in all. What breaks the rules raises `QueueError`: the
+device then asks for a reset (section 2.1.1, DEVICE_NEEDS_RESET).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from runtime.devices.device import State
+from runtime.devices.virtio.memory import GuestMemory
+from runtime.errors import IsagenError
+
+NEXT, WRITE, INDIRECT = 1, 2, 4
+"""Flags of a descriptor (2.7.5)."""
+NO_INTERRUPT: Final = 1
+"""Flag of the available ring (2.7.6)."""
+DESCRIPTOR: Final = struct.Struct("<QIHH")
+LARGEST: Final = 1024
+"""Most descriptors of a queue."""
+LARGEST_CHAIN: Final = 64 << 20
+
+
+class QueueError(IsagenError):
+    """The driver broke the rules of a virtqueue."""
+
+
+class QueueState(State):
+    size: int = 0
+    ready: bool = False
+    descriptors: int = 0
+    driver: int = 0
+    device: int = 0
+    taken: int = 0
+    used: int = 0
+
+
+@dataclass(slots=True)
+class Chain:
+    """A request: buffers to read from, then buffers to write to, as (address, length)."""
+
+    head: int
+    memory: GuestMemory
+    readable: list[tuple[int, int]] = field(default_factory=list)
+    writable: list[tuple[int, int]] = field(default_factory=list)
+    written: int = 0
+
+    @property
+    def readable_size(self) -> int:
+        """Bytes that the driver sends."""
+        return sum(length for _, length in self.readable)
+
+    @property
+    def writable_size(self) -> int:
+        """Bytes that the driver has room for."""
+        return sum(length for _, length in self.writable)
+
+    def read(self, most: int | None = None) -> bytes:
+        """What the driver sends, at most `most` bytes of it."""
+        left = self.readable_size if most is None else most
+        parts = []
+        for address, length in self.readable:
+            if left <= 0:
+                break
+            parts.append(self.memory.read(address, min(length, left)))
+            left -= length
+        return b"".join(parts)
+
+    def write(self, data: bytes | bytearray | memoryview, offset: int = 0) -> None:
+        """Put bytes at an offset of the room; those beyond it are dropped."""
+        view = memoryview(data).cast("B")
+        at = 0
+        for address, length in self.writable:
+            if not view:
+                break
+            skip = max(0, offset - at)
+            at += length
+            if skip < length:
+                part = view[: length - skip]
+                self.memory.write(address + skip, part)
+                view = view[len(part) :]
+                offset += len(part)
+        self.written = max(self.written, offset)
+
+
+class Queue:
+    """One virtqueue of a device."""
+
+    def __init__(self, memory: GuestMemory) -> None:
+        self._memory = memory
+        self.state = QueueState()
+
+    def _u16(self, address: int) -> int:
+        return int.from_bytes(self._memory.read(address, 2), "little")
+
+    def requests(self) -> Iterator[Chain]:
+        """The requests that the driver made available. Raises QueueError, and AddressError of the memory."""
+        state = self.state
+        if not state.ready:
+            return
+        available = self._u16(state.driver + 2)
+        if (available - state.taken) % 65536 > state.size:
+            raise QueueError("the available ring is ahead by more than the queue's size")
+        while state.taken != available:
+            head = self._u16(state.driver + 4 + 2 * (state.taken % state.size))
+            state.taken = (state.taken + 1) % 65536
+            yield self._chain(head)
+            available = self._u16(state.driver + 2)
+            if (available - state.taken) % 65536 > state.size:
+                raise QueueError("the available ring is ahead by more than the queue's size")
+
+    def next_request(self) -> Chain | None:
+        """One request, if there is one."""
+        return next(self.requests(), None)
+
+    def _chain(self, head: int) -> Chain:
+        table, size = self.state.descriptors, self.state.size
+        chain = Chain(head, self._memory)
+        number, seen, total = head, 0, 0
+        indirect = False
+        while True:
+            if number >= size:
+                raise QueueError(f"descriptor {number} of {size}")
+            seen += 1
+            if seen > size:
+                raise QueueError("a chain of descriptors goes round")
+            address, length, flags, following = DESCRIPTOR.unpack(
+                self._memory.read(table + DESCRIPTOR.size * number, DESCRIPTOR.size)
+            )
+            if flags & INDIRECT:
+                if indirect or flags & NEXT or not length or length % DESCRIPTOR.size:
+                    raise QueueError("an indirect descriptor where none may be")
+                table, size, number, seen, indirect = address, length // DESCRIPTOR.size, 0, 0, True
+                if size > LARGEST:
+                    raise QueueError(f"an indirect table of {size} descriptors")
+                continue
+            total += length
+            if total > LARGEST_CHAIN:
+                raise QueueError(f"a request of more than {LARGEST_CHAIN >> 20} MiB")
+            if flags & WRITE:
+                chain.writable.append((address, length))
+            elif chain.writable:
+                raise QueueError("a readable buffer behind a writable one")
+            else:
+                chain.readable.append((address, length))
+            if not flags & NEXT:
+                return chain
+            number = following
+
+    def complete(self, chain: Chain) -> None:
+        """Hand a request back to the driver; `Chain.written` says how much was written."""
+        state = self.state
+        place = state.device + 4 + 8 * (state.used % state.size)
+        self._memory.write(place, struct.pack("<II", chain.head, min(chain.written, 0xFFFFFFFF)))
+        state.used = (state.used + 1) % 65536
+        self._memory.write(state.device + 2, struct.pack("<H", state.used))
+
+    @property
+    def wants_interrupt(self) -> bool:
+        """Whether the driver wants to be told of used buffers."""
+        return not self._u16(self.state.driver) & NO_INTERRUPT
