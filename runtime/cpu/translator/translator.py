@@ -196,6 +196,14 @@ class Translator:
         while self._pending and not self.off:
             self._collect(wait=True)
 
+    def force(self, record: int) -> bool:
+        """Have the region around a record compiled now, unless one begins there. Whether one does then."""
+        self._settle()
+        if record not in self.code.heads or self.code.op_of(record) < block.FIRST_EXECUTOR:
+            self.translate(record)
+            self.finish()
+        return record in self.code.heads
+
     # --- regions ------------------------------------------------------------------------------------------
 
     def translate(self, record: int) -> bool:
