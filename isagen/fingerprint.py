@@ -25,6 +25,9 @@ CODE = (
 OWN = ("isagen/build.py", "isagen/steps.py", "isagen/fingerprint.py", "runtime/errors.py")
 DISTRIBUTIONS = ("lark", "jinja2", "pydantic", "numba", "llvmlite")
 """What generates and compiles, and isn't ours."""
+AT_RUN_TIME = "runtime/cpu/translator/"
+"""What works only when code runs, but for the format of what is built for it."""
+BUILT_FOR_IT = "template.py"
 
 
 def code_files() -> Iterator[Path]:
@@ -32,15 +35,22 @@ def code_files() -> Iterator[Path]:
     for folder, patterns in CODE:
         root = paths.ROOT / folder
         found = {file for pattern in patterns for file in root.rglob(pattern)}
-        yield from sorted(found)
+        yield from (file for file in sorted(found) if not is_translator(file))
     for name in OWN:
         yield paths.ROOT / name
+
+
+def is_translator(file: Path) -> bool:
+    """Whether nothing that is built depends on the file, since the translator uses it while code runs."""
+    place = file.relative_to(paths.ROOT).as_posix()
+    return place.startswith(AT_RUN_TIME) and file.name != BUILT_FOR_IT
 
 
 def engine_digest() -> str:
     """The hash of the code that runs built targets: one that was built beside other code can't be used."""
     root = paths.ROOT / "runtime" / "cpu"
-    return digest_of((file.relative_to(root).as_posix(), file) for file in sorted(root.rglob("*.py")))
+    files = [file for file in sorted(root.rglob("*.py")) if not is_translator(file)]
+    return digest_of((file.relative_to(root).as_posix(), file) for file in files)
 
 
 def digest_of(files: Iterable[tuple[str, Path]]) -> str:
