@@ -85,6 +85,13 @@ FORMATS: tuple[Format, ...] = (
         extensions=(".vmdk",),
     ),
     Format(
+        "vhdx",
+        "runtime.block.format.vhdx",
+        "Hyper-V: dynamic, fixed, differencing",
+        signatures=(Signature(b"vhdxfile"),),
+        extensions=(".vhdx",),
+    ),
+    Format(
         "luks",
         "runtime.block.format.luks",
         "LUKS version 1, encrypted",

@@ -14,16 +14,16 @@ from runtime.block.node import ProtocolNode
 
 Sectors = NDArray[np.bool_]
 
-_SECTOR = 512
 _CLEAN_BLOCKS = 64
 
 
 class SectorBitmaps(ABC):
     """One bool a sector for each allocated block. Changes stay in memory until `write_back`."""
 
-    def __init__(self, file: ProtocolNode, block_size: int) -> None:
+    def __init__(self, file: ProtocolNode, block_size: int, sector: int = 512) -> None:
         self._file = file
-        self._sectors = block_size // _SECTOR
+        self.sector = sector  # bytes
+        self._sectors = block_size // sector
         self._present: OrderedDict[int, Sectors] = OrderedDict()
         self._dirty: dict[int, int] = {}  # block: where its data lies
 
@@ -63,6 +63,11 @@ class SectorBitmaps(ABC):
             present[first:stop] = True
             self._dirty[block] = place
 
+    def is_full(self, block: int, place: int) -> bool:
+        """The block has all of its sectors."""
+        present = self.present(block, place)
+        return present is None or bool(present.all())
+
     def forget(self, block: int) -> None:
         """The block isn't in the image any more."""
         self._present.pop(block, None)
@@ -79,13 +84,14 @@ class SectorBitmaps(ABC):
         if present is None:
             yield offset, offset + length, True
             return
-        first, stop = offset // _SECTOR, -(-(offset + length) // _SECTOR)
+        sector = self.sector
+        first, stop = offset // sector, -(-(offset + length) // sector)
         part = present[first:stop]
         edges = [0, *(np.flatnonzero(part[1:] != part[:-1]) + 1).tolist(), stop - first]
         for begin, end in pairwise(edges):
             yield (
-                max(offset, (first + begin) * _SECTOR),
-                min(offset + length, (first + end) * _SECTOR),
+                max(offset, (first + begin) * sector),
+                min(offset + length, (first + end) * sector),
                 bool(part[begin]),
             )
 

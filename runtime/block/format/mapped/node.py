@@ -30,7 +30,6 @@ ABSENT = -1  # not in this image: read from the backing node
 ZERO = -2  # not in this image, and zero whatever the backing node has
 HOLLOW = -3  # the block is here, but not these sectors: read from the backing node
 
-SECTOR = 512
 _BATCH = 1 << 15  # blocks looked up at once
 _COPY = 1 << 20  # bytes copied at once
 _DIRTY_LIMIT = 16 << 20  # bytes of changed tables after which they're written
@@ -381,8 +380,9 @@ class MappedNode(FormatNode):
     def _fill_sectors(self, offset: int, data: memoryview) -> None:
         """Write to sectors of an allocated block which the backing node has had until now."""
         assert self.bitmaps is not None
-        begin = offset - offset % SECTOR
-        end = min(-(-(offset + len(data)) // SECTOR) * SECTOR, self._size)
+        sector = self.bitmaps.sector
+        begin = offset - offset % sector
+        end = min(-(-(offset + len(data)) // sector) * sector, self._size)
         if begin != offset or end != offset + len(data):
             whole = bytearray(end - begin)
             self.read_backing(begin, memoryview(whole))
@@ -392,7 +392,7 @@ class MappedNode(FormatNode):
         place = self._place_of(block)
         start = begin - block * self.block_size
         self.file.pwrite(place + start, data)
-        self.bitmaps.mark(block, place, start // SECTOR, -(-(start + len(data)) // SECTOR))
+        self.bitmaps.mark(block, place, start // sector, -(-(start + len(data)) // sector))
 
     def _write_new(self, state: int, offset: int, data: memoryview) -> None:
         """Write to blocks (one state throughout) that aren't in the file yet."""

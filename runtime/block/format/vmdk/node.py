@@ -149,7 +149,7 @@ class VmdkNode(FormatNode):
             if line.kind in text.FLAT_KINDS:
                 if (line.offset + line.sectors) * SECTOR > -(-file.length() // SECTOR) * SECTOR:
                     raise ImageCorrupt(
-                        f"the file of extent {line.name!r} is shorter than {line.offset + line.sectors} sectors",
+                        f"the file of {line.name!r} is shorter than {line.offset + line.sectors} sectors",
                         offset=file.length(),
                         field="extent",
                         where=self.name,
