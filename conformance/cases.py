@@ -4,7 +4,6 @@ compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final
@@ -30,6 +29,9 @@ from generator.model.target import Form, Register
 
 WORD_TRIES: Final = 300
 """Candidates that are decoded before a form counts as one that no encoding was found for."""
+
+START_TRIES: Final = 8
+"""Start states that are drawn before what decoding reads is taken from where the word was found."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,22 @@ class Start:
         return replace(self, files={**self.files, name: values})
 
 
+Inputs = dict[tuple[str, int | None, int], int]
+"""What decoding read of the state: (register, index or None, width in bits) -> value."""
+
+
 @dataclass(frozen=True)
 class Word:
-    """An encoding of a form, with the contexts it was decoded under."""
+    """An encoding of a form, and how it was decoded.
+
+    `registers`: single registers that decoding depends on (modes), and their values. `inputs`: everything
+    that decoding read of the state; a state that agrees with them decodes the same.
+    """
 
     decoded: Decoded
     code: bytes
-    registers: dict[str, int]  # single registers that decoding depends on (modes), and their values
+    registers: dict[str, int]
+    inputs: Inputs
 
 
 class CaseMaker:
@@ -87,7 +98,7 @@ class CaseMaker:
         base = self.evaluator.reset(self.memory)
         self.base_registers = {**base.registers, **family.fixed}
         self.base_files = base.files
-        self._registers = {r.name: r for r in self.model.registers}
+        self._widths = {context.name: context.width for context in self.model.contexts}
         self._free = [r for r in self.model.registers if family.is_user(r.name) and r.name != "pc"]
         self._system = [r for r in self.model.registers if self._is_system(r)]
 
@@ -107,19 +118,38 @@ class CaseMaker:
             pc = self.place(random)
             state = Start(data, pc, {**self.base_registers, **modes}, self.base_files).state(self.memory)
             self.memory.put_code(pc, data[:LONGEST])
-            try:
-                decoded = self.evaluator.decode(state)
-            except GuestFault:
-                continue
-            if isinstance(decoded, Decoded) and decoded.form is form:
-                stepped = (
-                    self.evaluator.stepped
-                )  # these are the start state's, not those it was decoded under
-                contexts = {name: value for name, value in decoded.contexts.items() if name not in stepped}
-                word = Word(replace(decoded, contexts=contexts), data[: decoded.length], modes)
+            inputs: Inputs = {}
+            decoded = self._decode(state, inputs)
+            if decoded is not None and decoded.form is form:
+                word = Word(decoded, data[: decoded.length], modes, inputs)
                 self.memory.put_code(pc, word.code)
                 return word
         return None
+
+    def _decode(self, state: State, inputs: Inputs) -> Decoded | None:
+        """The instruction at pc, if there is one; what of the state that depends on goes to `inputs`."""
+        evaluator = self.evaluator
+
+        def read(name: str, index: int | None, width: int) -> int:
+            value = inputs[name, index, width] = evaluator.read(state, name, index, width)
+            return value
+
+        stepped = {name: evaluator.context(state, name) for name in evaluator.stepped}
+        inputs.update({(name, None, self._widths[name]): value for name, value in stepped.items()})
+        try:
+            decoded = evaluator.decoder.decode(state.memory, state.pc, stepped, evaluator.features, read)
+        except GuestFault:
+            return None
+        return decoded if isinstance(decoded, Decoded) else None
+
+    def decoded(self, word: Word, state: State) -> Decoded | None:
+        """`word` as decoded in `state`, whose modes may be others than those it was found in; None if it is
+        another form's there.
+        """
+        if all(self.evaluator.read(state, *place) == value for place, value in word.inputs.items()):
+            return word.decoded
+        found = self._decode(state, {})
+        return found if found is not None and found.form is word.decoded.form else None
 
     def contexts(self, word: Word) -> dict[str, int]:
         """The decode contexts that an assembler or disassembler has to be told for `word`."""
@@ -136,7 +166,16 @@ class CaseMaker:
         return CODE + CODE_SIZE // 2 - self.family.step
 
     def start(self, word: Word, random: Random) -> Start:
-        """A random start state for `word`."""
+        """A random start state in which `word` is its form's."""
+        for _ in range(START_TRIES):
+            start = self._draw(word, random)
+            if self.decoded(word, start.state(self.memory)) is not None:
+                return start
+        for (name, index, _), value in word.inputs.items():
+            start = start.with_register(name, index, value)
+        return start
+
+    def _draw(self, word: Word, random: Random) -> Start:
         wild = bool(self._system) and random.random() < self.family.wild
         registers = dict(self.base_registers)
         files = {name: list(values) for name, values in self.base_files.items()}
@@ -163,11 +202,6 @@ class CaseMaker:
         if width >= 16 and random.random() < pointers:
             return random_pointer(random)
         return random_integer(random, width)
-
-    def starts(self, word: Word, random: Random, count: int) -> Iterator[Start]:
-        """`count` start states for a word."""
-        for _ in range(count):
-            yield self.start(word, random)
 
 
 def memory_pattern(random: Random) -> bytes:

@@ -35,7 +35,7 @@ def a64() -> Peer:
 
 def instruction_sets(model: Target, random: Random) -> Registers:
     """A32, or T32 outside IT blocks (random programs in the engine's tests go through those)."""
-    return {"t": random.randrange(2), "it": 0}
+    return {"t": random.randrange(2), "it": random.getrandbits(8)}
 
 
 def unpredictable(decoded: Decoded) -> bool:

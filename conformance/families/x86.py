@@ -39,10 +39,7 @@ def modes(model: Target, random: Random) -> Registers:
 
 
 def settle(registers: Registers, files: Files, random: Random) -> None:
-    """Repeated string instructions: the count is small mostly. 8086 to 80386: there are eight registers. The
-    code segment's base is what the encoding was decoded with: 0.
-    """
-    files["seg_base"][1] = 0
+    """Repeated string instructions: the count is small mostly. 8086 to 80386: there are eight registers."""
     gpr = files["gpr"]
     if random.random() < 0.5:
         gpr[1] = random.randrange(4)

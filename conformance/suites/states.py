@@ -217,7 +217,12 @@ class FormRun:
             return
         maker = self.bench.maker
         base = Start(start.code, start.pc, {**maker.base_registers, **word.registers}, maker.base_files)
-        small, memory = shrink(start, base, pattern, lambda s, m: bool(check(word, s, m)))
+
+        def fails(candidate: Start, contents: bytes) -> bool:
+            same = maker.decoded(word, candidate.state(maker.memory)) is not None
+            return same and bool(check(word, candidate, contents))
+
+        small, memory = shrink(start, base, pattern, fails)
         lines = check(word, small, memory) or check(word, start, pattern)
         if memory == bytes(len(memory)):
             lines.append("memory: zeros")

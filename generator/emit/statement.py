@@ -11,6 +11,7 @@ from generator.emit.expression import NotYetError, Writer, number
 from generator.emit.layout import Layout, stored_width
 from generator.ir import nodes
 from generator.ir.effects import (
+    DELAY,
     RETIRED,
     TRANSLATIONS,
     WAITING,
@@ -51,7 +52,10 @@ class World:
         self.functions: Mapping[str, Function] = {function.name: function for function in target.functions}
         self.traps = {trap.name: trap.number for trap in target.traps}
         self.widths = {register.name: stored_width(register) for register in target.registers}
-        self.stepped = {context.name for context in target.contexts if context.next is not None}
+        stepped = [context.name for context in target.contexts if context.next is not None]
+        self.stepped = frozenset(stepped)
+        self.step_positions = {name: n for n, name in enumerate(n for n in stepped if n != DELAY)}
+        """Stepped contexts of the decoder, in its order."""
         self.features = {feature.name: position for position, feature in enumerate(target.features)}
         self.float_policy = target.float_policy
         self.constants: dict[str, int] = {}
@@ -302,6 +306,8 @@ class _Body:
             w.line(w.call("set_state", "cpu", place, text))
             w.primitives.add(bits := "FORGET_TRANSLATIONS" if translation else "DECODING_CHANGED")
             w.line(w.call("notice", "cpu", "1", "1", bits))
+            if name in self._world.step_positions:
+                self._note_step(self._world.step_positions[name])
             if self._executor is not None:
                 w.line("changed = 1")
             return
@@ -320,6 +326,12 @@ class _Body:
                 w.line(f"changed |= before & {number(decoding | translation)}")
         else:
             w.line(f"changed |= (before ^ {after}) & {number(decoding)}")
+
+    def _note_step(self, position: int) -> None:
+        """Tell the run loop that the state's value of a stepped context holds behind this instruction."""
+        w = self.writer
+        w.primitives.add("STEPPED")
+        w.line(w.call("notice", "cpu", "1", "1", f"STEPPED << {position}" if position else "STEPPED"))
 
     def _load(self, stmt: nodes.Load) -> None:
         w = self.writer
@@ -410,6 +422,9 @@ class _Body:
         target = w.argument(stmt.target)
         if self._changes:
             at_once = not self.delayed or annul == Const(1, 1)
+            if at_once:  # the state's stepped contexts are at rest while code runs, as they are behind jumps
+                for position in self._world.step_positions.values():
+                    self._note_step(position)
             w.line(f"return {w.call('dispatch' if at_once else 'dispatch_next', 'cpu', target)}")
             return
         if isinstance(annul, Const):

@@ -302,7 +302,8 @@ class Evaluator:
         """Set pc and step the contexts.
 
         With a context `npc` (delay slots) pc takes npc's place: a `goto ... delay` goes to npc, an `annul` or
-        a plain goto drops what npc said, and `skip` jumps over the instruction at npc.
+        a plain goto drops what npc said, and `skip` jumps over the instruction at npc. The other contexts are
+        at rest behind a jump that takes place at once.
         """
         width = self.target.pc_width
         if "npc" in self.stepped:
@@ -322,11 +323,13 @@ class Evaluator:
             state.pc = frame.goto_target & mask(width)
         else:
             state.pc = frame.next_pc & mask(width)
+        jumped = frame.goto is not None and (frame.goto_annul or not frame.goto.delay)
         for name, variable in self.stepped.items():
-            if name == "npc" or name in frame.stepped or variable.next is None:
+            if name == "npc" or name in frame.stepped:
                 continue
+            source = variable.rest if jumped else variable.next
             before = self._frame(state, frame.fields, {name: frame.context(name)}, frame.pc, frame.next_pc)
-            self._step(state, name, evaluate(variable.next, before))
+            self._step(state, name, 0 if source is None else evaluate(source, before))
 
     def _step(self, state: State, name: str, value: int) -> None:
         """Store a stepped context: as a register where the state has one of its name."""

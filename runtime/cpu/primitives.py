@@ -64,7 +64,9 @@ TAKEN_ANNULLED: Final = 12
 FORGET_TRANSLATIONS: Final = 1
 DECODING_CHANGED: Final = 2
 TRANSLATION_CHANGED: Final = 4
-"""Bits of `block.ATTENTION`: all cached translations must go; an input of decoding or of `translate` changed.
+STEPPED: Final = 8
+"""Bits of `block.ATTENTION`: all cached translations must go; an input of decoding or of `translate` changed;
+from `STEPPED` up, one for each stepped context: the state has its value behind the instruction.
 """
 
 INT: Final = types.int64

@@ -35,6 +35,22 @@ def test_every_riscv_form_agrees(setup_of: SetupOf, require_module: Callable[[st
     assert sum(row.counts.get("with Unicorn", 0) for row in rows) > 800
 
 
+def test_every_arm_form_agrees_in_any_it_state(setup_of: SetupOf) -> None:
+    """Both sets, in IT blocks and outside: the first instruction behind IT, or behind a jump out of a block,
+    once had another ITSTATE in the engine.
+    """
+    rows = rows_of(setup_of("arm"), Options(cases=30))
+    assert not told(rows)
+    assert len(rows) > 150 and all(row.cases == 30 for row in rows)
+
+
+def test_decoding_follows_the_start_state(setup_of: SetupOf) -> None:
+    """x86: relative targets depend on the code segment's base, which differs from case to case."""
+    rows = rows_of(setup_of("x86_64"), Options(cases=200, forms="call_*", peers=False))
+    assert not told(rows)
+    assert len(rows) > 3
+
+
 def test_a_wrong_instruction_is_found(setup_of: SetupOf, tmp_path: Path) -> None:
     """The spec that the evaluator reads is changed behind the engine's back."""
     setup = setup_of("riscv64")

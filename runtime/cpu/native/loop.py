@@ -21,7 +21,7 @@ from runtime.cpu.native.lookup import (
 from runtime.cpu.native.pages import clear_space, flush, forget_translations
 from runtime.cpu.native.raw import invoke, load8, load16, load32, load64, store16, store64
 from runtime.cpu.native.registry import cold, pending_interrupt, take_trap, threaded
-from runtime.cpu.primitives import FORGET_TRANSLATIONS, TRANSLATION_CHANGED, shr
+from runtime.cpu.primitives import FORGET_TRANSLATIONS, STEPPED, TRANSLATION_CHANGED, shr
 from runtime.memory import regions
 
 PAGE: Final = regions.PAGE_SIZE
@@ -162,22 +162,25 @@ def settle_steps(s, c, t, reason):  # type: ignore[no-untyped-def]
     """Bring the stepped contexts in the state up to date after threaded code was left."""
     number = step_of(load64(s + block.EXIT_RECORD))
     if reason == DISPATCH:
-        # Behind the instruction: its own write of the context stands, else the next values.
-        if number != 0:
-            set_steps(s, c, t, number)
-            r = load64(s + block.SCRATCH)
-            stepped = load64(t + tables.H_STEPPED)
-            offsets = t + 8 * load64(t + tables.H_STEP_OFFSETS)
-            place = r + 8 * (tables.R_FIRST + load64(t + tables.H_KEY_CONTEXTS))
-            i = 0
-            while i < stepped:
-                store64(place + 8 * i, load64(s + block.HEADER_SIZE + load64(offsets + 8 * i)))
-                i += 1
-            step_contexts(s, c, t, r)
-            i = 0
-            while i < stepped:
+        # Behind the instruction: its own write of a context stands, or the rest behind its jump; else the
+        # next value.
+        r = load64(s + block.SCRATCH)
+        stepped = load64(t + tables.H_STEPPED)
+        known = load64(s + block.ATTENTION)
+        values = load64(c + cache.STEPS) + 8 * number * cache.STEP_WORDS
+        place = r + 8 * (tables.R_FIRST + load64(t + tables.H_KEY_CONTEXTS))
+        execute(s, c, t, r, load64(t + tables.H_REST_PROGRAM))
+        i = 0
+        while i < stepped:
+            store64(place + 8 * i, load64(place + 8 * (stepped + i) if number == 0 else values + 8 * i))
+            i += 1
+        step_contexts(s, c, t, r)
+        offsets = t + 8 * load64(t + tables.H_STEP_OFFSETS)
+        i = 0
+        while i < stepped:
+            if known & (STEPPED << i) == 0:
                 store64(s + block.HEADER_SIZE + load64(offsets + 8 * i), load64(place + 8 * i))
-                i += 1
+            i += 1
     elif reason == LOOKUP:
         set_steps(s, c, t, 0)
     else:

@@ -312,6 +312,10 @@ def test_stepped_contexts(bare_target: MakeTarget) -> None:
     assert machine.state.contexts["it"] == 5
     machine.run(write(1, Unary(32, "zext", it)))
     assert (machine.x(1), machine.state.contexts["it"]) == (5, 4)
+    machine.run(Goto(c(0x800), False, None))
+    assert (machine.state.pc, machine.state.contexts["it"]) == (0x800, 0)
+    machine.run(WriteReg("it", None, Const(4, 7)), Goto(c(0x100), False, None))
+    assert machine.state.contexts["it"] == 7
 
 
 def test_system_mode_translates_page_by_page(bare_target: MakeTarget) -> None:
