@@ -27,7 +27,7 @@ from generator.ir.evaluate import Evaluator
 from generator.ir.state import FEATURES, GuestFault, State, stored_width
 from generator.model.target import Form, Register
 
-WORD_TRIES: Final = 300
+WORD_TRIES: Final = 2500
 """Candidates that are decoded before a form counts as one that no encoding was found for."""
 
 START_TRIES: Final = 8
@@ -165,17 +165,17 @@ class CaseMaker:
             return CODE + 0x100
         return CODE + CODE_SIZE // 2 - self.family.step
 
-    def start(self, word: Word, random: Random) -> Start:
-        """A random start state in which `word` is its form's."""
+    def start(self, word: Word, pattern: bytes, random: Random) -> Start:
+        """A random start state in which `word` is its form's; `pattern` is in the data area."""
         for _ in range(START_TRIES):
-            start = self._draw(word, random)
+            start = self._draw(word, pattern, random)
             if self.decoded(word, start.state(self.memory)) is not None:
                 return start
         for (name, index, _), value in word.inputs.items():
             start = start.with_register(name, index, value)
         return start
 
-    def _draw(self, word: Word, random: Random) -> Start:
+    def _draw(self, word: Word, pattern: bytes, random: Random) -> Start:
         wild = bool(self._system) and random.random() < self.family.wild
         registers = dict(self.base_registers)
         files = {name: list(values) for name, values in self.base_files.items()}
@@ -190,7 +190,7 @@ class CaseMaker:
                     if index != register.zero:
                         entries[index] = self._value(register, random, pointers, floats)
         registers.update(word.registers)
-        self.family.settle(registers, files, random)
+        self.family.settle(registers, files, pattern, random)
         pc = word.decoded.pc
         contexts = {"npc": self.family.next_pc(pc, random)} if "npc" in self.evaluator.stepped else {}
         return Start(word.code, pc, registers, files, contexts, wild, floats)

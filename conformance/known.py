@@ -1,20 +1,25 @@
 """Reviewable lists, in `conformance/data/*.tsv`, of what peers lack or get wrong, each with the manual's
 section.
 
-Columns: targets (a pattern), item (a pattern of form names, ``@Feature`` for all forms that need it, or
-``insn PATTERN`` for all forms of these instructions), kind, argument, reason. Lines that begin with ``#`` are
-comments.
+Columns: targets (patterns, separated by spaces), item (a pattern of form names, ``@Feature`` for all forms
+that need it, or ``insn PATTERN`` for all forms of these instructions), kind, argument, reason; a list whose
+lines depend on the case has its condition (`conformance.conditions`) before the reason. Lines that begin with
+``#`` are comments.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 from runtime.errors import IsagenError
+
+CONDITIONAL: Final = frozenset(("unicorn",))
+"""Lists with a column for conditions."""
 
 FOLDER = Path(__file__).resolve().parent / "data"
 
@@ -27,11 +32,12 @@ class Known:
     item: str
     kind: str
     argument: str
+    condition: str
     reason: str
 
     def covers(self, target: str, item: str, features: Sequence[str] = (), instruction: str = "") -> bool:
         """Whether it is about the form `item` of `instruction`, which needs `features`."""
-        if not fnmatchcase(target, self.targets):
+        if not any(fnmatchcase(target, pattern) for pattern in self.targets.split()):
             return False
         if self.item.startswith("@"):
             return self.item[1:] in features
@@ -53,11 +59,14 @@ def load(name: str) -> tuple[Known, ...]:
         if not line.strip() or line.startswith("#"):
             continue
         columns = line.split("\t")
-        if len(columns) != 5:
+        if name not in CONDITIONAL:
+            columns.insert(4, "")
+        if len(columns) != len(fields(Known)):
             raise IsagenError(
-                f"{len(columns)} columns where 5 belong",
+                f"{len(columns)} columns where {len(fields(Known))} belong",
                 where=f"{path.name}:{number}",
-                remedy="separate targets, item, kind, argument and reason by single tabs",
+                remedy="separate targets, item, kind, argument, condition (where the list has it) and reason "
+                "by single tabs",
             )
         found.append(Known(*columns))
     return tuple(found)

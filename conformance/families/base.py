@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any, Literal
 
+from conformance.corners import DATA
 from generator.ir.decode import Decoded
 from generator.model.target import Target
 
+ByteOrder = Literal["little", "big"]
 Files = dict[str, list[int]]
 Registers = dict[str, int]
 
@@ -46,7 +49,7 @@ class Peer:
     model: int | None = None
     rejects: tuple[int, ...] = ()
     illegal: tuple[str, ...] = ("illegal",)
-    set_up: Callable[[object], None] | None = None
+    set_up: Callable[[Any], None] | None = None
     when: tuple[tuple[str, int], ...] = ()
     address_bits: int = 64
 
@@ -66,8 +69,23 @@ def predictable(decoded: Decoded) -> bool:
     return False
 
 
-def settled(registers: Registers, files: Files, random: Random) -> None:
+def settled(registers: Registers, files: Files, memory: bytes, random: Random) -> None:
     """A family whose registers are independent."""
+
+
+def reserve(
+    registers: Registers, pointers: list[int], memory: bytes, order: ByteOrder, random: Random
+) -> None:
+    """Make the reservation of a load-reserved one that a store-conditional may find: mostly on an address that
+    a register holds, often with the value that is there.
+    """
+    registers["reserved"] = int(random.random() < 0.7)
+    if random.random() < 0.8:
+        registers["reservation"] = random.choice(pointers)
+    place = registers["reservation"] - DATA
+    if 0 <= place < len(memory) and random.random() < 0.7:
+        size = random.choice((1, 2, 4, 8))
+        registers["reserved_value"] = int.from_bytes(memory[place : place + size], order)
 
 
 @dataclass(frozen=True)
@@ -77,9 +95,9 @@ class Family:
     `fixed`: single registers' values in ordinary cases. `system`: names that programs don't see; they are
     random in `wild` of the cases, where only our own machines are compared. `never`: registers kept by the
     engine. `modes`: registers that decoding depends on, drawn for each encoding. `settle` makes registers fit
-    together. `contexts`: decode contexts that follow from registers alone; assemblers and disassemblers are
-    told their values. `unpredictable`: encodings whose effect the architecture leaves open: not compared with
-    peers. `step`: the usual length of an instruction.
+    together, and with the data area's contents. `contexts`: decode contexts that follow from registers alone;
+    assemblers and disassemblers are told their values. `unpredictable`: encodings whose effect the
+    architecture leaves open: not compared with peers. `step`: the usual length of an instruction.
     """
 
     fixed: Mapping[str, int] = field(default_factory=dict)
@@ -90,7 +108,7 @@ class Family:
     step: int = 4
     contexts: tuple[str, ...] = ()
     modes: Callable[[Target, Random], Registers] = no_modes
-    settle: Callable[[Registers, Files, Random], None] = settled
+    settle: Callable[[Registers, Files, bytes, Random], None] = settled
     unpredictable: Callable[[Decoded], bool] = predictable
     peers: Callable[[], Sequence[Peer]] | None = None
 

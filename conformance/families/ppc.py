@@ -4,9 +4,19 @@ peer for 32 bits only.
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
-from conformance.families.base import Family, Files, Peer, PeerRegister, Registers, files_of
+from conformance.families.base import (
+    ByteOrder,
+    Family,
+    Files,
+    Peer,
+    PeerRegister,
+    Registers,
+    files_of,
+    reserve,
+)
 
 MTXER, MFXER = (
     bytes.fromhex("7c0103a6"),
@@ -14,11 +24,9 @@ MTXER, MFXER = (
 )  # of r0: Unicorn's own XER lacks SO, OV and CA
 
 
-def settle(registers: Registers, files: Files, random: Random) -> None:
-    """A reservation is mostly on an address that a register holds; the string count is small mostly."""
-    registers["reserved"] = random.getrandbits(1)
-    if random.random() < 0.7:
-        registers["reservation"] = random.choice(files["r"])
+def settle(registers: Registers, files: Files, memory: bytes, random: Random, order: ByteOrder) -> None:
+    """Reservations fit."""
+    reserve(registers, files["r"], memory, order, random)
 
 
 def peer() -> Peer:
@@ -44,7 +52,7 @@ def peer() -> Peer:
         mode=unicorn.UC_MODE_PPC32 | unicorn.UC_MODE_BIG_ENDIAN,
         pc=c.UC_PPC_REG_PC,
         registers=tuple(registers),
-        set_up=lambda uc: uc.reg_write(c.UC_PPC_REG_MSR, 0x2000),  # type: ignore[attr-defined]
+        set_up=lambda uc: uc.reg_write(c.UC_PPC_REG_MSR, 0x2000),
     )
 
 
@@ -53,6 +61,6 @@ def describe(target: str) -> Family:
     return Family(
         never=frozenset({"msr"}),
         float_files=frozenset({"f"}),
-        settle=settle,
+        settle=partial(settle, order="little" if target == "ppc64le" else "big"),
         peers=(lambda: [peer()]) if target == "ppc" else None,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from conformance.families.base import Family, Files, Peer, PeerRegister, Registers, files_of
+from conformance.families.base import Family, Files, Peer, PeerRegister, Registers, files_of, reserve
 
 SYSTEM = frozenset(
     [
@@ -43,11 +43,9 @@ SYSTEM = frozenset(
 NEVER = frozenset(["features", "instret", "waiting", "translations", "csr_instruction"])
 
 
-def settle(registers: Registers, files: Files, random: Random) -> None:
-    """A reservation is mostly on an address that a register holds, with the value that was loaded unknown."""
-    registers["reserved"] = random.getrandbits(1)
-    if random.random() < 0.7:
-        registers["reservation"] = random.choice(files["x"])
+def settle(registers: Registers, files: Files, memory: bytes, random: Random) -> None:
+    """Reservations fit."""
+    reserve(registers, files["x"], memory, "little", random)
 
 
 def peer(target: str) -> Peer:
@@ -68,7 +66,7 @@ def peer(target: str) -> Peer:
         pc=c.UC_RISCV_REG_PC,
         registers=tuple(registers),
         rejects=(2,),
-        set_up=lambda uc: uc.reg_write(c.UC_RISCV_REG_MSTATUS, 3 << 13),  # type: ignore[attr-defined]
+        set_up=lambda uc: uc.reg_write(c.UC_RISCV_REG_MSTATUS, 3 << 13),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 from conformance.families.base import Family, Files, Peer, PeerRegister, Registers
 from generator.model.target import Target
@@ -38,7 +39,7 @@ def modes(model: Target, random: Random) -> Registers:
     return {"code_size": random.choice(domain)}
 
 
-def settle(registers: Registers, files: Files, random: Random) -> None:
+def settle(registers: Registers, files: Files, memory: bytes, random: Random) -> None:
     """Repeated string instructions: the count is small mostly. 8086 to 80386: there are eight registers."""
     gpr = files["gpr"]
     if random.random() < 0.5:
@@ -47,14 +48,21 @@ def settle(registers: Registers, files: Files, random: Random) -> None:
         gpr[8:] = [0] * 8
 
 
+def enable_sse(uc: Any) -> None:
+    """CR4.OSFXSR, which Unicorn sets in 32- and 64-bit modes only (SDM volume 3, 2.5)."""
+    from unicorn import x86_const as c
+
+    uc.reg_write(c.UC_X86_REG_CR4, uc.reg_read(c.UC_X86_REG_CR4) | 1 << 9)
+
+
 def peer(target: str, mode: int) -> Peer:
     """Unicorn in a mode."""
     import unicorn
     from unicorn import x86_const as c
 
     width = {"x86_64": 64, "i386": 32, "i8086": 16}[target]
-    names = NAMES[64 if mode == 64 else width if width < 64 else 32]
-    bits = 64 if mode == 64 else width
+    bits = 64 if mode == 64 else min(width, 32)  # above: 64-bit registers' upper halves (volume 1, 3.4.1.1)
+    names = NAMES[bits]
     registers = [
         PeerRegister(getattr(c, f"UC_X86_REG_{n}"), (("gpr", i, 0, bits),)) for i, n in enumerate(names)
     ]
@@ -74,13 +82,14 @@ def peer(target: str, mode: int) -> Peer:
         rejects=(6,),
         illegal=("invalid_opcode",),
         when=(("code_size", mode),),
+        set_up=enable_sse,
         address_bits=52,  # what QEMU's memory tables hold; no check that addresses are canonical
     )
 
 
 def describe(target: str) -> Family:
     """The family as `target` sees it."""
-    ours = {"x86_64": (64,), "i386": (32, 16), "i8086": (16,)}[target]
+    ours = {"x86_64": (64, 32, 16), "i386": (32, 16), "i8086": (16,)}[target]
     return Family(
         system=frozenset({"seg_base"}),
         never=frozenset({"flag_bits"}),

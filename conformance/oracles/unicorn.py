@@ -27,6 +27,7 @@ class UnicornMachine:
         self.maker = maker
         self.peer = peer
         self._error = unicorn.UcError
+        self._invalid = unicorn.UC_ERR_INSN_INVALID
         self.uc: Any = unicorn.Uc(peer.architecture, peer.mode)
         if peer.model is not None:
             self.uc.ctl_set_cpu_model(peer.model)
@@ -117,7 +118,8 @@ class UnicornMachine:
             uc.emu_start(start.pc, self._start_until, count=1)
         except self._error as error:
             if self._stop is None:
-                self._stop = Ending("other", str(error))
+                rejected = error.errno == self._invalid
+                self._stop = Ending("illegal") if rejected else Ending("other", str(error))
         pc = uc.reg_read(self.peer.pc)
         stop = self._stop or COMPLETED
         if stop.kind == "fault" and stop.arguments[1] == 2 and pc != start.pc:

@@ -15,9 +15,10 @@ from random import Random
 from typing import Final
 
 from conformance.cases import CaseMaker, Start, Word, memory_pattern
+from conformance.conditions import Case, holds
 from conformance.corners import DATA
 from conformance.families import family_of
-from conformance.known import matching
+from conformance.known import Known, matching
 from conformance.oracles.engine import EngineMachine
 from conformance.oracles.evaluated import Evaluated
 from conformance.oracles.outcome import Ending
@@ -79,10 +80,7 @@ class FormRun:
     def __init__(self, task: Task, bench: Bench, form: Form) -> None:
         self.task, self.bench, self.form = task, bench, form
         self.row = Row("states", task.setup.target, form.name)
-        known = matching("unicorn", task.setup.target, form.name, form.needs, form.instruction)
-        self.lacks = [k for k in known if k.kind == "lacks"]
-        self.differs = [k for k in known if k.kind == "differs"]
-        self.boxed = [k for k in known if k.kind == "boxed"]
+        self.known = matching("unicorn", task.setup.target, form.name, form.needs, form.instruction)
         self.peer: UnicornMachine | None = None
         self.variants: set[int] = set()
 
@@ -92,10 +90,8 @@ class FormRun:
         for number in numbers:
             if not self.case(number):
                 break
-        if self.lacks:
-            self.row.notes.append(f"Unicorn: {self.lacks[0].reason}")
-        for known in self.differs + self.boxed:
-            self.row.notes.append(f"Unicorn differs: {known.reason}")
+        for known in self.known:
+            self.row.notes.append(f"Unicorn {known.kind}: {known.reason}")
         missed = len(self.form.variants) - len(self.variants)
         if missed and options.case is None:
             self.row.count("variants not reached", missed)
@@ -117,8 +113,7 @@ class FormRun:
         self.variants.add(self.form.variants.index(word.decoded.variant))
         pattern = memory_pattern(random)
         bench.engine.put_code(word.decoded.pc, word.code)
-        hidden = self.lacks or bench.maker.family.unpredictable(word.decoded)
-        self.peer = None if hidden else self.peer_for(word)
+        self.peer = None if bench.maker.family.unpredictable(word.decoded) else self.peer_for(word)
         if self.peer is not None:
             self.peer.put_code(word.decoded.pc, word.code)
         for _ in range(STARTS):
@@ -130,13 +125,26 @@ class FormRun:
                 self.report("engine", number, word, start, pattern, self._engine_check)
             if self.peer is None or not (self.peer.can_tell(start) and self.peer.reaches(ending)):
                 continue
-            if self.boxed and str(start.floats) != self.boxed[0].argument:
+            known = self.known_of(word, start)
+            if any(
+                k.kind == "lacks" or (k.kind == "boxed" and str(start.floats) != k.argument) for k in known
+            ):
                 continue
             row.count("with Unicorn")
             undefined = bench.evaluated.undefined(word, start)
-            if self.peer_differences(start, pattern, ending, state, memory, undefined):
+            if self.peer_differences(start, pattern, ending, state, memory, undefined, known):
                 self.report("Unicorn", number, word, start, pattern, self._peer_check)
         return True
+
+    def known_of(self, word: Word, start: Start) -> list[Known]:
+        """What is known of Unicorn in this case."""
+        if not self.known:
+            return []
+        maker = self.bench.maker
+        decoded = maker.decoded(word, start.state(maker.memory))
+        assert decoded is not None
+        case = Case(maker.model, decoded, start.registers, start.files)
+        return [known for known in self.known if holds(known.condition, case)]
 
     def peer_for(self, word: Word) -> UnicornMachine | None:
         """The peer that runs the mode of `word`."""
@@ -149,7 +157,7 @@ class FormRun:
     def draw(self, word: Word, pattern: bytes, random: Random) -> tuple[Start, Ending, State, bytes]:
         """A start state, and what the evaluator makes of it."""
         for attempt in range(FAULT_RETRIES + 1):
-            start = self.bench.maker.start(word, random)
+            start = self.bench.maker.start(word, pattern, random)
             ending, state, memory = self.bench.evaluated.run(word, start, pattern)
             if ending.kind != "fault" or attempt == FAULT_RETRIES or random.random() < 0.25:
                 break
@@ -172,15 +180,20 @@ class FormRun:
         return lines + memory_differences(memory, got_memory, "engine")
 
     def peer_differences(
-        self, start: Start, pattern: bytes, ending: Ending, state: State, memory: bytes, undefined: list[str]
+        self,
+        start: Start,
+        pattern: bytes,
+        ending: Ending,
+        state: State,
+        memory: bytes,
+        undefined: list[str],
+        known: list[Known],
     ) -> list[str]:
         """How Unicorn disagrees with the evaluator, apart from what the list of its faults says."""
         assert self.peer is not None
         got, found, pc, got_memory = self.peer.run(start, pattern)
         kind = "illegal" if ending.kind == "trap" and ending.name in self.peer.peer.illegal else ending.kind
-        excused = {name for k in self.differs for name in k.argument.split(",")}
-        if "all" in excused:
-            return []
+        excused = {name for k in known if k.kind == "differs" for name in k.argument.split(",")}
         lines = []
         if kind != got.kind and self.peer.reaches(ending):
             if kind in excused or got.kind in excused:
@@ -188,7 +201,8 @@ class FormRun:
             lines.append(f"evaluator: {ending}; Unicorn: {got}")
         if kind != "completed" or lines:
             return lines
-        narrow = {name: int(k.argument) for k in self.boxed for name in self.bench.maker.family.float_files}
+        boxed = [int(k.argument) for k in known if k.kind == "boxed"]
+        narrow = {name: width for width in boxed for name in self.bench.maker.family.float_files}
         differences = self.peer.differences(state, found, pc, [*undefined, *excused], narrow)
         lines += [f"{name}: evaluator {a:#x}, Unicorn {b:#x}" for name, (a, b) in differences.items()]
         return lines if "memory" in excused else lines + memory_differences(memory, got_memory, "Unicorn")
@@ -200,7 +214,8 @@ class FormRun:
     def _peer_check(self, word: Word, start: Start, pattern: bytes) -> list[str]:
         ending, state, memory = self.bench.evaluated.run(word, start, pattern)
         undefined = self.bench.evaluated.undefined(word, start)
-        return self.peer_differences(start, pattern, ending, state, memory, undefined)
+        known = self.known_of(word, start)
+        return self.peer_differences(start, pattern, ending, state, memory, undefined, known)
 
     def report(
         self,
