@@ -76,8 +76,8 @@ def settled(registers: Registers, files: Files, memory: bytes, random: Random) -
 def reserve(
     registers: Registers, pointers: list[int], memory: bytes, order: ByteOrder, random: Random
 ) -> None:
-    """Make the reservation of a load-reserved one that a store-conditional may find: mostly on an address that
-    a register holds, often with the value that is there.
+    """Make the reservation of a load-reserved one that a store-conditional may find: mostly on an address
+    that a register holds, often with the value that is there.
     """
     registers["reserved"] = int(random.random() < 0.7)
     if random.random() < 0.8:
