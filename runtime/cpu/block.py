@@ -189,6 +189,8 @@ COUNTER_ENTRY_SIZE: Final = 24
 HOOK_BEGINS: Final = 880
 """At a hook: 1 if a basic block begins with the instruction."""
 
+CODE_NEWS_SEEN: Final = 1000
+"""How much of `regions.CODE_NEWS` this CPU has acted on."""
 HELPERS: Final = 1008
 """Host address of the table of functions that regions call (`runtime.cpu.translator`): 8 bytes each."""
 HEADER_SIZE: Final = 1024

@@ -159,6 +159,7 @@ class AddressSpace:
         self.table = ctypes.addressof(self._head_view)
         """Host address of the table (`runtime.memory.regions`)."""
         self._entries: ctypes.Array[ctypes.c_char] | None = None
+        self._news: ctypes.Array[ctypes.c_char] | None = None
         self._generation = 0
         self._publish()
 
@@ -308,6 +309,10 @@ class AddressSpace:
     def attach(self, listener: CodeListener) -> None:
         """`listener` (held weakly) is told of changed code from now on."""
         self._listeners.add(listener)
+        if len(self._listeners) > 1 and self._news is None:
+            size = regions.NEWS_HEAD_SIZE + regions.NEWS_ENTRIES * regions.NEWS_ENTRY_SIZE
+            self._news = (ctypes.c_char * size)()
+            struct.pack_into("=Q", self._head, regions.CODE_NEWS, ctypes.addressof(self._news))
 
     def _forget(self, part: Region) -> None:
         """Tell the CPUs that the code of a part changes, if there is any."""

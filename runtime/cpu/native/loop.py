@@ -18,7 +18,7 @@ from runtime.cpu.native.lookup import (
     set_steps,
     step_contexts,
 )
-from runtime.cpu.native.pages import clear_space, flush, forget_translations
+from runtime.cpu.native.pages import clear_space, flush, forget_translations, hear
 from runtime.cpu.native.raw import invoke, load8, load16, load32, load64, store16, store64
 from runtime.cpu.native.registry import cold, pending_interrupt, take_trap, threaded
 from runtime.cpu.primitives import FORGET_TRANSLATIONS, STEPPED, TRANSLATION_CHANGED, shr
@@ -331,6 +331,7 @@ def make_room(s, c):  # type: ignore[no-untyped-def]
 def refresh(s, c, t):  # type: ignore[no-untyped-def]
     """Python may have changed mappings and registers."""
     table = load64(s + block.REGIONS)
+    hear(s)
     if load64(table + regions.GENERATION) != load64(s + block.REGION_GENERATION):
         forget_translations(s)
         store64(s + block.REGION_GENERATION, load64(table + regions.GENERATION))

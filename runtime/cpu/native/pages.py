@@ -92,8 +92,20 @@ def drop_host_page(s, host):  # type: ignore[no-untyped-def]
 @cold
 def code_written(s, host, size):  # type: ignore[no-untyped-def]
     """Bytes of a page that code was decoded from are about to change: drop the page if an instruction may lie
-    there.
+    there. Tells the other CPUs.
     """
+    hit = is_code(s, host, size)
+    if hit != 0:
+        drop_host_page(s, host & -PAGE)
+        tell(s, host & -PAGE, PAGE)
+    else:
+        tell(s, host, size)
+    return hit
+
+
+@cold
+def is_code(s, host, size):  # type: ignore[no-untyped-def]
+    """Whether an instruction that was decoded may lie in bytes of a page."""
     c = load64(s + block.CACHE)
     t = load64(s + block.TABLES)
     pages = load64(c + cache.PAGES)
@@ -118,9 +130,57 @@ def code_written(s, host, size):  # type: ignore[no-untyped-def]
                     hit = 1
                 at += unit
         number = load64(entry + cache.PAGE_NEXT)
-    if hit != 0:
-        drop_host_page(s, page)
     return hit
+
+
+@cold
+def tell(s, host, size):  # type: ignore[no-untyped-def]
+    """Note for the other CPUs over the same memory, if there are any: see `regions.CODE_NEWS`."""
+    news = load64(load64(s + block.REGIONS) + regions.CODE_NEWS)
+    if news == 0:
+        return 0
+    count = load64(news)
+    place = news + regions.NEWS_HEAD_SIZE + regions.NEWS_ENTRY_SIZE * (count & (regions.NEWS_ENTRIES - 1))
+    store64(place, host)
+    store64(place + 8, size)
+    store64(news, count + 1)
+    store64(s + block.CODE_NEWS_SEEN, count + 1)  # CPUs take turns: it had seen all before
+    return 0
+
+
+@cold
+def hear(s):  # type: ignore[no-untyped-def]
+    """Act on what other CPUs told. Flags of pages stay: the teller may have decoded code there again."""
+    news = load64(load64(s + block.REGIONS) + regions.CODE_NEWS)
+    if news == 0:
+        return 0
+    count = load64(news)
+    seen = load64(s + block.CODE_NEWS_SEEN)
+    store64(s + block.CODE_NEWS_SEEN, count)
+    if count - seen > regions.NEWS_ENTRIES:
+        flush(s)
+        return 0
+    c = load64(s + block.CACHE)
+    while seen < count:
+        place = news + regions.NEWS_HEAD_SIZE + regions.NEWS_ENTRY_SIZE * (seen & (regions.NEWS_ENTRIES - 1))
+        host = load64(place)
+        size = load64(place + 8)
+        page = host & -PAGE
+        if size == 0:
+            forget_writes(c, page)
+        elif size == PAGE or is_code(s, host, size) != 0:
+            number = load32(bucket_of(c, page))
+            while number != 0:
+                entry = load64(c + cache.PAGES) + number * cache.PAGE_ENTRY_SIZE
+                if load64(entry + cache.PAGE_HOST) == page:
+                    flags = load64(entry + cache.PAGE_FLAGS)
+                    before = load8(flags)
+                    drop_host_page(s, page)
+                    store8(flags, before)
+                    break
+                number = load64(entry + cache.PAGE_NEXT)
+        seen += 1
+    return 0
 
 
 @cold
@@ -131,6 +191,14 @@ def mark_code(s, c, entry):  # type: ignore[no-untyped-def]
         return 0
     store8(flags, load8(flags) | regions.PAGE_CODE)
     host = load64(entry + cache.PAGE_HOST)
+    forget_writes(c, host)
+    tell(s, host, 0)
+    return 0
+
+
+@cold
+def forget_writes(c, host):  # type: ignore[no-untyped-def]
+    """Take a host page out of the TLBs for writes."""
     spaces = load64(c + cache.SPACES)
     number = 0
     while number < load64(c + cache.SPACE_COUNT):
@@ -214,8 +282,9 @@ def flush(s):  # type: ignore[no-untyped-def]
     number = 1
     while number < load64(c + cache.PAGE_COUNT):
         entry = pages + number * cache.PAGE_ENTRY_SIZE
-        flags = load64(entry + cache.PAGE_FLAGS)
-        store8(flags, load8(flags) & ~regions.PAGE_CODE)
+        if load64(load64(s + block.REGIONS) + regions.CODE_NEWS) == 0:  # else others may have code there
+            flags = load64(entry + cache.PAGE_FLAGS)
+            store8(flags, load8(flags) & ~regions.PAGE_CODE)
         zero_bytes(load64(entry + cache.PAGE_MAP), size)
         number += 1
     zero_bytes(load64(c + cache.BUCKETS), 4 * cache.BUCKET_COUNT)
