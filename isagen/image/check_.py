@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stderr.write(f"isagen image check: {error}\n")
             return _UNSUPPORTED
     if options.wants_json(arguments):
-        show.print_json(show.dump(report))
+        show.print_json(report.as_json())
     elif not arguments.quiet:
         print("\n".join(lines(report)))
     return report.exit_code

@@ -61,16 +61,17 @@ def run(arguments: argparse.Namespace) -> int:
 
         machines = import_machine(request, progress)
     if arguments.json:
-        show.print_json([show.dump(machine.description) for machine in machines])
+        found = [machine.description.model_dump(mode="json", exclude_none=True) for machine in machines]
+        show.print_json(found)
     elif not arguments.quiet:
         for machine in machines:
-            found = machine.description
-            disks = sum(bool(disk.file) for disk in found.disks)
+            known = machine.description
+            disks = sum(bool(disk.file) for disk in known.disks)
             checked = ", manifest verified" if machine.manifest_checked else ""
             print(
-                f"{machine.file}: {found.name}: {found.cpus} processors, {show.human_size(found.memory)}"
-                f" of memory, {disks} disks, {len(found.networks)} network cards{checked}"
+                f"{machine.file}: {known.name}: {known.cpus} processors, {show.human_size(known.memory)}"
+                f" of memory, {disks} disks, {len(known.networks)} network cards{checked}"
             )
-            for note in found.notes:
+            for note in known.notes:
                 print(f"  {note}")
     return 0

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
             infos.append(node.info())
             node = node.backing if arguments.backing_chain else None
     if options.wants_json(arguments):
-        values = [show.dump(info) for info in infos]
+        values = [info.as_json() for info in infos]
         show.print_json(values if arguments.backing_chain else values[0])
     else:
         print("\n\n".join("\n".join(lines(info)) for info in infos))

@@ -35,10 +35,6 @@ def print_json(value: object) -> None:
     sys.stdout.write("\n")
 
 
-def dump(model: BaseModel) -> dict[str, Any]:
-    return model.model_dump(by_alias=True, exclude_none=True, mode="json")
-
-
 def print_options(format: str, model: type[BaseModel]) -> None:
     """A driver's create options."""
     print(f"Supported {format} options:")

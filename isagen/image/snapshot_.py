@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
             snapshots.delete(arguments.delete)
         entries = snapshots.entries()
     if options.wants_json(arguments):
-        show.print_json([show.dump(entry) for entry in entries])
+        show.print_json([entry.as_json() for entry in entries])
     elif not changes and not arguments.quiet and entries:
         print("\n".join(["Snapshot list:", *snapshot_lines(entries)]))
     return 0

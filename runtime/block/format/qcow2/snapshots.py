@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import time
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from runtime.block.errors import ImageCorrupt, ImageExists, ImageNotFound, ImageUnsupported
@@ -436,7 +436,7 @@ class SnapshotNode(FormatNode):
         pass
 
     def info(self) -> ImageInfo:
-        return self.node.info().model_copy(update={"virtual_size": self.length()})
+        return replace(self.node.info(), virtual_size=self.length())
 
     def close(self) -> None:
         pass
