@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
 
 from isagen.emulator import errors
 from isagen.emulator.errors import EmulatorError
-from isagen.emulator.events import Device, RunResult
+from isagen.emulator.events import Device, RunResult, Trap
 from isagen.emulator.hooking import Hooking
 from isagen.emulator.hooks import Hooks
 from isagen.emulator.snapshots import Memories, Snapshot, put_back, take
 from isagen.generated import folder_of
+from runtime.cpu import tables
 from runtime.cpu.engine import Cpu, load_target
 from runtime.errors import IsagenError
 from runtime.memory import regions
@@ -153,6 +154,7 @@ class Emulator(Hooking):
             _devices={},
             is_stopping=False,
             is_running=False,
+            is_finishing=False,
         )
         self.target: str
         self.cpu: Cpu
@@ -168,6 +170,7 @@ class Emulator(Hooking):
         self.is_stopping: bool
         """Whether `stop` was called in this run."""
         self.is_running: bool
+        self.is_finishing: bool
         self.__dict__["hooks"] = Hooks(self)
         self.hooks: Hooks
         if not system:
@@ -456,6 +459,41 @@ class Emulator(Hooking):
     def step(self, count: int = 1) -> RunResult:
         """Execute `count` instructions."""
         return self.run(count=count)
+
+    def skip_instruction(self) -> None:
+        """Go on behind the instruction at `pc`, which counts as executed: its work was done by somebody
+        else.
+        """
+        cpu = self.cpu
+        if cpu.package.delayed:
+            cpu.retire(cpu.next_pc)
+            return
+        found = self.disassemble(cpu.pc)
+        cpu.retire(cpu.pc + (found[0].size if found else cpu.package.unit))
+
+    def finish_instruction(self) -> None:
+        """In a memory hook that has called `stop`: let the instruction happen before the run ends."""
+        self.is_finishing = True
+
+    def is_illegal(self, trap: Trap) -> bool:
+        """Whether a trap is what the target raises for bytes that are no instruction."""
+        package = self.cpu.package
+        return trap.name == package.traps[package.table_field(tables.H_ILLEGAL_TRAP)]
+
+    @contextmanager
+    def nested(self) -> Iterator[None]:
+        """In a hook: `run` may be called inside; at the end `pc` is what it was. Registers and memory stay as
+        they are then.
+        """
+        kept, breakpoints = (self.is_running, self.is_stopping), self.cpu.breakpoints
+        with self.cpu.nested():
+            self.is_running = False
+            try:
+                yield
+            finally:
+                self.is_running, self.is_stopping = kept
+                if self.cpu.breakpoints != breakpoints:
+                    self.cpu.breakpoints = breakpoints
 
     def stop(self) -> None:
         """End the run in progress, from a hook (the hooked instruction is then not executed) or another

@@ -49,12 +49,16 @@ class MemoryAccess:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An access that isn't possible. `mapped`: something is mapped at `address`, but forbids it."""
+    """An access that isn't possible. `mapped`: something is mapped at `address`, but forbids it. `size`: of
+    the access in bytes, 0 for fetches; `value`: of writes what would be written, 0 where it isn't known yet.
+    """
 
     kind: AccessKind
     address: int
     mapped: bool
     pc: int
+    size: int = 0
+    value: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,6 +142,8 @@ def dispatcher(calls: list[_Call], cpu: Cpu, emulator: Emulator) -> Callable[[],
             function(emulator, words[pc], words[size])
 
         return call_one
+    # A block begins before its first instruction is executed.
+    calls = sorted(calls, key=lambda call: not call.blocks)
     rows = [(call.first, call.last, call.blocks, call.function) for call in calls]
 
     def call_some() -> None:

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Final
 from isagen.emulator import errors
 from isagen.emulator.errors import AccessKind, EmulatorError
 from isagen.emulator.events import Fault, MemoryAccess, RunResult, StopReason, Trap
-from runtime.cpu import tables
 from runtime.cpu.exits import Exit, Reason
-from runtime.memory.space import AddressError
 
 if TYPE_CHECKING:
     from isagen.emulator.core import Emulator
@@ -123,6 +121,19 @@ class Run:
                     return
         if not emulator.is_stopping:
             self.cpu.answer()
+        elif emulator.is_finishing:
+            self.complete()
+
+    def complete(self) -> None:
+        """Let the rest of an instruction happen whose access was reported."""
+        self.emulator.is_finishing = False
+        end = Exit(Reason.WATCH, self.cpu.pc)
+        while end.reason in (Reason.WATCH, Reason.MMIO, Reason.INTERRUPTED):
+            if end.reason is Reason.MMIO:
+                self.device(end)
+            elif end.reason is Reason.WATCH:
+                self.cpu.answer()
+            end = self.cpu.run(1)
 
     def device(self, end: Exit) -> None:
         """An access to a device."""
@@ -142,7 +153,8 @@ class Run:
         emulator, cpu = self.emulator, self.cpu
         kind = ACCESSES[end.access]
         mapped = emulator.space.find(end.address) is not None
-        fault = Fault(kind, end.address, mapped, end.pc)
+        value = self.swapped(end.value, end.size) if 0 < end.size <= 8 else 0
+        fault = Fault(kind, end.address, mapped, end.pc, end.size, value)
         same = (end.pc, end.address, kind, cpu.executed, bytes(cpu.state), list(emulator.space))
         if same != self.refused:
             for hook in emulator.hooks.of("fault"):
@@ -178,25 +190,11 @@ class Run:
             if hook.selects(name, end.code):
                 if hook.function(emulator, trap):
                     if cpu.pc == end.pc:
-                        self.skip()
+                        emulator.skip_instruction()
                     return
                 if emulator.is_stopping:
                     return
-        if end.trap == cpu.package.table_field(tables.H_ILLEGAL_TRAP):
+        if emulator.is_illegal(trap):
             raise errors.IllegalInstruction(name, end.code, end.arguments, end.pc)
         kind = errors.GuestTrap if call is None else errors.SystemCallTrap
         raise kind(name, end.code, end.arguments, end.pc)
-
-    def skip(self) -> None:
-        """Go on behind the instruction at `pc`, which counts as executed."""
-        cpu = self.cpu
-        if cpu.package.delayed:
-            following = cpu.next_pc
-            cpu.retire(following)
-            return
-        try:
-            (instruction,) = self.emulator.disassemble(cpu.pc)
-            size = instruction.size
-        except (ValueError, AddressError):
-            size = cpu.package.unit
-        cpu.retire(cpu.pc + size)

@@ -153,7 +153,7 @@ class Memories:
                 continue
             pages = dict(self._known(ram))
             for number in numbers:
-                content = ram.memory[number * PAGE_SIZE : (number + 1) * PAGE_SIZE]
+                content = bytes(ram.memory[number * PAGE_SIZE : (number + 1) * PAGE_SIZE])
                 if content == ZEROS:
                     pages.pop(number, None)
                 elif pages.get(number) != content:

@@ -186,6 +186,10 @@ COUNTER_COUNT: Final = 872
 """Host address and length of a sorted table of ranges (u64 first pc, u64 last pc, u64 host address of a u64
 for each unit of code): instructions that start there are counted each time that they are executed."""
 COUNTER_ENTRY_SIZE: Final = 24
+FAULT_SIZE: Final = 888
+FAULT_VALUE: Final = 896
+"""Of the access that wasn't possible, where it was a program's: bytes (0: unknown), and what it would have
+written (the low 8 bytes, as in `MMIO_VALUE`)."""
 HOOK_BEGINS: Final = 880
 """At a hook: 1 if a basic block begins with the instruction."""
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from runtime.cpu import block, symbols, tables
@@ -308,6 +309,19 @@ class Cpu:
         self.translator = Translator(self, background=background)
         self._slice_left = FIRST_SLICE
 
+    @contextmanager
+    def nested(self) -> Iterator[None]:
+        """In a hook: `run` may be called inside; at the end the program counters are what they were."""
+        kept = {place: self._header(place) for place in (block.PC, block.NEXT_PC, block.HOOK_EXPECTED)}
+        running, self._running = self._running, False
+        try:
+            yield
+        finally:
+            self._running = running
+            self.pc = kept[block.PC]
+            for place, value in kept.items():
+                self._set_header(place, value)
+
     def close(self) -> None:
         """End what runs beside the CPU: the translator's worker."""
         if self.translator is not None:
@@ -327,7 +341,14 @@ class Cpu:
             return Exit(reason, pc, trap=number, code=self._header(block.TRAP_CODE), arguments=arguments)
         if reason is Reason.FAULT:
             address = self._header(block.FAULT_ADDRESS)
-            return Exit(reason, pc, address=address, access=self._header(block.FAULT_ACCESS))
+            return Exit(
+                reason,
+                pc,
+                address=address,
+                access=self._header(block.FAULT_ACCESS),
+                size=self._header(block.FAULT_SIZE),
+                value=self._header(block.FAULT_VALUE),
+            )
         if reason is Reason.MMIO or reason is Reason.WATCH:
             return Exit(
                 reason,

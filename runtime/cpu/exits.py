@@ -86,8 +86,9 @@ class Exit:
     access: int = 0
     """FAULT: 0 read, 1 write, 2 execute."""
     size: int = 0
-    """MMIO, WATCH: 1, 2, 4 or 8 bytes; WATCH: or 16."""
+    """MMIO, WATCH, FAULT: 1, 2, 4 or 8 bytes; WATCH: or 16; FAULT: 0: unknown."""
     write: bool = False
     """MMIO, WATCH: the guest writes."""
     value: int = 0
-    """MMIO, WATCH: what the guest writes, its bytes in memory order read as a little-endian number."""
+    """MMIO, WATCH, FAULT: what the guest writes, its bytes in memory order read as a little-endian number
+    (FAULT: at most 8; 0 where it isn't known yet)."""

@@ -15,7 +15,7 @@ import struct
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from weakref import WeakSet
 
 from runtime.errors import IsagenError
@@ -96,6 +96,24 @@ class Ram:
         """Give the host its pages back; the guest would read zeros."""
         if self.file is None and hasattr(mmap, "MADV_DONTNEED"):
             self.memory.madvise(mmap.MADV_DONTNEED, offset, size)
+
+
+class ForeignRam(Ram):
+    """Host memory that isn't ours as a guest's RAM: `size` bytes at the host address `host`, both multiples
+    of 4096. It has to stay there as long as this exists.
+    """
+
+    def __init__(self, host: int, size: int) -> None:
+        if host % PAGE_SIZE or size <= 0 or size % PAGE_SIZE:
+            raise AddressError(f"{size} bytes at the host address {host:#x} aren't whole pages", 0)
+        self.size = size
+        self.file = None
+        self.host = host
+        memory: Any = memoryview((ctypes.c_char * size).from_address(host)).cast("B")
+        self.memory = memory  # it takes and gives slices, as a mapping does
+
+    def release(self, offset: int, size: int) -> None:
+        """The memory stays as it is."""
 
 
 class _Flags:
@@ -354,7 +372,7 @@ class AddressSpace:
         parts = []
         for part in self._pieces(address, size):
             assert part.ram is not None
-            parts.append(part.ram.memory[part.offset : part.offset + part.size])
+            parts.append(bytes(part.ram.memory[part.offset : part.offset + part.size]))
         return b"".join(parts)
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:

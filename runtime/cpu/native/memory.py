@@ -71,6 +71,9 @@ def refuse(s, address, access):  # type: ignore[no-untyped-def]
         access = load64(s + TRANSLATING) - 1
     store64(s + block.FAULT_ADDRESS, address)
     store64(s + block.FAULT_ACCESS, access)
+    if access == 2:
+        store64(s + block.FAULT_SIZE, 0)
+        store64(s + block.FAULT_VALUE, 0)
     if (
         load64(s + block.MODE) & block.MODE_SYSTEM != 0
         and access_fault(s, address, access) == symbols.STATUS_RAISED
@@ -253,6 +256,8 @@ def load_from(s, host, size, address):  # type: ignore[no-untyped-def]
 @cold
 def load_slow(s, address, size):  # type: ignore[no-untyped-def]
     """See `symbols.LOAD_SLOW`."""
+    store64(s + block.FAULT_SIZE, size)
+    store64(s + block.FAULT_VALUE, 0)
     mask = load64(s + block.ADDRESS_MASK)
     address = address & mask
     head = PAGE - (address & (PAGE - 1))
@@ -314,6 +319,8 @@ def store_bytes(s, flags, host, size, low, high):  # type: ignore[no-untyped-def
 @cold
 def store_slow(s, address, size, low, high):  # type: ignore[no-untyped-def]
     """See `symbols.STORE_SLOW`."""
+    store64(s + block.FAULT_SIZE, size)
+    store64(s + block.FAULT_VALUE, low)
     mask = load64(s + block.ADDRESS_MASK)
     address = address & mask
     head = PAGE - (address & (PAGE - 1))
@@ -355,6 +362,8 @@ def store_slow(s, address, size, low, high):  # type: ignore[no-untyped-def]
 @cold
 def probe_write(s, address, size):  # type: ignore[no-untyped-def]
     """See `symbols.PROBE_WRITE`."""
+    store64(s + block.FAULT_SIZE, size)
+    store64(s + block.FAULT_VALUE, 0)
     mask = load64(s + block.ADDRESS_MASK)
     address = address & mask
     head = PAGE - (address & (PAGE - 1))

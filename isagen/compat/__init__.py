@@ -1,0 +1,1 @@
+"""Other emulators' interfaces over ours, so that scripts written for them run."""
