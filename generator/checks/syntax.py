@@ -285,7 +285,8 @@ def _aliases(target: Target, report: Reporter) -> Iterator[Diagnostic]:
     """Aliases that say the same. (One text may have several meanings: the first that assembles is taken.)"""
     first: dict[object, Alias] = {}
     for alias in target.aliases:
-        other = first.setdefault((alias.dialect, alias.text.parts, alias.expansion, alias.when), alias)
+        meaning = alias.dialect, alias.text.parts, alias.expansion, alias.when, alias.unless
+        other = first.setdefault(meaning, alias)
         if other is not alias:
             yield report.make(
                 alias.span,

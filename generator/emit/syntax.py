@@ -32,6 +32,7 @@ class SyntaxTables:
     sets: list[str] = field(default_factory=list)
     contexts: list[str] = field(default_factory=list)
     symbols: list[tuple[str, dict[int, str]]] = field(default_factory=list)
+    synonyms: list[tuple[str, dict[str, int]]] = field(default_factory=list)
     defaults: list[tuple[str, int]] = field(default_factory=list)
 
 
@@ -65,7 +66,8 @@ class _Builder:
         for alias in target.aliases:
             expansion = _tuple(_text(text) for text in alias.expansion)
             accept = ", accept_only=True" if alias.accept_only else ""
-            tables.aliases.append(f"Alias({_text(alias.text)}, {expansion}{accept})")
+            unless = f", unless={_text(alias.unless)}" if alias.unless is not None else ""
+            tables.aliases.append(f"Alias({_text(alias.text)}, {expansion}{accept}{unless})")
         for row in target.prefixes:
             tables.prefixes.append(
                 f"Prefix({row.mask:#04x}, {row.pattern:#04x}, {row.variable!r}, {row.value}, {row.fields!r}, "
@@ -82,6 +84,9 @@ class _Builder:
             if usual is not None:
                 tables.defaults.append((context.name, usual))
         tables.symbols = list(self._symbols())
+        accepted = [(item.name, item.accept) for item in target.registers]
+        accepted += [(item.name, item.accept) for item in target.enums]
+        tables.synonyms = [(name, dict(others)) for name, others in accepted if others]
         return tables
 
     @staticmethod

@@ -180,7 +180,7 @@ class TreeBuilder(Transformer[Token, Any]):
 
     def enum(self, c: list[Any]) -> s.EnumItem:
         rows = tuple(x for x in c[2:] if isinstance(x, s.EnumRowNode))
-        return s.EnumItem(self._token_at(c[0]), str(c[0]), c[1], rows)
+        return s.EnumItem(self._token_at(c[0]), str(c[0]), c[1], rows, self._accepted(c[-1]))
 
     def enumrow(self, c: list[Any]) -> s.EnumRowNode:
         return s.EnumRowNode(
@@ -222,6 +222,12 @@ class TreeBuilder(Transformer[Token, Any]):
 
     def reg_names(self, c: list[Any]) -> _Attr:
         return _Attr(self._at(c), "names", unquote(c[0]))
+
+    def reg_accept(self, c: list[Any]) -> _Attr:
+        return _Attr(self._at(c), "accept", self._accepted(c[1]))
+
+    def _accepted(self, token: Token | None) -> s.TextNode | None:
+        return None if token is None else s.TextNode(self._token_at(token), "", unquote(token))
 
     def reg_lazy(self, c: list[Any]) -> _Attr:
         return _Attr(self._at(c), "lazy", s.LazyDef(self._at(c), str(c[0]), c[1], c[2]))
@@ -508,7 +514,7 @@ class TreeBuilder(Transformer[Token, Any]):
         return first, number(c[1]) if c[1] is not None else first
 
     def alias(self, c: list[Any]) -> s.AliasItem:
-        accept, dialect, text, expansion, when = c
+        accept, dialect, text, expansion, when, unless = c
         return s.AliasItem(
             self._at(c),
             accept is not None,
@@ -516,6 +522,7 @@ class TreeBuilder(Transformer[Token, Any]):
             s.TextNode(self._token_at(text), "", unquote(text)),
             s.TextNode(self._token_at(expansion), "", unquote(expansion)),
             when,
+            None if unless is None else s.TextNode(self._token_at(unless), "", unquote(unless)),
         )
 
     def example(self, c: list[Any]) -> s.ExampleItem:

@@ -394,6 +394,7 @@ class EnumItem(Node):
     name: str
     type: Type
     rows: tuple[EnumRowNode, ...]
+    accept: TextNode | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -428,6 +429,7 @@ class RegItem(Node):
     fields: tuple[FieldDef, ...] = ()
     zero: int | None = None
     names: str | None = None
+    accept: TextNode | None = None
     lazy: LazyDef | None = None
     window: tuple[str, int, int] | None = None
     reset: Expr | None = None
@@ -600,6 +602,7 @@ class AliasItem(Node):
     text: TextNode
     expansion: TextNode
     when: Expr | None
+    unless: TextNode | None = None
 
 
 @dataclass(eq=False, slots=True)

@@ -74,6 +74,7 @@ class Register(Model):
     count: int | None = None  # None: a single register
     zero: int | None = None  # entry that reads 0 and ignores writes
     names: tuple[str, ...] = ()  # entries' names for people, assemblers and debuggers; empty: name + number
+    accept: tuple[tuple[str, int], ...] = ()  # other names that the assembler takes for an entry
     fields: tuple[BitField, ...] = ()
     lazy: LazyFlag | None = None
     window: RegisterWindow | None = None
@@ -125,6 +126,7 @@ class Enum(Model):
     name: str
     width: int
     rows: tuple[EnumRow, ...]
+    accept: tuple[tuple[str, int], ...] = ()  # other texts that the assembler takes for a value
 
 
 class Trap(Model):
@@ -334,6 +336,7 @@ class Alias(Model):
     text: Text
     expansion: tuple[Text, ...]  # several: a macro
     when: Expr | None
+    unless: Text | None = None  # an assembler's expression that has to be 0
     span: Span
 
 

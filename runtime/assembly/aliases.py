@@ -165,6 +165,14 @@ def _under(entries: _Entries, line: str) -> Iterator[tuple[_Pattern, Alias]]:
         yield from entries.get(word[:end], ())
 
 
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """What a line may stand for: other lines (several: a macro), where the expression `unless` is 0."""
+
+    lines: tuple[str, ...]
+    unless: str | None
+
+
 class AliasBook:
     """A target's aliases for one dialect, by mnemonic."""
 
@@ -195,14 +203,16 @@ class AliasBook:
                 return filled
         return line
 
-    def expand(self, line: str) -> list[list[str]]:
-        """What `line` may stand for: each a list of lines (several: a macro)."""
-        found: list[list[str]] = []
+    def expand(self, line: str) -> list[Expansion]:
+        """What `line` may stand for."""
+        found: list[Expansion] = []
         for pattern, alias in _under(self._by_name, line):
             values = _captures(pattern, line)
             if values is None:
                 continue
             filled = [_fill(text, values) for text in alias.expansion]
-            if all(text is not None for text in filled):
-                found.append([text for text in filled if text is not None])
+            unless = None if alias.unless is None else _fill(alias.unless, values)
+            lines = tuple(text for text in filled if text is not None)
+            if len(lines) == len(filled) and (unless is None) == (alias.unless is None):
+                found.append(Expansion(lines, unless))
         return found

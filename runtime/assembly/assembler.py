@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from runtime.assembly.aliases import AliasBook, first_word
+from runtime.assembly.aliases import AliasBook, Expansion, first_word
 from runtime.assembly.encoder import Encoder, Encoding, Unencodable
 from runtime.assembly.expressions import may_hold
 from runtime.assembly.matcher import Matcher, Written, texts_of
 from runtime.assembly.tables import Form, Hole, Syntax, Text
-from runtime.assembly.values import AssemblyError
+from runtime.assembly.values import AssemblyError, Undefined, evaluate, parse
 
 MAX_ALIAS_DEPTH = 4
 
@@ -23,6 +23,24 @@ class Candidate:
     form: Form
     written: Written
     prefixes: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Macro:
+    """Lines that a statement may stand for; `parts`: what they are, once that was asked for."""
+
+    expansion: Expansion
+    depth: int
+    parts: list[Statement] | None = None
+
+
+@dataclass(slots=True)
+class Statement:
+    """What a source line may be: single instructions, and macros for where none of these fits."""
+
+    line: str
+    candidates: list[Candidate]
+    macros: list[Macro] = field(default_factory=list)
 
 
 class Assembler:
@@ -57,36 +75,27 @@ class Assembler:
                 else:
                     self._prefixed.append((first_word(text), form, text))
 
-    def read(self, line: str, depth: int = 0) -> list[list[Candidate]]:
-        """What `line` may be: each reading a list of instructions, each with its candidates merged by
-        position.
-
-        The result has one entry an instruction (a macro has several); an entry lists candidates in order of
-        preference.
-        Raises AssemblyError if nothing matches.
-        """
+    def read(self, line: str, depth: int = 0) -> Statement:
+        """What `line` may be. Raises AssemblyError if nothing matches."""
         word, _, rest = line.strip().partition(" ")
         if word.lower() in self._named_prefixes and rest:
             wanted = frozenset((word.lower(),))
-            return [
-                [Candidate(c.form, c.written, c.prefixes | wanted) for c in entry]
-                for entry in self.read(rest, depth)
-            ]
-        direct = self._direct(line)
-        readings: list[list[list[Candidate]]] = [[direct]] if direct else []
-        if depth < MAX_ALIAS_DEPTH:
-            for lines in self._aliases.expand(line):
-                try:
-                    readings.append([entry for part in lines for entry in self.read(part, depth + 1)])
-                except AssemblyError:
-                    continue
-        if not readings:
+            inner = self.read(rest, depth).candidates
+            return Statement(line, [Candidate(c.form, c.written, c.prefixes | wanted) for c in inner])
+        statement = Statement(line, self._direct(line))
+        for expansion in self._aliases.expand(line) if depth < MAX_ALIAS_DEPTH else ():
+            if len(expansion.lines) > 1 or expansion.unless is not None:
+                statement.macros.append(Macro(expansion, depth + 1))
+                continue
+            try:
+                other = self.read(expansion.lines[0], depth + 1)
+            except AssemblyError:
+                continue
+            statement.candidates += other.candidates
+            statement.macros += other.macros
+        if not statement.candidates and not statement.macros:
             raise self._unknown(line)
-        first = readings[0]
-        if len(first) == 1:
-            merged = [candidate for reading in readings if len(reading) == 1 for candidate in reading[0]]
-            return [merged]
-        return first
+        return statement
 
     def _direct(self, line: str) -> list[Candidate]:
         word = line.split()[0].lower()
@@ -109,36 +118,73 @@ class Assembler:
         hint = f"did you mean {', '.join(close)}?" if close else "see the target's manual (isagen doc)"
         return AssemblyError(f"unknown instruction {word!r}", remedy=hint)
 
-    def encode(
-        self, candidates: list[Candidate], symbols: Mapping[str, int], pc: int, at_least: int = 0
-    ) -> bytes:
-        """The encoding with the fewest prefixes, then the shortest, of `at_least` bytes or more; the first
-        of equals.
+    def encode(self, statement: Statement, symbols: Mapping[str, int], pc: int, at_least: int = 0) -> bytes:
+        """The single instruction with the fewest prefixes, then the shortest, of `at_least` bytes or more,
+        the first of equals; else the first macro that fits.
 
         Raises AssemblyError if none fits, values.Undefined for an unknown symbol.
         """
         best: Encoding | None = None
-        reasons: list[str] = []
-        for candidate in candidates:
+        reasons: list[AssemblyError] = []
+        undefined: Undefined | None = None
+        for candidate in statement.candidates:
             try:
                 found = self.encoder.encode(
                     candidate.form, candidate.written, symbols, pc, candidate.prefixes
                 )
             except Unencodable as error:
-                reasons.append(str(error))
+                reasons.append(AssemblyError(str(error), remedy="change the operand"))
+                continue
+            except Undefined as error:  # what one reading takes for a symbol may be a register in another
+                undefined = error
                 continue
             if len(found.data) >= at_least and (best is None or _cost(found) < _cost(best)):
                 best = found
-        if best is None:
-            raise AssemblyError(reasons[0] if reasons else "no encoding fits", remedy="change the operand")
-        return best.data
+        if best is not None:
+            return best.data
+        for macro in statement.macros if undefined is None else ():
+            try:
+                data = self._expand(macro, symbols, pc)
+            except AssemblyError as error:
+                reasons.append(error)
+                continue
+            if data is not None and len(data) >= at_least:
+                return data
+        if undefined is not None:
+            raise undefined
+        raise reasons[0] if reasons else AssemblyError("no encoding fits", remedy="change the operand")
+
+    def _expand(self, macro: Macro, symbols: Mapping[str, int], pc: int) -> bytes | None:
+        """The instructions of a macro; None where it isn't meant."""
+        if macro.expansion.unless is not None and _number(macro.expansion.unless, symbols, pc):
+            return None
+        out = b""
+        for part in self._parts(macro):
+            out += self.encode(part, symbols, pc + len(out))
+        return out
+
+    def _parts(self, macro: Macro) -> list[Statement]:
+        if macro.parts is None:
+            macro.parts = [self.read(line, macro.depth) for line in macro.expansion.lines]
+        return macro.parts
+
+    def least(self, statement: Statement) -> int:
+        """The fewest bytes that a statement takes, whatever its symbols are."""
+        sizes = [candidate.form.bits // 8 for candidate in statement.candidates]
+        sizes += [sum(map(self.least, self._parts(macro))) for macro in statement.macros if not sizes]
+        return min(sizes)
 
     def assemble(self, line: str, pc: int = 0, symbols: Mapping[str, int] | None = None) -> bytes:
         """The bytes of one line (an instruction, alias or macro) at address `pc`."""
-        out = b""
-        for candidates in self.read(line):
-            out += self.encode(candidates, symbols or {}, pc + len(out))
-        return out
+        return self.encode(self.read(line), symbols or {}, pc)
+
+
+def _number(text: str, symbols: Mapping[str, int], pc: int) -> int:
+    """The value of an expression. Raises AssemblyError where it is none."""
+    parsed = parse(text, 0)
+    if parsed is None or text[parsed[1] :].strip():
+        raise AssemblyError(f"not an expression: {text}", remedy="write a number or a symbol")
+    return evaluate(parsed[0], symbols, pc)
 
 
 def _cost(encoding: Encoding) -> tuple[int, int]:

@@ -44,11 +44,12 @@ class Matcher:
     def __init__(self, syntax: Syntax, dialect: str = "") -> None:
         self.dialect = dialect
         self.symbols = {
-            name: {text.lower(): number for number, text in table.items()}
+            name: syntax.synonyms.get(name, {}) | {text.lower(): number for number, text in table.items()}
             for name, table in syntax.symbols.items()
         }
         self._numbered = syntax.numbered
-        self._reserved = {text for name, table in self.symbols.items() for text in table} | _words(syntax)
+        self._reserved = {text for name in _operand_tables(syntax) for text in self.symbols.get(name, ())}
+        self._reserved |= _words(syntax)
 
     def match(self, text: Text, operands: dict[str, Operand], line: str) -> Iterator[Written]:
         """Every way to read the whole of `line` as `text`."""
@@ -201,6 +202,37 @@ def _set(table: dict[str, int], line: str, position: int) -> Iterator[tuple[Valu
         for number in range(table[first], table[last or first] + 1):
             mask |= 1 << number
     yield Number(mask), match.end()
+
+
+def _operand_tables(syntax: Syntax) -> set[str]:
+    """The tables whose names stand among operands; those in mnemonics only (conditions) name no register."""
+    found: set[str] = set(syntax.numbered)
+    for form in syntax.forms:
+        operands = {name: operand for name, operand, _ in form.operands}
+        for text in form.texts:
+            behind = False
+            for part in text.parts:
+                if isinstance(part, str):
+                    behind = behind or " " in part
+                elif behind:
+                    found |= _tables_of(part, operands)
+    return found
+
+
+def _tables_of(hole: Hole, operands: dict[str, Operand]) -> set[str]:
+    """The tables by which a hole may be read."""
+    found = {hole.format.removesuffix("*")}
+    operand = operands.get(hole.name)
+    for case in operand.cases if operand is not None else ():
+        inner = {name: nested for name, nested, _ in case.operands}
+        found.add(case.register_file)
+        for text in case.texts:
+            for part in text.parts:
+                if isinstance(part, Hole):
+                    found |= _tables_of(part, inner)
+        for name in inner:
+            found |= _tables_of(Hole(name), inner)
+    return found
 
 
 def _words(syntax: Syntax) -> set[str]:

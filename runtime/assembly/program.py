@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from runtime.assembly.assembler import Assembler, Candidate
-from runtime.assembly.values import AssemblyError, Number, Operation, Symbol, Undefined, Value, parse
+from runtime.assembly.assembler import Assembler, Statement
+from runtime.assembly.values import AssemblyError, Number, Operation, Undefined, Value, parse
 from runtime.assembly.values import evaluate as calculate
 
 MAX_PASSES = 32
 MAX_IMAGE = 1 << 28
 _LABEL = re.compile(r"\s*([A-Za-z_.$][\w.$]*|\d+)\s*:(?!:)")
+_LOCAL = re.compile(r'"(?:\\.|[^"\\])*"|(?<![\w.$%])(\d+)([bf])(?![\w.$])')
 _ASSIGNMENT = re.compile(r"\s*([A-Za-z_.$][\w.$]*)\s*=(?!=)(.*)")
 _ESCAPES = {
     "n": "\n",
@@ -82,7 +83,7 @@ class _Item:
     where: str
     section: Section
     kind: str  # instruction, data, space, align, label, set
-    candidates: list[Candidate] = field(default_factory=list)
+    statement: Statement | None = None
     values: list[Value] = field(default_factory=list)
     unit: int = 1
     text: bytes = b""
@@ -130,7 +131,7 @@ class Program:
                     ) from error
         symbols = self._lay_out()
         self._emit(symbols)
-        visible = {k: v for k, v in symbols.items() if not k.startswith(("%", ".L")) and "\x01" not in k}
+        visible = {k: v for k, v in symbols.items() if not k.startswith(("%", ".L"))}
         return Image(
             tuple(s for s in self._sections.values() if s.size),
             visible,
@@ -172,6 +173,7 @@ class Program:
             statement = statement[match.end() :].strip()
         if not statement:
             return
+        statement = self._localised(statement)
         if match := _ASSIGNMENT.match(statement):
             self._set(match.group(1), match.group(2), where)
         elif statement.startswith("."):
@@ -180,46 +182,26 @@ class Program:
             self._directive(parts[0].lower(), parts[1].strip() if len(parts) > 1 else "", where)
             del word, rest
         else:
-            for candidates in self._assembler.read(statement):
-                candidates = [replace(c, written=self._renamed(c)) for c in candidates]
-                self._add(_Item(where, self._current, "instruction", candidates=candidates))
+            self._add(_Item(where, self._current, "instruction", statement=self._assembler.read(statement)))
 
     def _label(self, name: str, where: str) -> str:
         if name.isdigit():
             count = self._local_counts.get(name, 0) + 1
             self._local_counts[name] = count
-            return f"{name}\x01{count}"
+            return _local(name, count)
         if any(item.kind == "label" and item.name == name for item in self._items):
             raise AssemblyError(f"label {name} is defined twice", where=where, remedy="rename one of them")
         return name
 
-    def _renamed(self, candidate: Candidate):  # type: ignore[no-untyped-def]
-        """The operands with local labels (1b, 2f) bound to the occurrence that they mean here."""
-        from runtime.assembly.matcher import Chosen, Written
+    def _localised(self, text: str) -> str:
+        """`text` with local labels (1b, 2f) as the names of those that they mean here."""
 
-        def value(v: Value) -> Value:
-            if isinstance(v, Symbol) and re.fullmatch(r"\d+[bf]", v.name):
-                count = self._local_counts.get(v.name[:-1], 0) + (v.name[-1] == "f")
-                return Symbol(f"{v.name[:-1]}\x01{count}")
-            if isinstance(v, Operation):
-                return Operation(v.operator, tuple(value(o) for o in v.operands))
-            return v
+        def name(match: re.Match[str]) -> str:
+            if match[1] is None:
+                return match[0]
+            return _local(match[1], self._local_counts.get(match[1], 0) + (match[2] == "f"))
 
-        def chosen(c: Chosen) -> Chosen:
-            return Chosen(
-                c.operand,
-                c.case,
-                {k: value(v) for k, v in c.numbers.items()},
-                {k: chosen(v) for k, v in c.nested.items()},
-                None if c.value is None else value(c.value),
-                c.register,
-            )
-
-        written = candidate.written
-        return Written(
-            {k: value(v) for k, v in written.numbers.items()},
-            {k: chosen(v) for k, v in written.operands.items()},
-        )
+        return _LOCAL.sub(name, text)
 
     def _add(self, item: _Item) -> None:
         if item.kind in ("instruction", "data") and not item.section.contents:
@@ -354,7 +336,8 @@ class Program:
             try:
                 item.size = len(self._encode(item, symbols, here, item.size))
             except Undefined:
-                item.size = item.size or min(c.form.bits // 8 for c in item.candidates)
+                assert item.statement is not None
+                item.size = item.size or self._assembler.least(item.statement)
             self._note_pcrel(item, symbols, here)
         section.size += item.size
         return item.size != old
@@ -368,7 +351,8 @@ class Program:
     def _note_pcrel(self, item: _Item, symbols: dict[str, int], here: int) -> None:
         """Remember what %pcrel_hi at this address means, for a %pcrel_lo that names its label (RISC-V
         psABI)."""
-        for candidate in item.candidates:
+        assert item.statement is not None
+        for candidate in item.statement.candidates:
             for chosen in candidate.written.operands.values():
                 value = chosen.value or next(iter(chosen.numbers.values()), None)
                 if isinstance(value, Operation) and value.operator == "%pcrel_hi":
@@ -378,8 +362,9 @@ class Program:
                         return
 
     def _encode(self, item: _Item, symbols: Mapping[str, int], here: int, at_least: int) -> bytes:
+        assert item.statement is not None
         try:
-            return self._assembler.encode(item.candidates, symbols, here, at_least)
+            return self._assembler.encode(item.statement, symbols, here, at_least)
         except AssemblyError as error:
             raise AssemblyError(error.what, where=item.where, remedy=error.remedy) from error
 
@@ -419,6 +404,11 @@ class Program:
         except AssemblyError:
             return bytes(size)
         return bytes(size % len(nop)) + nop * (size // len(nop))
+
+
+def _local(number: str, occurrence: int) -> str:
+    """The name of an occurrence of a local label."""
+    return f".L{number}${occurrence}"
 
 
 def _length(number: int, where: str) -> int:

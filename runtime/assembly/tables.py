@@ -132,11 +132,12 @@ class InstructionSet:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """Another way to write `expansion` (several texts: a macro)."""
+    """Another way to write `expansion` (several texts: a macro), where the expression `unless` is 0."""
 
     text: Text
     expansion: tuple[Text, ...]
     accept_only: bool = False
+    unless: Text | None = None
 
 
 def presence(syntax: Syntax, features: frozenset[str] | None) -> dict[str, int]:
@@ -151,10 +152,9 @@ class Syntax:
     """A target's whole syntax.
 
     `contexts`: decode-time variables in the order of evaluation: name, width, expression (None: given by the
-    caller,
-    `defaults` has its usual value). `symbols`: texts of register files, banks and enums: number -> name.
-    `numbered`:
-    the tables of `symbols` whose entries may be written as numbers too (banks). `features`: the target's own;
+    caller, `defaults` has its usual value). `symbols`: texts of register files, banks and enums: number ->
+    name; `synonyms`: other texts that the assembler takes for a number of these tables; `numbered`: the
+    tables whose entries may be written as numbers too (banks). `features`: the target's own;
     `known_features`: all that it may have.
     """
 
@@ -170,6 +170,7 @@ class Syntax:
     contexts: tuple[tuple[str, int, Tree | None], ...] = ()
     defaults: dict[str, int] = field(default_factory=dict)
     symbols: dict[str, dict[int, str]] = field(default_factory=dict)
+    synonyms: dict[str, dict[str, int]] = field(default_factory=dict)
     features: tuple[str, ...] = ()
     known_features: tuple[str, ...] = ()
     numbered: frozenset[str] = frozenset()

@@ -18,6 +18,21 @@ _ESCAPES = {"n": 10, "t": 9, "r": 13, "0": 0, "\\": 92, "'": 39, '"': 34}
 _PRECEDENCE = {"|": 1, "^": 2, "&": 3, "<<": 4, ">>": 4, "+": 5, "-": 5, "*": 6, "/": 6, "%": 6}
 MAX_DEPTH = 64
 
+
+def _signed(value: int, width: int) -> int:
+    return ((value & (1 << width) - 1) ^ 1 << (width - 1)) - (1 << (width - 1))
+
+
+def _signed64(value: int) -> int:
+    if not -(1 << 63) <= value < 1 << 64:
+        raise AssemblyError(f"{value} does not fit into 64 bits", remedy="change the operand")
+    return _signed(value, 64)
+
+
+def _trailing(value: int) -> int:
+    return (value & -value).bit_length() - 1 if value else 64
+
+
 RELOCATIONS: dict[str, Callable[[int, int], int]] = {
     # RISC-V psABI, "Absolute addresses" and "PC-relative": the low part is signed, so the high one is rounded
     "%hi": lambda value, pc: (value + 0x800) >> 12 & 0xFFFFF,
@@ -31,6 +46,12 @@ RELOCATIONS: dict[str, Callable[[int, int], int]] = {
     "%ha16": lambda value, pc: (value + 0x8000) >> 16 & 0xFFFF,
     "%hi16": lambda value, pc: value >> 16 & 0xFFFF,
     "%lo16": lambda value, pc: value & 0xFFFF,
+    # not relocations, but what macros are made with: low bits as a signed number; how many zeros are at the
+    # bottom, and 64 bits without them
+    "%sext32": lambda value, pc: _signed(value, 32),
+    "%sext64": lambda value, pc: _signed64(value),
+    "%ctz": lambda value, pc: _trailing(value),
+    "%odd": lambda value, pc: _signed64(value) >> _trailing(value),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -151,7 +151,7 @@ def test_rows_are_told_apart(setup_of: Callable[[str], Setup], folder: Path) -> 
     assert decoded.failures[0].text.startswith("wrong")
 
 
-def put(folder: Path, name: str, rows: list[dict[str, object]]) -> None:
+def put(folder: Path, name: str, rows: Sequence[Mapping[str, object]]) -> None:
     """Write a file of vectors."""
     path = folder / f"{name}.jsonl.xz"
     path.parent.mkdir(exist_ok=True)

@@ -5,6 +5,7 @@ up.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from generator.ir import build
 from generator.ir.lower.body import Body
@@ -38,7 +39,7 @@ from generator.model.target import (
 )
 
 MAX_COUNT = 4096
-_NAME_RANGE = re.compile(r"(\S*[^\s\d-])(\d+)-(\S*[^\s\d-])(\d+)")
+_NAME_RANGE = re.compile(r"((?:\S*[^\s\d-])?)(\d+)-((?:\S*[^\s\d-])?)(\d+)")
 
 
 def span_of(at: Pos) -> Span:
@@ -153,7 +154,11 @@ def enum_model(spec: Elaboration, item: s.EnumItem) -> Enum | None:
         for r in item.rows
         if r.name in entity.members
     )
-    return Enum(name=item.name, width=entity.width, rows=rows)
+    accept: tuple[tuple[str, int], ...] = ()
+    if item.accept is not None:
+        with spec.report.recover(item.accept.at):
+            accept = accepted_names(item.accept, [row.text for row in rows], 1 << entity.width)
+    return Enum(name=item.name, width=entity.width, rows=rows, accept=accept)
 
 
 # --- registers ----------------------------------------------------------------------------------------------
@@ -186,6 +191,10 @@ def _register(spec: Elaboration, item: s.RegItem) -> StateElement:
             )
         window = Window(pointer, stride, stored, count)
     names = _entry_names(item, count or 0) if item.names is not None else ()
+    accept: tuple[tuple[str, int], ...] = ()
+    if item.accept is not None:
+        taken = names or tuple(f"{item.name}{n}" for n in range(count or 0))
+        accept = accepted_names(item.accept, taken, count or 0)
     lazy = None
     visible = width
     if item.lazy is not None:
@@ -199,6 +208,7 @@ def _register(spec: Elaboration, item: s.RegItem) -> StateElement:
         count=stored,
         zero=item.zero,
         names=names,
+        accept=accept,
         fields=tuple(_bit_field(body, f, width) for f in item.fields),
         lazy=lazy,
         hidden=item.hidden,
@@ -219,20 +229,43 @@ def entry_names(text: str, file: str, count: int, at: Pos) -> tuple[str, ...]:
     """`zero ra t0-t2`: names of a file's entries; `-` is an entry without a name of its own."""
     names: list[str] = []
     for word in text.split():
-        match = _NAME_RANGE.fullmatch(word)
-        if match is not None:
-            prefix, first, other, last = match.groups()
-            if prefix != other or int(last) < int(first) or int(last) - int(first) >= MAX_COUNT:
-                raise Mistake(at, f"`{word}` is no range of names", "t0-t2")
-            names += [f"{prefix}{n}" for n in range(int(first), int(last) + 1)]
-        else:
-            names.append(word if word != "-" else f"{file}{len(names)}")
+        names += [f"{file}{len(names)}"] if word == "-" else _name_range(word, at)
     if len(names) != count:
         raise Mistake(at, f"{plural(len(names), 'name')} for {count} registers")
     doubles = {n for n in names if names.count(n) > 1}
     if doubles:
         raise Mistake(at, f"the name `{sorted(doubles)[0]}` stands twice")
     return tuple(names)
+
+
+def _name_range(word: str, at: Pos) -> list[str]:
+    """`t0-t2` is three names, any other word one."""
+    match = _NAME_RANGE.fullmatch(word)
+    if match is None:
+        return [word]
+    prefix, first, other, last = match.groups()
+    if prefix != other or int(last) < int(first) or int(last) - int(first) >= MAX_COUNT:
+        raise Mistake(at, f"`{word}` is no range of names", "t0-t2")
+    return [f"{prefix}{n}" for n in range(int(first), int(last) + 1)]
+
+
+def accepted_names(text: s.TextNode, taken: Sequence[str], count: int) -> tuple[tuple[str, int], ...]:
+    """`x0-x31 fp=8`: further names of entries, each for the number behind the one before, or for its own."""
+    found: dict[str, int] = {}
+    number = -1
+    for word in text.text.split():
+        name, equals, own = word.partition("=")
+        if equals and not own.isdigit():
+            raise Mistake(text.at, f"`{word}` gives a name no number", "fp=8")
+        number = int(own) - 1 if equals else number
+        for each in _name_range(name, text.at):
+            number += 1
+            if number >= count:
+                raise Mistake(text.at, f"`{each}` would be number {number} of {count}")
+            if each in found or each in taken:
+                raise Mistake(text.at, f"the name `{each}` stands twice")
+            found[each] = number
+    return tuple(found.items())
 
 
 def _bit_field(body: Body, item: s.FieldDef, width: int) -> BitField:

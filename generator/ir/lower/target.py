@@ -332,6 +332,7 @@ def _aliases(spec: Elaboration, defaults: dict[str, int]) -> list[Alias]:
                     text=text.model_copy(update={"dialect": item.dialect}),
                     expansion=tuple(e.model_copy(update={"dialect": item.dialect}) for e in expansion),
                     when=None if when is None or kind_of(when) == CONSTANT else when,
+                    unless=None if item.unless is None else parser.parse(item.unless),
                     span=span_of(item.at),
                 )
             )
