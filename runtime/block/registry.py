@@ -92,6 +92,24 @@ FORMATS: tuple[Format, ...] = (
         extensions=(".vhdx",),
     ),
     Format(
+        "qed",
+        "runtime.block.format.qed",
+        "QEMU enhanced disks",
+        signatures=(Signature(b"QED\0"),),
+        extensions=(".qed",),
+    ),
+    Format(
+        "parallels",
+        "runtime.block.format.parallels",
+        "Parallels: expanding images, and bundles (read)",
+        signatures=(
+            Signature(b"WithoutFreeSpace"),
+            Signature(b"WithouFreSpacExt"),
+            Signature(b"<", 0, ("diskdescriptor.xml",)),
+        ),
+        extensions=(".hds", ".hdd", ".parallels"),
+    ),
+    Format(
         "luks",
         "runtime.block.format.luks",
         "LUKS version 1, encrypted",

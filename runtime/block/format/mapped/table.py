@@ -139,11 +139,11 @@ class PagedTable(Table):
 
 
 class TwoLevelTable(Table):
-    """A directory of tables. A directory entry of 0 (or one that `unset` tells) means a table of nothing but
-    `empty`.
+    """A directory of tables. A directory entry of 0 means a table of nothing but zeroes.
 
-    `unit` is what directory entries count in, bytes. New tables are placed by `place(bytes) -> offset in
-    the file`.
+    `unit` is what directory entries count in, bytes; `valid(number, entry)` may map or refuse an entry
+    first. New tables are placed by `place(bytes) -> offset in the file`. Long tables are kept in memory in
+    pieces.
     """
 
     def __init__(
@@ -154,7 +154,6 @@ class TwoLevelTable(Table):
         code: str,
         count: int,
         unit: int = 1,
-        empty: int = 0,
         place: Callable[[int], int] | None = None,
         valid: Callable[[int, int], int] | None = None,
         spare: PagedTable | None = None,
@@ -162,18 +161,20 @@ class TwoLevelTable(Table):
         self.directory = directory
         self.spare = spare  # a redundant directory, which points to copies of the tables
         self.count = count
-        self._per_table = entries_per_table
         self._type = np.dtype(code)
+        self._per_table = entries_per_table
         self._bytes = entries_per_table * self._type.itemsize
+        piece = _PAGE // self._type.itemsize
+        self._per_piece = piece if entries_per_table % piece == 0 else entries_per_table
+        self._in_table = entries_per_table // self._per_piece
+        self._piece_bytes = self._per_piece * self._type.itemsize
         self._unit = unit
-        self._empty = empty
         self._place = place
         self._valid = valid
-        self._tables: OrderedDict[int, Raw] = OrderedDict()
-        self._absent: set[int] = set()
-        self._dirty: set[int] = set()
-        self._new: set[int] = set()
-        self._capacity = max(8, (8 << 20) // self._bytes)
+        self._pieces: OrderedDict[int, Raw] = OrderedDict()
+        self._dirty: set[int] = set()  # pieces
+        self._new: set[int] = set()  # tables that the directory doesn't know yet
+        self._capacity = max(8, (8 << 20) // self._piece_bytes)
 
     def table_offset(self, number: int, directory: PagedTable | None = None) -> int | None:
         """Where table `number` lies in the file; None if it doesn't exist."""
@@ -182,95 +183,89 @@ class TwoLevelTable(Table):
             value = self._valid(number, value)
         return value * self._unit or None
 
-    def _table(self, number: int) -> Raw | None:
-        table = self._tables.get(number)
-        if table is not None:
-            self._tables.move_to_end(number)
-            return table
-        offset = self.table_offset(number)
+    def _piece(self, number: int) -> Raw | None:
+        piece = self._pieces.get(number)
+        if piece is not None:
+            self._pieces.move_to_end(number)
+            return piece
+        table, part = divmod(number, self._in_table)
+        offset = self.table_offset(table)
         if offset is None:
             return None
-        raw = bytearray(self.directory.file.pread(offset, self._bytes))
+        raw = bytearray(self.directory.file.pread(offset + part * self._piece_bytes, self._piece_bytes))
         return self._keep(number, np.frombuffer(raw, self._type))
 
-    def _keep(self, number: int, table: Raw) -> Raw:
-        if len(self._tables) - len(self._dirty) >= self._capacity:
-            for old in [n for n in self._tables if n not in self._dirty][: self._capacity // 4 + 1]:
-                del self._tables[old]
-        self._tables[number] = table
-        return table
+    def _keep(self, number: int, piece: Raw) -> Raw:
+        if len(self._pieces) - len(self._dirty) >= self._capacity:
+            for old in [n for n in self._pieces if n not in self._dirty][: self._capacity // 4 + 1]:
+                del self._pieces[old]
+        self._pieces[number] = piece
+        return piece
 
     def read(self, first: int, count: int) -> Entries:
         result = np.empty(count, np.int64)
         done = 0
         while done < count:
-            number, at = divmod(first + done, self._per_table)
-            step = min(count - done, self._per_table - at)
-            table = self._table(number)
-            result[done : done + step] = self._empty if table is None else table[at : at + step]
+            number, at = divmod(first + done, self._per_piece)
+            step = min(count - done, self._per_piece - at)
+            piece = self._piece(number)
+            result[done : done + step] = 0 if piece is None else piece[at : at + step]
             done += step
         return result
 
     def entry(self, index: int) -> int:
-        number, at = divmod(index, self._per_table)
-        table = self._tables.get(number)
-        if table is None:
-            table = self._table(number)
-        return self._empty if table is None else int(table[at])
-
-    def absent_run(self, first: int, count: int) -> int:
-        """How many of `count` entries from `first` on lie in tables that don't exist."""
-        done = 0
-        while done < count:
-            number, at = divmod(first + done, self._per_table)
-            if number in self._tables or self.table_offset(number) is not None:
-                break
-            done += min(count - done, self._per_table - at)
-        return done
+        number, at = divmod(index, self._per_piece)
+        piece = self._pieces.get(number)
+        if piece is None:
+            piece = self._piece(number)
+        return 0 if piece is None else int(piece[at])
 
     def write(self, first: int, values: Entries) -> None:
         done, count = 0, len(values)
         while done < count:
-            number, at = divmod(first + done, self._per_table)
-            step = min(count - done, self._per_table - at)
-            table = self._table(number)
-            if table is None:
-                table = self._keep(number, np.full(self._per_table, self._empty, self._type))
-                self._new.add(number)
-            table[at : at + step] = values[done : done + step]
+            number, at = divmod(first + done, self._per_piece)
+            step = min(count - done, self._per_piece - at)
+            piece = self._piece(number)
+            if piece is None:
+                piece = self._keep(number, np.zeros(self._per_piece, self._type))
+                table = number // self._in_table
+                if self.table_offset(table) is None:
+                    self._new.add(table)
+            piece[at : at + step] = values[done : done + step]
             self._dirty.add(number)
             done += step
 
     def changed_tables(self) -> list[int]:
         """The numbers of the tables that differ from the file, for nodes that write them in their own way."""
-        return sorted(self._dirty)
+        return sorted({number // self._in_table for number in self._dirty})
 
     def content(self, number: int) -> bytes | None:
-        """Table `number` as bytes; None if it doesn't exist."""
-        table = self._table(number)
+        """Table `number`, of one piece, as bytes; None if it doesn't exist."""
+        assert self._in_table == 1
+        table = self._piece(number)
         return None if table is None else table.tobytes()
 
     @property
     def dirty_bytes(self) -> int:
-        return len(self._dirty) * self._bytes
+        return len(self._dirty) * self._piece_bytes
 
     def write_back(self) -> None:
         """Tables first; where a table is new, it is made durable before the directory gets to know it."""
         file = self.directory.file
-        for number in sorted(self._new):
-            assert self._place is not None
-            offset = self._place(self._bytes)
-            file.pwrite(offset, self._tables[number].tobytes())
-            self.directory.write(number, np.array([offset // self._unit], np.int64))
-            if self.spare is not None:
-                copy = self._place(self._bytes)
-                file.pwrite(copy, self._tables[number].tobytes())
-                self.spare.write(number, np.array([copy // self._unit], np.int64))
+        for table in sorted(self._new):
+            for directory in (self.directory, self.spare):
+                if directory is not None:
+                    assert self._place is not None
+                    offset = self._place(self._bytes)
+                    file.write_zeroes(offset, self._bytes)
+                    self._write_pieces(table, offset)
+                    directory.write(table, np.array([offset // self._unit], np.int64))
+        known = [table for table in self.changed_tables() if table not in self._new]
         for directory in (self.directory, self.spare):
-            for number in sorted(self._dirty - self._new):
-                offset_or_none = None if directory is None else self.table_offset(number, directory)
-                if offset_or_none is not None:
-                    file.pwrite(offset_or_none, self._tables[number].tobytes())
+            for table in known:
+                place = None if directory is None else self.table_offset(table, directory)
+                if place is not None:
+                    self._write_pieces(table, place)
         if self._new:
             file.flush()
             self.directory.write_back()
@@ -278,3 +273,10 @@ class TwoLevelTable(Table):
                 self.spare.write_back()
         self._dirty.clear()
         self._new.clear()
+
+    def _write_pieces(self, table: int, offset: int) -> None:
+        """What has changed of a table that lies at `offset`."""
+        for part in range(self._in_table):
+            number = table * self._in_table + part
+            if number in self._dirty:
+                self.directory.file.pwrite(offset + part * self._piece_bytes, self._pieces[number].tobytes())
