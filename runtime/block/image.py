@@ -192,7 +192,7 @@ class Image(io.RawIOBase):
         self.node.resize(size, shrink=shrink, preallocation=preallocation)
 
     def extents(self, offset: int = 0, length: int | None = None) -> Iterator[Extent]:
-        return self.node.extents(offset, length)
+        yield from self.node.extents(offset, length)
 
     def map(self) -> list[Extent]:
         """The whole disk as extents; neighbours of one state (and consecutive storage) are joined."""

@@ -144,9 +144,10 @@ class Durable:
             if sector == sure:
                 continue
             maybe = self._maybe.get(start, set())
-            # Requests that share a sector may have been kept one without the other.
+            # Requests that share a sector may be kept one without the other.
             if sector not in maybe and not all(
-                byte == sure[at] or any(byte == other[at] for other in maybe) for at, byte in enumerate(sector)
+                byte == sure[at] or any(byte == other[at] for other in maybe)
+                for at, byte in enumerate(sector)
             ):
                 return f"sector {start // SECTOR} holds what was neither flushed nor written since"
         return None

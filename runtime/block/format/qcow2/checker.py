@@ -19,6 +19,7 @@ from runtime.block.format.qcow2.tables import read_table
 from runtime.block.report import CheckReport
 
 if TYPE_CHECKING:
+    from runtime.block.format.qcow2.checksums import ClusterSet
     from runtime.block.format.qcow2.node import Qcow2Node
     from runtime.block.node import Repair
 
@@ -106,6 +107,10 @@ class Counter:
                     return False
         return True
 
+    def most(self) -> int:
+        """The highest count."""
+        return max([0, *self.many.values(), *(max(page) for page in self.pages.values())])
+
     def end(self) -> int:
         """Behind the last cluster that is referred to."""
         for number in sorted(self.pages, reverse=True):
@@ -130,12 +135,17 @@ class Checker:
         self.rebuild = False
         self.repair: Repair | None = None
         self._last_end = 0
+        self._data: ClusterSet | None = None  # filled if it's there
 
     def run(self, repair: Repair | None) -> CheckReport:
         """Check, mend what `repair` says, and tell."""
         self.repair = repair
         node, report = self.node, self.report
         self._load_refcounts()
+        if node.checksums is not None:
+            from runtime.block.format.qcow2.checksums import ClusterSet
+
+            self._data = ClusterSet()
         try:
             self._count_all()
         except ImageCorrupt as error:
@@ -147,7 +157,8 @@ class Checker:
         missing = self._missing_blocks() if not self.rebuild else []
         self._report_missing(missing)
         if (self.rebuild or missing) and repair == "all":
-            self._rebuild()
+            self.write_refcounts(self.header.refcount_order)
+            node.refcounts.load()
         else:
             self._compare()
         if repair == "all":
@@ -155,8 +166,8 @@ class Checker:
             node.refcounts.write_blocks()
             self.file.flush()
         self._walk_copied(repair == "all")
-        if node.checksums is not None:
-            node.checksums.check(report)
+        if node.checksums is not None and self._data is not None:
+            node.checksums.check(report, self._data)
         if repair:
             self._finish_repair()
         return report
@@ -312,6 +323,8 @@ class Checker:
                     self._bad_l2(entries, place, index, f"a wrong compressed cluster: {entry:#x}")
                 else:
                     counter.add(first, count, times)
+                    if self._data is not None:
+                        self._data.add(first, count)
                     compressed += 1
                     allocated += 1
                     fragmented += 1
@@ -340,6 +353,8 @@ class Checker:
                 index += 1
                 continue
             counter.add(host >> bits, stop - index, times)
+            if self._data is not None and not entry & ZERO:
+                self._data.add(host >> bits, stop - index)
             if not entry & ZERO:
                 allocated += stop - index
                 if last_end and last_end != host:
@@ -493,16 +508,16 @@ class Checker:
 
     # --- mending ---
 
-    def _rebuild(self) -> None:
+    def write_refcounts(self, order: int) -> None:
         """Write a new refcount structure behind everything that is in use, and switch to it."""
         node, header = self.node, self.header
-        counter, refcounts = self.counter, node.refcounts
-        # What the old structure occupied isn't used by the new one; let it be free.
+        # What the old structure occupies isn't used by the new one: let it be free.
         fresh = Checker(node)
         fresh.rebuild = True
         fresh._count_all()  # what is wrong was reported already
         counter = self.counter = fresh.counter
-        per_block, per_cluster = refcounts.per_block, self.size // 8
+        per_block, per_cluster = (self.size * 8) >> order, self.size // 8
+        most = (1 << (1 << order)) - 1
         start = max(counter.end(), self.file_end)
         blocks = clusters = 0
         while True:
@@ -520,25 +535,35 @@ class Checker:
         table = array("Q", bytes(8)) * (clusters * per_cluster)
         place = start + clusters
         for index in need:
-            values = decode_counts(bytes(self.size), header.refcount_order)
-            counts = counter.window(index * per_block, per_block)
-            for at, count in enumerate(counts):
-                if count > refcounts.max:
-                    self._bad(
-                        f"cluster {index * per_block + at} has more references than its refcount can hold"
-                    )
-                    count = refcounts.max
-                if count:
-                    values[at] = count
+            values = decode_counts(bytes(self.size), order)
+            for low in range(0, per_block, _PAGE):
+                counts = counter.window(index * per_block + low, min(_PAGE, per_block - low))
+                for at, count in enumerate(counts):
+                    if count > most:
+                        cluster = index * per_block + low + at
+                        self._bad(f"cluster {cluster} has more references than its refcount can hold")
+                        count = most
+                    if count:
+                        values[low + at] = count
             self.file.pwrite(place << self.bits, encode_counts(values))
             table[index] = place << self.bits
             place += 1
         self.file.pwrite(start << self.bits, swapped(table))
+        if self.file.length() < end << self.bits and not self.file.fixed_length:
+            self.file.resize(end << self.bits)
         self.file.flush()
         header.refcount_table_offset, header.refcount_table_clusters = start << self.bits, clusters
+        header.refcount_order = order
         node.write_header()
         self.file.flush()
-        refcounts.load()
+
+    def data_clusters(self) -> ClusterSet:
+        """The host clusters that hold guest data, of the disk and of all snapshots."""
+        from runtime.block.format.qcow2.checksums import ClusterSet
+
+        self._data = ClusterSet()
+        self._count_all()
+        return self._data
 
     def _needed(self, index: int, start: int, end: int, per_block: int) -> bool:
         base = index * per_block

@@ -120,7 +120,8 @@ class Qcow2Node(FormatNode):
                 "backing file",
                 format=form.decode(errors="replace") if form else None,
             )
-        if header.autoclear & h.CHECKSUMS and header.extension(h.EXT_CHECKSUMS):
+        wanted = header.autoclear & h.CHECKSUMS or not self.read_only
+        if wanted and header.extension(h.EXT_CHECKSUMS) is not None and not self.external:
             from runtime.block.format.qcow2.checksums import Checksums
 
             self.checksums = Checksums(self)
@@ -490,6 +491,8 @@ class Qcow2Node(FormatNode):
             self._bitmaps.store()
         self.refcounts.write_blocks()
         self.file.flush()
+        if self.checksums is not None:
+            self.checksums.store()
         if self.lazy:
             self.header.incompatible &= ~Incompatible.DIRTY
             self.write_header()

@@ -36,6 +36,8 @@ def resize(node: Qcow2Node, length: int, preallocation: Preallocation = "off") -
     if length < before and preallocation != "off":
         raise ImageUnsupported("preallocation means nothing to a disk that shrinks", where=node.name)
     node.begin_write()
+    if header.autoclear & h.BITMAPS:
+        node.bitmaps.load_all()
     if length < before:
         _shrink(node, length)
     else:
@@ -142,6 +144,8 @@ def _preallocate(node: Qcow2Node, start: int, end: int, how: Preallocation) -> N
             first, got = node.refcounts.allocate(count)
             host = first << mapping.cluster_bits
         data_end = min(host + got * size, node.header.size) if node.external else host + got * size
+        if node.checksums is not None:
+            node.checksums.note(host, got * size)
         if how == "full" and not reserve:
             for place in range(host, data_end, _STEP):
                 node.data.pwrite(place, bytes(min(_STEP, data_end - place)))

@@ -159,7 +159,7 @@ class Qcow2Snapshots(Snapshots):
         mine = [(self.node.header.snapshots_offset, self.table_size)]
         return mine + [(item.l1_offset, item.l1_size * 8) for item in self.items]
 
-    def _store(self, items: list[Snapshot]) -> None:
+    def store(self, items: list[Snapshot]) -> None:
         """Write the table at a new place and name it in the header (while switching)."""
         node, header = self.node, self.node.header
         data = b"".join(item.encode() for item in items)
@@ -306,7 +306,7 @@ class Qcow2Snapshots(Snapshots):
                 )
                 self._settle_active(mine, old_offset, old_size, old_offset)
                 items = [*self.items, item]
-                self._store(items)
+                self.store(items)
             return item.info()
 
     def apply(self, snapshot: str) -> None:
@@ -345,7 +345,7 @@ class Qcow2Snapshots(Snapshots):
                 self._settle_active(
                     node.tables.l1, header.l1_table_offset, header.l1_size, header.l1_table_offset
                 )
-                self._store([other for other in self.items if other is not item])
+                self.store([other for other in self.items if other is not item])
 
     def open(self, snapshot: str) -> Node:
         return SnapshotNode(self.node, self.find(snapshot))

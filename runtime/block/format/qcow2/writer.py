@@ -69,6 +69,8 @@ class Writer:
             self._mark_corrupt(host)
         if node.cipher is not None:
             data = memoryview(node.cipher.encrypt(host, guest, data))
+        if node.checksums is not None:
+            node.checksums.note(host, len(data))
         node.data.pwrite(host, data)
 
     def _mark_corrupt(self, host: int) -> None:
@@ -433,6 +435,8 @@ class Writer:
         data = b"".join(parts)
         if self.node.refcounts.guard.overlaps(start, len(data)):
             self._mark_corrupt(start)
+        if self.node.checksums is not None:
+            self.node.checksums.note(start, len(data))
         file.pwrite(start, data)
         whole = -(-end // 512) * 512  # descriptors count whole sectors
         if file.length() < whole and not file.fixed_length:
