@@ -118,7 +118,7 @@ def _qemu(format: str) -> str:
 
 
 def make_data(path: Path, size: int) -> None:
-    """A sparse raw disk of `size` bytes: a third random, a third text, a third hole, in stretches of 8 MiB."""
+    """A sparse raw disk of `size` bytes: a third random, a third text, a third hole, by 8 MiB."""
     generator = random.Random(1)
     words = [generator.randbytes(generator.randrange(2, 9)).hex() for _ in range(4096)]
     with path.open("wb") as file:

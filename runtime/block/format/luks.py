@@ -60,7 +60,8 @@ class LuksNode(FormatNode):
         return self._unlocked
 
     def length(self) -> int:
-        return self.file.length() - self._offset
+        # A cut sector can't be decrypted.
+        return (self.file.length() - self._offset) // SECTOR * SECTOR
 
     def pread(self, offset: int, length: int) -> bytes:
         data = bytearray(length)
@@ -96,9 +97,7 @@ class LuksNode(FormatNode):
             start = sector * SECTOR
             plain = bytearray(self._cipher.decrypt(sector, self.file.pread(self._offset + start, size)))
             plain[skip : skip + len(view)] = view
-            # A disk that ends within a sector keeps its size.
-            room = self.length() - start
-            self.file.pwrite(self._offset + start, self._cipher.encrypt(sector, plain)[: max(room, 0)])
+            self.file.pwrite(self._offset + start, self._cipher.encrypt(sector, plain))
 
     def flush(self) -> None:
         self.file.flush()
@@ -107,6 +106,7 @@ class LuksNode(FormatNode):
         self.writable_or_raise()
         self.shrink_or_raise(length, shrink)
         old = self.length()
+        length = _whole_sectors(length)
         self.file.resize(self._offset + length, shrink=shrink, preallocation=preallocation)
         if length > old:
             self.write_zeroes(old, length - old)
@@ -214,6 +214,11 @@ class LuksNode(FormatNode):
         self.file.close()
 
 
+def _whole_sectors(size: int) -> int:
+    """Only whole sectors can be encrypted: sizes are rounded up."""
+    return -(-size // SECTOR) * SECTOR
+
+
 def _secret(value: object) -> bytes:
     if isinstance(value, bytes):
         return value
@@ -251,7 +256,7 @@ class LuksDriver(Driver):
             iteration_time=options.iter_time / 1000,
         )
         file.pwrite(0, region)
-        file.resize(len(region) + size, preallocation=options.preallocation)
+        file.resize(len(region) + _whole_sectors(size), preallocation=options.preallocation)
         file.flush()
 
 
