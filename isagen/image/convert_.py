@@ -96,7 +96,6 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         source, name = _source(stack, arguments, sources)
         copying = _copying(stack, arguments, source, target, chosen)
-        copying.compressed = copying.compressed or _compresses_anyway(chosen)
         request = Request(
             source,
             identity_of(name, source, snapshot=arguments.snapshot or ""),
@@ -182,8 +181,3 @@ def _copying(
         copying.shared = depth_of(source, base.node)
         chosen["backing_file"], chosen["backing_fmt"] = str(backing), str(format)
     return copying
-
-
-def _compresses_anyway(chosen: dict[str, object]) -> bool:
-    """Whether the target's format has nothing but compressed data."""
-    return str(chosen.get("subformat", "")).lower() == "streamoptimized"

@@ -22,7 +22,6 @@ from machines.appliance.errors import ApplianceError
 from machines.description import Attachment, Bus, Controller, Disk, Firmware, MachineDescription, Medium
 from runtime.block.image import Image
 from runtime.block.jobs.convert import Request, convert, identity_of
-from runtime.block.jobs.copy import CopyOptions
 from runtime.block.jobs.progress import Progress, silent
 from runtime.block.protocol.file import FileNode
 
@@ -100,7 +99,6 @@ def _convert_disks(
                 str(scratch / name),
                 "raw" if plain else "vmdk",
                 {} if plain else {"subformat": "streamOptimized"},
-                CopyOptions(compressed=not plain),
             )
             convert(request, progress=progress(name))
             size = (scratch / name).stat().st_size

@@ -71,6 +71,8 @@ class Result:
 def convert(request: Request, *, progress: Progress = silent) -> Result:
     """Do it. Raises what creating, reading and writing raise, and `VerificationFailed`."""
     started = time.monotonic()
+    if _is_write_once(request.options):
+        request = replace(request, copying=replace(request.copying, compressed=True))
     result = _into_existing(request, progress) if not request.create else _into_new(request, progress)
     result.seconds = time.monotonic() - started
     return result
@@ -179,6 +181,8 @@ class _NewImage:
         """The image that an earlier run of the same conversion left, and how far it came."""
         request = self._request
         entry = journals.load(self._journal_path)
+        if _is_write_once(request.options):
+            return None, 0
         if entry is None or (entry.source, entry.target) != (request.identity, self._description):
             return None, 0
         if entry.work != str(self._work) or not entry.usable:
@@ -192,7 +196,6 @@ class _NewImage:
                 passphrase=request.passphrase,
             )
         except ImageError:
-            # Some formats can't go on where they were (streamOptimized): begin again.
             return None, 0
         if image.size < request.source.length():
             image.close()
@@ -253,6 +256,13 @@ def _knows_its_name(format: str, options: dict[str, Any]) -> bool:
     """Whether the image's files hold their own names, so that renaming breaks them."""
     names = {name.replace("-", "_") for name in options}
     return find_format(format).name == "vmdk" or "data_file" in names
+
+
+def _is_write_once(options: dict[str, Any]) -> bool:
+    """Whether the image can only be written from its start to its end, compressed: such a conversion can't go
+    on, only begin again.
+    """
+    return str(options.get("subformat", "")).lower() == "streamoptimized"
 
 
 def _has_data(path: Path) -> bool:
