@@ -7,6 +7,7 @@ entries that lead nowhere, and write the whole refcount structure anew where it 
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -34,6 +35,41 @@ _L2_RESERVED_EXTENDED = 0x3F00_0000_0000_01FF
 
 def _ceil(value: int, unit: int) -> int:
     return -(-value // unit)
+
+
+def _as_stored(counts: bytes | None, values: array[int] | Packed) -> bytes | None:
+    """Counts, a byte each, as `values` holds them in memory; None if they don't fit."""
+    if counts is None:
+        return None
+    if isinstance(values, Packed):
+        width = 8 * len(values.data) // len(values)
+        if max(counts) >= 1 << width:
+            return None
+        step = 8 // width
+        together = 0
+        for at in range(step):
+            together |= int.from_bytes(counts[at::step], "little") << at * width
+        return together.to_bytes(len(counts) // step, "little")
+    wide = bytearray(len(counts) * values.itemsize)
+    wide[0 if sys.byteorder == "little" else values.itemsize - 1 :: values.itemsize] = counts
+    return bytes(wide)
+
+
+def run_ends(items: array[int], size: int, *, fast: bool) -> Iterator[int]:
+    """Where runs of entries end that follow each other in steps of `size`, in ascending order."""
+    if fast:
+        import numpy
+
+        numbers = numpy.frombuffer(items, dtype=numpy.uint64)
+        cuts = numpy.flatnonzero(numbers[1:] != numbers[:-1] + numpy.uint64(size)) + 1
+        yield from cuts.tolist()
+    else:
+        expected = items[0]
+        for index, entry in enumerate(items):
+            if entry != expected:
+                yield index
+            expected = entry + size
+    yield len(items)
 
 
 class Counter:
@@ -75,6 +111,15 @@ class Counter:
         page = self.pages.get(cluster >> _PAGE_BITS)
         value = 0 if page is None else page[cluster & (_PAGE - 1)]
         return self.many[cluster] if value == _MANY else value
+
+    def small(self, first: int, count: int) -> bytes | None:
+        """The counts of consecutive clusters of one page, a byte each; None if some are too high for that."""
+        page = self.pages.get(first >> _PAGE_BITS)
+        if page is None:
+            return bytes(count)
+        inside = first & (_PAGE - 1)
+        piece = bytes(page[inside : inside + count])
+        return None if _MANY in piece or len(piece) < count else piece
 
     def window(self, first: int, count: int) -> array[int]:
         """The counts of consecutive clusters."""
@@ -135,6 +180,7 @@ class Checker:
         self.rebuild = False
         self.repair: Repair | None = None
         self._last_end = 0
+        self._large = len(node.tables.l1) >= 64  # worth loading numpy for
         self._data: ClusterSet | None = None  # filled if it's there
 
     def run(self, repair: Repair | None) -> CheckReport:
@@ -304,7 +350,9 @@ class Checker:
         last_end = self._last_end
         items: array[int] = entries[::2] if mapping.extended else entries
         reserved = _L2_RESERVED_EXTENDED if mapping.extended else _L2_RESERVED
-        index, total = 0, len(items)
+        index, total, stop = 0, len(items), 0
+        # Subclusters have bitmaps to be looked at one by one.
+        ends = iter(range(1, total + 1)) if mapping.extended else run_ends(items, size, fast=self._large)
         while index < total:
             entry = items[index]
             if mapping.extended and self._wrong_bitmap(entry, entries[2 * index + 1]):
@@ -341,13 +389,8 @@ class Checker:
                 index += 1
                 continue
             # A run of clusters that follow each other in the file.
-            stop = index + 1
-            expected = entry + size
-            while stop < total and items[stop] == expected:
-                if mapping.extended and entries[2 * stop + 1] != _FULL:
-                    break
-                stop += 1
-                expected += size
+            while stop <= index:
+                stop = next(ends)
             if (host >> bits) + (stop - index) > self.file_end + 1:
                 self._bad_l2(entries, place, index, f"a cluster behind the file's end: {entry:#x}")
                 index += 1
@@ -425,25 +468,18 @@ class Checker:
 
     def _compare_block(self, index: int, values: array[int] | Packed) -> None:
         base = index * len(values)
+        stored = values.data if isinstance(values, Packed) else values.tobytes()
         # By pieces, so that wide blocks of narrow refcounts don't take much memory.
         for start in range(0, len(values), _PAGE):
             count = min(_PAGE, len(values) - start)
-            counts = self.counter.window(base + start, count)
-            if not isinstance(values, Packed):
-                piece = values[start : start + count]
-                if piece.typecode == "Q" and piece == counts:
-                    continue
-                try:
-                    if piece == array(piece.typecode, counts):
-                        continue
-                except OverflowError:
-                    pass
-            elif not any(counts) and not any(values.data[start * len(values.data) // len(values) :][:count]):
+            expected = _as_stored(self.counter.small(base + start, count), values)
+            low = start * len(stored) // len(values)
+            if expected is not None and expected == stored[low : low + len(expected)]:
                 continue
+            counts = self.counter.window(base + start, count)
             for at in range(count):
-                stored = values[start + at]
-                if stored != counts[at]:
-                    self._mismatch(base + start + at, stored, counts[at])
+                if values[start + at] != counts[at]:
+                    self._mismatch(base + start + at, values[start + at], counts[at])
 
     def _mismatch(self, cluster: int, stored: int, counted: int) -> None:
         leak = stored > counted
@@ -465,6 +501,7 @@ class Checker:
         mapping = node.mapping
         step = 2 if mapping.extended else 1
         l1, l1_offset = node.tables.l1, self.header.l1_table_offset
+        done = set()
         for index, entry in enumerate(l1):
             place = entry & OFFSET_MASK
             if not place or place & (self.size - 1) or place >> bits >= self.file_end:
@@ -477,34 +514,52 @@ class Checker:
                 if fix:
                     l1[index] = entry & ~COPIED | copied
                     self.file.pwrite(l1_offset + index * 8, swapped(l1[index : index + 1]))
-            if not node.external:
+            if not node.external and place not in done:
+                done.add(place)
                 self._walk_l2(place, step, fix)
 
     def _walk_l2(self, place: int, step: int, fix: bool) -> None:
         entries = read_table(self.file, place, self.size // 8)
-        refcounts, bits = self.node.refcounts, self.bits
-        low, high = len(entries), 0
-        block_number, values = -1, None
-        per_block = refcounts.per_block
-        for at in range(0, len(entries), step):
-            entry = entries[at]
-            if not entry & OFFSET_MASK or entry & COMPRESSED:
-                continue
-            number, inside = divmod((entry & OFFSET_MASK) >> bits, per_block)
-            if number != block_number:
-                block = refcounts.block(number) if number < len(refcounts.table) else None
-                block_number, values = number, None if block is None else block.values
-            copied = COPIED if values is not None and values[inside] == 1 else 0
-            if entry & COPIED != copied:
-                self._bad(
-                    f"L2 entry {at // step} of the table at {place:#x} has a wrong COPIED flag: {entry:#x}",
-                    place + at * 8,
-                    fixed=fix,
-                )
-                entries[at] = entry & ~COPIED | copied
-                low, high = min(low, at), max(high, at + 1)
+        items: array[int] = entries[::step]
+        low, high = len(items), 0
+        start = 0
+        for stop in run_ends(items, self.size, fast=self._large):
+            entry = items[start]
+            if entry & OFFSET_MASK and not entry & COMPRESSED:
+                for at in self._wrong_copied((entry & OFFSET_MASK) >> self.bits, stop - start, entry):
+                    index = start + at
+                    text = f"L2 entry {index} of the table at {place:#x} has a wrong COPIED flag"
+                    self._bad(f"{text}: {items[index]:#x}", place + index * step * 8, fixed=fix)
+                    entries[index * step] ^= COPIED
+                    low, high = min(low, index * step), max(high, index * step + 1)
+            start = stop
         if fix and low < high:
             self.file.pwrite(place + low * 8, swapped(entries[low:high]))
+
+    def _wrong_copied(self, first: int, count: int, entry: int) -> list[int]:
+        """Which of `count` entries, whose clusters follow each other and whose flags are `entry`'s, are
+        wrong.
+        """
+        refcounts = self.node.refcounts
+        wrong: list[int] = []
+        done = 0
+        while done < count:
+            index, inside = divmod(first + done, refcounts.per_block)
+            part = min(count - done, refcounts.per_block - inside)
+            block = refcounts.block(index)
+            if block is None:
+                ones = [0] * part
+            elif part > 8 and not isinstance(block.values, Packed):
+                single = block.values[inside : inside + part].count(1)
+                if single == (part if entry & COPIED else 0):
+                    done += part
+                    continue
+                ones = [value == 1 for value in block.values[inside : inside + part]]
+            else:
+                ones = [block.values[inside + at] == 1 for at in range(part)]
+            wrong += [done + at for at, one in enumerate(ones) if bool(one) != bool(entry & COPIED)]
+            done += part
+        return wrong
 
     # --- mending ---
 
