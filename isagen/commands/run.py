@@ -1,7 +1,7 @@
-"""Run a program of another architecture: a static Linux program, or with --bare an image without a system.
+"""Run a program of another architecture: a Linux program, or with --bare an image without a system.
 
-The target is detected from the ELF file. The exit status is the program's; 128 + signal if a signal killed
-it; 124 if --limit ended it.
+The target is detected from the ELF file. The exit status is the program's; a signal that kills the program
+kills this one, too (a shell then says 128 + signal); 124 if --limit ended it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from isagen import linux_options
 from isagen.generated import folder_of, is_built, load_syntax
 from isagen.options import number, size
 from runtime.errors import IsagenError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from isagen.trace import Tracer
     from runtime.cpu.engine import Cpu, TargetPackage
     from runtime.elf import ElfFile
+    from runtime.linux.abi.base import Abi
+    from runtime.linux.engine import EngineCpu, EngineMemory
 
 LIMIT_REACHED = 124
 """The exit status when --limit ended the run (as timeout(1) has it)."""
@@ -44,8 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--memory", type=size, metavar="SIZE", help="most memory for the program (K, M, G)")
     linux = parser.add_argument_group("Linux programs")
-    linux.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="set a variable")
-    linux.add_argument("--strace", action="store_true", help="print the system calls")
+    linux_options.add(linux)
     bare = parser.add_argument_group("images without a system")
     bare.add_argument("--bare", action="store_true", help="run in machine mode at the link address")
     bare.add_argument("--base", type=number, metavar="ADDRESS", help="PROGRAM is raw bytes for this address")
@@ -99,77 +101,63 @@ def check_fit(package: TargetPackage, elf: ElfFile) -> None:
         )
 
 
-def find_program(name: str) -> str:
-    """The path of a program: as given, or from PATH where it has no slash and no such file is here."""
-    if "/" in name or Path(name).exists():
-        return name
-    import shutil
-
-    return shutil.which(name) or name
-
-
-def reserve_streams() -> list[int]:
-    """Open standard streams that are closed, so that no file takes their numbers. Returns which were."""
-    closed = []
-    for stream in range(3):
-        try:
-            os.fstat(stream)
-        except OSError:
-            closed.append(stream)
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
-    return closed
-
-
 def run_linux(arguments: argparse.Namespace) -> int:
+    """A Linux program. Returns the status; does not return where a signal kills the program."""
+    from isagen.linux_options import namespace_of, prepare_streams, settings_of
     from runtime.cpu.engine import load_target
-    from runtime.elf import open_elf
-    from runtime.linux.abi import for_elf
+    from runtime.linux import program
     from runtime.linux.engine import EngineCpu, EngineMemory
+    from runtime.linux.host_signals import die
     from runtime.linux.messages import say
-    from runtime.linux.process import Process
+    from runtime.linux.scheduler import Scheduler
 
-    closed = reserve_streams()
-    path = find_program(arguments.program)
-    elf = open_elf(path)
-    abi = for_elf(elf)
-    package = load_target(choose_target(arguments, abi.targets))
-    check_fit(package, elf)
-    environment = dict(os.environb)
-    for setting in arguments.env:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise IsagenError(f"--env {setting}: it should be NAME=VALUE")
-        environment[os.fsencode(name)] = os.fsencode(value)
-    memory = EngineMemory()
-    cpu = EngineCpu(package, memory, features_of(arguments.isa, package))
-    process = Process(
+    descriptors = prepare_streams()
+    namespace = namespace_of(arguments)
+    elf = linux_options.find_program(arguments.program, namespace)
+
+    def prepare(elf: ElfFile) -> tuple[Abi, EngineCpu, EngineMemory]:
+        from runtime.linux.abi import for_elf
+
+        abi = for_elf(elf)
+        package = load_target(choose_target(arguments, abi.targets))
+        check_fit(package, elf)
+        memory = EngineMemory()
+        cpu = EngineCpu(package, memory, features_of(arguments.isa, package))
+        if arguments.trace:
+            cpu.step = tracer(cpu.engine).run
+        choose_tier(arguments, cpu.engine)
+        return abi, cpu, memory
+
+    abi, cpu, memory = prepare(elf)
+    process = program.start(
         elf,
         abi,
         cpu,
         memory,
         arguments=[os.fsencode(word) for word in (arguments.program, *arguments.arguments)],
-        environment=[name + b"=" + value for name, value in environment.items()],
-        memory_limit=arguments.memory or 16 << 30,
+        environment=linux_options.environment_of(arguments),
+        settings=settings_of(arguments, prepare),
+        namespace=namespace,
     )
-    for stream in closed:
-        process.files.table.pop(stream, None)
+    process.files.table = descriptors
+    linux_options.set_limits(process)
+    observer = None
     if arguments.strace:
         from runtime.linux.strace import Strace
 
-        Strace(process)
-    if arguments.trace:
-        cpu.step = tracer(cpu.engine).run
-    choose_tier(arguments, cpu.engine)
+        observer = Strace()
     try:
-        status = process.run(arguments.limit)
+        end = Scheduler(process, host_signals=True, observer=observer).run(arguments.limit)
     finally:
-        cpu.engine.close()
+        process.cpu.close()
     if arguments.count:
         say(f"isagen: {process.instructions} instructions\n")
-    if status is None:
+    if end is None:
         say(f"isagen: stopped after {process.instructions} instructions, as --limit asks\n")
         return LIMIT_REACHED
-    return status
+    if end.signal:
+        die(end.signal)
+    return end.status
 
 
 def choose_tier(arguments: argparse.Namespace, cpu: Cpu) -> None:

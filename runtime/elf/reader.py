@@ -51,15 +51,16 @@ class BytesSource:
 
 
 class FileSource:
-    """A file on disk, read piece by piece through its own descriptor."""
+    """A file on disk, read piece by piece through its own descriptor. `name`: to call it so in messages."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.name = os.fspath(path)
+    def __init__(self, path: str | os.PathLike[str], name: str | None = None) -> None:
+        self._descriptor = -1
+        self.name = os.fspath(path) if name is None else name
         # O_NONBLOCK: opening a FIFO must not hang.
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         status = os.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode):
-            os.close(self._descriptor)
+            self.close()
             raise ElfError("not a regular file", where=self.name)
         self.size = status.st_size
 
@@ -75,7 +76,13 @@ class FileSource:
         return b"".join(parts)
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        """Give the descriptor back; also done when nobody holds the source any more."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __del__(self) -> None:
+        self.close()
 
 
 @dataclass(frozen=True, slots=True)

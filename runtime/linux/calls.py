@@ -3,26 +3,22 @@ business.
 
 A handler takes the process and as many argument words as it has parameters (unsigned, as the registers hold
 them), and returns the result, negative only for what is legitimately negative. It fails by
-`SystemCallError`, by an `OSError` of the host or by an `AccessFault` (EFAULT).
+`SystemCallError`, by an `OSError` of the host or by an `AccessFault` (EFAULT). Where it may have to wait it
+returns a generator (`runtime.linux.waiting`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-if TYPE_CHECKING:
-    from runtime.linux.process import Process
+from runtime.linux.waiting import Steps
 
-Handler = Callable[..., int]
-AnyHandler = TypeVar("AnyHandler", bound=Callable[..., int])
+Handler = Callable[..., int | Steps]
+AnyHandler = TypeVar("AnyHandler", bound=Callable[..., int | Steps])
 
 HANDLERS: dict[str, tuple[Handler, int]] = {}
-"""Handlers and their numbers of arguments, by name."""
-
-SUBJECTS = ("memory_calls", "files", "descriptors", "directories", "time", "identity", "signals", "lifecycle")
-"""The modules that hold handlers."""
+"""Handlers and their numbers of arguments, by name: of the modules that are imported."""
 
 
 def system_call(*names: str) -> Callable[[AnyHandler], AnyHandler]:
@@ -38,17 +34,7 @@ def system_call(*names: str) -> Callable[[AnyHandler], AnyHandler]:
     return register
 
 
-def load_handlers() -> dict[str, tuple[Handler, int]]:
-    """Import all subjects, and return the table."""
-    for subject in SUBJECTS:
-        import_module(f"runtime.linux.{subject}")
-    return HANDLERS
-
-
 def signed(value: int, bits: int = 32) -> int:
     """The low `bits` of `value` as a signed number."""
     value &= (1 << bits) - 1
     return value - (1 << bits) if value >> (bits - 1) else value
-
-
-__all__ = ["HANDLERS", "Handler", "Process", "load_handlers", "signed", "system_call"]

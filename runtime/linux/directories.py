@@ -7,18 +7,22 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from runtime.linux import host
 from runtime.linux.calls import signed, system_call
 from runtime.linux.errors import SystemCallError
-from runtime.linux.files import AT_EMPTY_PATH, AT_REMOVEDIR, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW
-from runtime.linux.paths import AT_FDCWD, host_directory, host_path, link_target
+from runtime.linux.namespace import AT_FDCWD
+from runtime.linux.paths import link_target, place
 
 if TYPE_CHECKING:
     from runtime.linux.descriptors import OpenFile
     from runtime.linux.process import Process
 
-DT_DIR = 4
+AT_SYMLINK_NOFOLLOW, AT_REMOVEDIR, AT_SYMLINK_FOLLOW, AT_EMPTY_PATH = 0x100, 0x200, 0x400, 0x1000
+DT_DIR, DT_REG, DT_LNK = 4, 8, 10
+Packer = Callable[[bytes, int, int, int], bytes]
 UTIME_NOW, UTIME_OMIT = 0x3FFF_FFFF, 0x3FFF_FFFE
 NANOSECONDS = 1_000_000_000
 
@@ -32,33 +36,45 @@ def entries_of(file: OpenFile) -> list[tuple[bytes, int, int]]:
         own = os.fstat(file.host)
         if not stat.S_ISDIR(own.st_mode):
             raise SystemCallError(errno.ENOTDIR)
-        parent = os.stat("..", dir_fd=file.host)
-        found = [(b".", own.st_ino, DT_DIR), (b"..", parent.st_ino, DT_DIR)]
+        try:
+            parent = os.stat("..", dir_fd=file.host).st_ino
+        except OSError:
+            parent = own.st_ino
+        found = [(b".", own.st_ino, DT_DIR), (b"..", parent, DT_DIR)]
         with os.scandir(file.host) as listing:
-            for entry in listing:
-                kind = entry.stat(follow_symlinks=False).st_mode >> 12
-                found.append((os.fsencode(entry.name), entry.inode(), kind))
+            found += [(os.fsencode(entry.name), entry.inode(), kind_of(entry)) for entry in listing]
         file.directory = found
         file.position = 0
     return file.directory
 
 
-@system_call("getdents64")
-def getdents64(p: Process, number: int, address: int, size: int) -> int:
-    """``struct linux_dirent64``: inode, offset of the next, length, type, name."""
+def kind_of(entry: os.DirEntry[str]) -> int:
+    """``d_type``; 0 where it isn't known."""
+    if entry.is_symlink():
+        return DT_LNK
+    if entry.is_dir(follow_symlinks=False):
+        return DT_DIR
+    if entry.is_file(follow_symlinks=False):
+        return DT_REG
+    try:
+        return entry.stat(follow_symlinks=False).st_mode >> 12
+    except OSError:
+        return 0
+
+
+def give_entries(p: Process, number: int, address: int, room: int, pack: Packer) -> int:
+    """Write as many records as fit; `pack` makes one of name, inode, type and the position behind it."""
     file = p.files.get(number)
     entries = entries_of(file)
     parts: list[bytes] = []
-    room = size & 0xFFFF_FFFF
     position = file.position
     for name, inode, kind in entries[position:]:
-        length = (8 + 8 + 2 + 1 + len(name) + 1 + 7) & ~7
-        if length > room:
+        record = pack(name, inode, kind, position + 1)
+        if len(record) > room:
             break
         position += 1
-        head = p.abi.pack(inode, 8) + p.abi.pack(position, 8) + p.abi.pack(length, 2) + bytes([kind])
-        parts.append((head + name).ljust(length, b"\0"))
-        room -= length
+        parts.append(record)
+        room -= len(record)
     if not parts and position < len(entries):
         raise SystemCallError(errno.EINVAL)
     data = b"".join(parts)
@@ -67,9 +83,34 @@ def getdents64(p: Process, number: int, address: int, size: int) -> int:
     return len(data)
 
 
+@system_call("getdents64")
+def getdents64(p: Process, number: int, address: int, size: int) -> int:
+    """``struct linux_dirent64``: inode, offset of the next, length, type, name."""
+
+    def pack(name: bytes, inode: int, kind: int, position: int) -> bytes:
+        length = (8 + 8 + 2 + 1 + len(name) + 1 + 7) & ~7
+        head = p.abi.pack(inode, 8) + p.abi.pack(position, 8) + p.abi.pack(length, 2) + bytes([kind])
+        return (head + name).ljust(length, b"\0")
+
+    return give_entries(p, number, address, size & 0xFFFF_FFFF, pack)
+
+
+@system_call("getdents")
+def getdents(p: Process, number: int, address: int, size: int) -> int:
+    """``struct linux_dirent``: inode and offset are words, the type is the last byte."""
+    word = p.abi.word
+
+    def pack(name: bytes, inode: int, kind: int, position: int) -> bytes:
+        length = (2 * word + 2 + len(name) + 2 + word - 1) // word * word
+        head = p.abi.pack_words(inode, position) + p.abi.pack(length, 2)
+        return (head + name).ljust(length - 1, b"\0") + bytes([kind])
+
+    return give_entries(p, number, address, size & 0xFFFF_FFFF, pack)
+
+
 @system_call("getcwd")
 def getcwd(p: Process, address: int, size: int) -> int:
-    path = os.getcwdb() + b"\0"  # noqa: PTH109 - bytes
+    path = p.namespace.working_directory() + b"\0"
     if len(path) > size:
         raise SystemCallError(errno.ERANGE)
     p.memory.write(address, path)
@@ -78,7 +119,15 @@ def getcwd(p: Process, address: int, size: int) -> int:
 
 @system_call("chdir")
 def chdir(p: Process, path: int) -> int:
-    os.chdir(host_path(p, p.path(path)))
+    with place(p, AT_FDCWD, p.path(path)) as (name, base):
+        if base is None:
+            os.chdir(name)
+        else:
+            descriptor = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=base)
+            try:
+                os.fchdir(descriptor)
+            finally:
+                os.close(descriptor)
     return 0
 
 
@@ -92,9 +141,9 @@ def fchdir(p: Process, number: int) -> int:
 
 
 @system_call("mkdirat")
-def mkdirat(p: Process, directory: int, path_at: int, mode: int) -> int:
-    path = p.path(path_at)
-    os.mkdir(host_path(p, path), mode & 0o7777 & ~p.umask, dir_fd=host_directory(p, directory, path))
+def mkdirat(p: Process, directory: int, path: int, mode: int) -> int:
+    with place(p, directory, p.path(path), False, write=True) as (name, base):
+        os.mkdir(name, mode & 0o7777 & ~p.umask, dir_fd=base)
     return 0
 
 
@@ -103,16 +152,32 @@ def mkdir(p: Process, path: int, mode: int) -> int:
     return mkdirat(p, AT_FDCWD, path, mode)
 
 
+@system_call("mknodat")
+def mknodat(p: Process, directory: int, path: int, mode: int, device: int) -> int:
+    """Files, FIFOs and sockets; no devices, which would open more than the guest has."""
+    mode &= 0xFFFF_FFFF
+    kind = stat.S_IFMT(mode) or stat.S_IFREG
+    if kind not in (stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK):
+        raise SystemCallError(errno.EPERM if kind in (stat.S_IFCHR, stat.S_IFBLK) else errno.EINVAL)
+    with place(p, directory, p.path(path), False, write=True) as (name, base):
+        os.mknod(name, kind | mode & 0o7777 & ~p.umask, dir_fd=base)
+    return 0
+
+
+@system_call("mknod")
+def mknod(p: Process, path: int, mode: int, device: int) -> int:
+    return mknodat(p, AT_FDCWD, path, mode, device)
+
+
 @system_call("unlinkat")
-def unlinkat(p: Process, directory: int, path_at: int, flags: int) -> int:
+def unlinkat(p: Process, directory: int, path: int, flags: int) -> int:
     if flags & ~AT_REMOVEDIR:
         raise SystemCallError(errno.EINVAL)
-    path = p.path(path_at)
-    base = host_directory(p, directory, path)
-    if flags & AT_REMOVEDIR:
-        os.rmdir(host_path(p, path), dir_fd=base)
-    else:
-        os.unlink(host_path(p, path), dir_fd=base)
+    with place(p, directory, p.path(path), False, write=True) as (name, base):
+        if flags & AT_REMOVEDIR:
+            os.rmdir(name, dir_fd=base)
+        else:
+            os.unlink(name, dir_fd=base)
     return 0
 
 
@@ -128,15 +193,15 @@ def rmdir(p: Process, path: int) -> int:
 
 @system_call("renameat2")
 def renameat2(p: Process, old_dir: int, old_at: int, new_dir: int, new_at: int, flags: int) -> int:
-    if flags:
-        raise SystemCallError(errno.EINVAL)
     old, new = p.path(old_at), p.path(new_at)
-    os.rename(
-        host_path(p, old),
-        host_path(p, new),
-        src_dir_fd=host_directory(p, old_dir, old),
-        dst_dir_fd=host_directory(p, new_dir, new),
-    )
+    with (
+        place(p, old_dir, old, False, write=True) as (source, source_base),
+        place(p, new_dir, new, False, write=True) as (target, target_base),
+    ):
+        if flags:
+            host.rename(source_base, source, target_base, target, flags)
+        else:
+            os.rename(source, target, src_dir_fd=source_base, dst_dir_fd=target_base)
     return 0
 
 
@@ -152,14 +217,17 @@ def rename(p: Process, old: int, new: int) -> int:
 
 @system_call("linkat")
 def linkat(p: Process, old_dir: int, old_at: int, new_dir: int, new_at: int, flags: int) -> int:
+    if flags & ~(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH):
+        raise SystemCallError(errno.EINVAL)
     old, new = p.path(old_at), p.path(new_at)
-    os.link(
-        host_path(p, old),
-        host_path(p, new),
-        src_dir_fd=host_directory(p, old_dir, old),
-        dst_dir_fd=host_directory(p, new_dir, new),
-        follow_symlinks=bool(flags & AT_SYMLINK_FOLLOW),
-    )
+    follow = bool(flags & AT_SYMLINK_FOLLOW)
+    if not old and flags & AT_EMPTY_PATH:
+        old, old_dir, follow = b"/proc/self/fd/%d" % signed(old_dir), AT_FDCWD, True
+    with (
+        place(p, old_dir, old, follow, write=True) as (source, source_base),
+        place(p, new_dir, new, False, write=True) as (target, target_base),
+    ):
+        os.link(source, target, src_dir_fd=source_base, dst_dir_fd=target_base, follow_symlinks=follow)
     return 0
 
 
@@ -169,9 +237,12 @@ def link(p: Process, old: int, new: int) -> int:
 
 
 @system_call("symlinkat")
-def symlinkat(p: Process, target: int, directory: int, path_at: int) -> int:
-    path = p.path(path_at)
-    os.symlink(p.path(target), host_path(p, path), dir_fd=host_directory(p, directory, path))
+def symlinkat(p: Process, target: int, directory: int, path: int) -> int:
+    text = p.path(target)
+    if not text:
+        raise SystemCallError(errno.ENOENT)
+    with place(p, directory, p.path(path), False, write=True) as (name, base):
+        os.symlink(text, name, dir_fd=base)
     return 0
 
 
@@ -185,10 +256,14 @@ def readlinkat(p: Process, directory: int, path_at: int, buffer: int, size: int)
     if signed(size) <= 0:
         raise SystemCallError(errno.EINVAL)
     path = p.path(path_at)
-    target = link_target(p, path)
-    if target is None:
-        target = os.readlink(host_path(p, path), dir_fd=host_directory(p, directory, path))
-    target = target[:size]
+    if path:
+        target = link_target(p, directory, path)
+        if target is None:
+            with place(p, directory, path, False) as (name, base):
+                target = os.readlink(name, dir_fd=base)
+    else:
+        target = os.readlink(b"", dir_fd=p.files.host(directory))
+    target = target[: signed(size)]
     p.memory.write(buffer, target)
     return len(target)
 
@@ -208,10 +283,23 @@ def umask(p: Process, mask: int) -> int:
 
 
 @system_call("fchmodat")
-def fchmodat(p: Process, directory: int, path_at: int, mode: int) -> int:
-    path = p.path(path_at)
-    os.chmod(host_path(p, path), mode & 0o7777, dir_fd=host_directory(p, directory, path))
+def fchmodat(p: Process, directory: int, path: int, mode: int) -> int:
+    with place(p, directory, p.path(path), write=True) as (name, base):
+        os.chmod(name, mode & 0o7777, dir_fd=base)
     return 0
+
+
+@system_call("fchmodat2")
+def fchmodat2(p: Process, directory: int, path: int, mode: int, flags: int) -> int:
+    if flags & AT_SYMLINK_NOFOLLOW:
+        with place(p, directory, p.path(path), False) as (name, base):
+            if stat.S_ISLNK(os.stat(name, dir_fd=base, follow_symlinks=False).st_mode):
+                raise SystemCallError(errno.EOPNOTSUPP)
+    if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
+        raise SystemCallError(errno.EINVAL)
+    if flags & AT_EMPTY_PATH and not p.path(path):
+        return fchmod(p, directory, mode)
+    return fchmodat(p, directory, path, mode)
 
 
 @system_call("chmod")
@@ -221,6 +309,7 @@ def chmod(p: Process, path: int, mode: int) -> int:
 
 @system_call("fchmod")
 def fchmod(p: Process, number: int, mode: int) -> int:
+    p.need("write")
     os.fchmod(p.files.host(number), mode & 0o7777)
     return 0
 
@@ -230,9 +319,9 @@ def fchownat(p: Process, directory: int, path_at: int, owner: int, group: int, f
     path = p.path(path_at)
     if not path and flags & AT_EMPTY_PATH:
         return fchown(p, directory, owner, group)
-    base = host_directory(p, directory, path)
     follow = not flags & AT_SYMLINK_NOFOLLOW
-    os.chown(host_path(p, path), signed(owner), signed(group), dir_fd=base, follow_symlinks=follow)
+    with place(p, directory, path, follow, write=True) as (name, base):
+        os.chown(name, signed(owner), signed(group), dir_fd=base, follow_symlinks=follow)
     return 0
 
 
@@ -248,43 +337,73 @@ def lchown(p: Process, path: int, owner: int, group: int) -> int:
 
 @system_call("fchown", "fchown32")
 def fchown(p: Process, number: int, owner: int, group: int) -> int:
+    p.need("write")
     os.fchown(p.files.host(number), signed(owner), signed(group))
     return 0
 
 
-def set_times(p: Process, directory: int, path_at: int, times_at: int, flags: int, word: int) -> int:
-    """``utimensat`` with times whose members have `word` bytes."""
-    import time
+# --- times --------------------------------------------------------------------------------------------
 
+
+def set_times(
+    p: Process, directory: int, path_at: int, times: list[tuple[int, int]] | None, flags: int
+) -> int:
+    """Access and modification time, each (seconds, nanoseconds); None: both now."""
+    p.need("write")
     path = p.path(path_at) if path_at else b""
-    now = time.time_ns()
-    times = [now, now]
-    base = host_directory(p, directory, path)
-    follow = not flags & AT_SYMLINK_NOFOLLOW
-    if times_at:
-        data = p.memory.read(times_at, 4 * word)
-        for i in range(2):
-            seconds = p.abi.unpack(data[2 * i * word : (2 * i + 1) * word], signed=True)
-            rest = p.abi.unpack(data[(2 * i + 1) * word : (2 * i + 2) * word]) & 0xFFFF_FFFF
-            if rest == UTIME_OMIT:
-                status = os.stat(path, dir_fd=base, follow_symlinks=follow) if path else os.fstat(base or 0)
-                times[i] = (status.st_atime_ns, status.st_mtime_ns)[i]
-            elif rest != UTIME_NOW:
-                if rest >= NANOSECONDS:
-                    raise SystemCallError(errno.EINVAL)
-                times[i] = seconds * NANOSECONDS + rest
+    if path_at and not path and not flags & AT_EMPTY_PATH:
+        raise SystemCallError(errno.ENOENT)
+    if times is not None and any(
+        ns not in (UTIME_NOW, UTIME_OMIT) and not 0 <= ns < NANOSECONDS for _, ns in times
+    ):
+        raise SystemCallError(errno.EINVAL)
     if path:
-        os.utime(path, ns=(times[0], times[1]), dir_fd=base, follow_symlinks=follow)
+        follow = not flags & AT_SYMLINK_NOFOLLOW
+        with place(p, directory, path, follow, write=True) as (name, base):
+            host.set_times(base, name, times, 0 if follow else AT_SYMLINK_NOFOLLOW)
     else:
-        os.utime(p.files.host(directory), ns=(times[0], times[1]))
+        host.set_times(p.files.host(directory), None, times, 0)
     return 0
+
+
+def read_times(p: Process, address: int, word: int, unit: int) -> list[tuple[int, int]] | None:
+    """Two pairs of seconds and smaller units of `unit` nanoseconds, whose members have `word` bytes."""
+    if not address:
+        return None
+    data = p.memory.read(address, 4 * word)
+    values = [p.abi.unpack(data[at : at + word], signed=True) for at in range(0, 4 * word, word)]
+    if word == 8 and p.abi.bits == 32:
+        values[1], values[3] = signed(values[1]), signed(values[3])  # the upper half is padding
+    if unit > 1 and not all(0 <= value < NANOSECONDS // unit for value in (values[1], values[3])):
+        raise SystemCallError(errno.EINVAL)
+    return [(values[0], values[1] * unit), (values[2], values[3] * unit)]
 
 
 @system_call("utimensat")
 def utimensat(p: Process, directory: int, path: int, times: int, flags: int) -> int:
-    return set_times(p, directory, path, times, flags, p.abi.word)
+    return set_times(p, directory, path, read_times(p, times, p.abi.word, 1), flags)
 
 
 @system_call("utimensat_time64")
 def utimensat_time64(p: Process, directory: int, path: int, times: int, flags: int) -> int:
-    return set_times(p, directory, path, times, flags, 8)
+    return set_times(p, directory, path, read_times(p, times, 8, 1), flags)
+
+
+@system_call("futimesat")
+def futimesat(p: Process, directory: int, path: int, times: int) -> int:
+    return set_times(p, directory, path, read_times(p, times, p.abi.word, 1000), 0)
+
+
+@system_call("utimes")
+def utimes(p: Process, path: int, times: int) -> int:
+    return futimesat(p, AT_FDCWD, path, times)
+
+
+@system_call("utime")
+def utime(p: Process, path: int, times: int) -> int:
+    pairs = None
+    if times:
+        word = p.abi.word
+        data = p.memory.read(times, 2 * word)
+        pairs = [(p.abi.unpack(data[at : at + word], signed=True), 0) for at in (0, word)]
+    return set_times(p, AT_FDCWD, path, pairs, 0)

@@ -20,15 +20,20 @@ class CallTookOver(Exception):
 
 
 class GuestExit(Exception):
-    """The guest process ended with `status`, 0 to 255."""
+    """The guest process ended with `status`, 0 to 255; or was killed by the guest's signal `signal`."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
+    def __init__(self, status: int, signal: int = 0) -> None:
+        super().__init__(status, signal)
         self.status = status
+        self.signal = signal
 
 
 class LoadError(IsagenError):
     """A program that can't be started."""
+
+
+class TooLongError(LoadError):
+    """Arguments and environment that don't fit."""
 
 
 # SPARC keeps SunOS's numbers above 34 (asm/errno.h); all others here are Linux's generic ones.

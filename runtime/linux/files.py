@@ -1,44 +1,49 @@
-"""System calls on files: opening, reading, writing, positions, sizes, and what files are."""
+"""System calls that open, read and write files."""
 
 from __future__ import annotations
 
 import errno
 import os
+import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from runtime.linux import host
 from runtime.linux.calls import signed, system_call
+from runtime.linux.descriptors import OpenFile
 from runtime.linux.errors import SystemCallError
-from runtime.linux.layouts import STATFS32_64, STATFS64, STATX
-from runtime.linux.memory import CHUNK
-from runtime.linux.paths import AT_FDCWD, host_directory, host_path, link_target, open_path
-from runtime.linux.ports import READ, WRITE, AccessFault
-from runtime.linux.signals import send
+from runtime.linux.events import read_signals
+from runtime.linux.namespace import AT_FDCWD
+from runtime.linux.paths import open_path, place
+from runtime.linux.transfer import LARGEST, Vectors, complain, one_vector, read_file, vectors, write_file
+from runtime.linux.waiting import READABLE, WRITABLE, Interrupted, Steps, Wait, is_ready
 
 if TYPE_CHECKING:
     from runtime.linux.process import Process
 
-LARGEST = 0x7FFF_F000
-"""Bytes that one call transfers at most."""
-MAX_VECTORS = 1024
-AT_SYMLINK_NOFOLLOW, AT_REMOVEDIR, AT_SYMLINK_FOLLOW, AT_EMPTY_PATH = 0x100, 0x200, 0x400, 0x1000
-AT_EACCESS = 0x200
-NANOSECONDS = 1_000_000_000
+HOST_ORDER = sys.byteorder
+Copier = Callable[[int, int, int, int | None, int | None], int]
+RWF_APPEND = 0x10
+COPY_CHUNK = 1 << 20
+PIPE_PIECE = 1 << 16
+FALLOCATE_MODES = 1 | 2 | 8 | 16
+"""KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE, ZERO_RANGE."""
 
 
-# --- opening ------------------------------------------------------------------------------------------
+# --- opening ----------------------------------------------------------------------------------------------
+
+
+def open_file(p: Process, directory: int, path_at: int, host_flags: int, mode: int) -> int:
+    path = p.path(path_at)
+    file = open_path(p, directory, path, host_flags, mode & 0o7777)
+    if host_flags & os.O_TRUNC:
+        p.memory.pages.shrunk(file.host, 0)
+    return p.files.add_file(file, bool(host_flags & os.O_CLOEXEC))
 
 
 @system_call("openat")
-def openat(p: Process, directory: int, path_at: int, flags: int, mode: int) -> int:
-    path = p.path(path_at)
-    host_flags = p.abi.open_flags(flags)
-    base = host_directory(p, directory, path)
-    host = open_path(p, base, path, host_flags, mode & 0o7777)
-    if base is None and not path.startswith(b"/"):
-        full = os.path.join(os.getcwdb(), path)  # noqa: PTH118, PTH109 - bytes
-    else:
-        full = path
-    return p.files.add(host, full, bool(host_flags & os.O_CLOEXEC))
+def openat(p: Process, directory: int, path: int, flags: int, mode: int) -> int:
+    return open_file(p, directory, path, p.abi.open_flags(flags), mode)
 
 
 @system_call("open")
@@ -47,139 +52,108 @@ def open_(p: Process, path: int, flags: int, mode: int) -> int:
 
 
 @system_call("creat")
-def creat(p: Process, path_at: int, mode: int) -> int:
-    path = p.path(path_at)
-    return p.files.add(open_path(p, None, path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode & 0o7777), path)
+def creat(p: Process, path: int, mode: int) -> int:
+    return open_file(p, AT_FDCWD, path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode)
+
+
+@system_call("openat2")
+def openat2(p: Process, directory: int, path: int, how: int, size: int) -> int:
+    """Without the restrictions of ``resolve``: programs then do without it."""
+    if size < 24:
+        raise SystemCallError(errno.EINVAL)
+    data = p.memory.read(how, 24)
+    flags, mode, resolve = (p.abi.unpack(data[i : i + 8]) for i in (0, 8, 16))
+    if resolve:
+        raise SystemCallError(errno.ENOSYS)
+    return openat(p, directory, path, flags, mode)
 
 
 @system_call("memfd_create")
 def memfd_create(p: Process, name: int, flags: int) -> int:
-    if flags & ~1:
+    if flags & ~3:
         raise SystemCallError(errno.EINVAL)
     text = p.memory.string(name, 249)
-    host = os.memfd_create(os.fsdecode(text), os.MFD_CLOEXEC)
-    return p.files.add(host, b"/memfd:" + text, bool(flags & 1))
+    host = os.memfd_create(os.fsdecode(text), os.MFD_CLOEXEC | flags & os.MFD_ALLOW_SEALING)
+    return p.files.add_file(OpenFile(host, b"/memfd:" + text + b" (deleted)"), bool(flags & 1))
 
 
-# --- reading and writing ------------------------------------------------------------------------------
+# --- reading and writing ----------------------------------------------------------------------------------
 
 
-def read_into(p: Process, host: int, address: int, size: int, offset: int | None) -> int:
-    """Read from a file into the guest, as much as is there at once. `offset` None: at the file's position."""
-    if signed(size, p.abi.bits) < 0:
-        raise SystemCallError(errno.EINVAL)
-    size = min(size, LARGEST)
-    usable = p.memory.accessible(address, size, WRITE)
-    if size and not usable:
-        # Linux says so only after it knows that there is something to read; nobody depends on that.
-        raise AccessFault(address, WRITE)
-    done = 0
-    while True:
-        want = min(CHUNK, usable - done)
-        data = os.read(host, want) if offset is None else os.pread(host, want, offset + done)
-        if data:
-            p.memory.pages.write(address + done, data)
-        done += len(data)
-        if len(data) < want or done >= usable:
-            return done
-
-
-def write_from(p: Process, host: int, address: int, size: int, offset: int | None) -> int:
-    """Write from the guest to a file."""
-    if signed(size, p.abi.bits) < 0:
-        raise SystemCallError(errno.EINVAL)
-    size = min(size, LARGEST)
-    usable = p.memory.accessible(address, size, READ)
-    if size and not usable:
-        raise AccessFault(address, READ)
-    done = 0
-    while True:
-        want = min(CHUNK, usable - done)
-        data = p.memory.pages.read(address + done, want) if want else b""
-        try:
-            wrote = os.write(host, data) if offset is None else os.pwrite(host, data, offset + done)
-        except BrokenPipeError:
-            send(p, p.abi.signals["SIGPIPE"])
-            raise
-        done += wrote
-        if wrote < want or done >= usable:
-            return done
-
-
-def vectors(p: Process, address: int, count: int) -> list[tuple[int, int]]:
-    """The addresses and sizes of an ``iovec`` array."""
-    if not 0 <= signed(count) <= MAX_VECTORS:
-        raise SystemCallError(errno.EINVAL)
-    word = p.abi.word
-    data = p.memory.read(address, 2 * word * count)
-    pairs = [
-        (p.abi.unpack(data[i : i + word]), p.abi.unpack(data[i + word : i + 2 * word]))
-        for i in range(0, len(data), 2 * word)
-    ]
-    if any(size >> (p.abi.bits - 1) for _, size in pairs) or sum(size for _, size in pairs) >> (
-        p.abi.bits - 1
-    ):
-        raise SystemCallError(errno.EINVAL)
-    return pairs
-
-
-def transfer_vectors(
-    p: Process, reading: bool, number: int, address: int, count: int, offset: int | None
-) -> int:
-    host = p.files.host(number)
-    move = read_into if reading else write_from
+def transfer(p: Process, reading: bool, number: int, parts: Vectors, offset: int | None) -> int | Steps:
+    file = p.files.get(number)
     if offset is not None and offset < 0:
         raise SystemCallError(errno.EINVAL)
-    total = 0
-    for start, size in vectors(p, address, count):
-        if not size:
-            continue
-        try:
-            done = move(p, host, start, size, None if offset is None else offset + total)
-        except (AccessFault, OSError):
-            if total:
-                return total
-            raise
-        total += done
-        if done < size:
-            break
-    return total
+    if reading and file.kind == "signalfd":
+        return read_signals(p, file, parts)
+    if file.kind in ("eventfd", "timerfd"):
+        return counter(p, file, reading, parts)
+    return (read_file if reading else write_file)(p, file, parts, offset)
+
+
+def counter(p: Process, file: OpenFile, reading: bool, parts: Vectors) -> int | Steps:
+    """eventfd and timerfd: a number of 8 bytes, which the host and the guest write differently."""
+    if sum(size for _, size in parts) < 8:
+        raise SystemCallError(errno.EINVAL)
+    address = parts[0][0]
+    if not reading:
+        value = p.abi.unpack(p.memory.read(address, 8))
+        if file.kind == "timerfd" or value == (1 << 64) - 1:
+            raise SystemCallError(errno.EINVAL)
+
+    def move() -> int:
+        if reading:
+            p.memory.write(address, p.abi.pack(int.from_bytes(os.read(file.host, 8), HOST_ORDER), 8))
+        else:
+            os.write(file.host, value.to_bytes(8, HOST_ORDER))
+        return 8
+
+    events = READABLE if reading else WRITABLE
+
+    def steps() -> Steps:
+        while not is_ready(file.host, events):
+            yield Wait({file.host: events})
+        return move()
+
+    # (A number that doesn't fit although some would waits inside the host: nobody writes such.)
+    return move() if is_ready(file.host, events) or not file.blocking else steps()
 
 
 @system_call("read")
-def read(p: Process, number: int, address: int, size: int) -> int:
-    return read_into(p, p.files.host(number), address, size, None)
+def read(p: Process, number: int, address: int, size: int) -> int | Steps:
+    return transfer(p, True, number, one_vector(p, address, size), None)
 
 
 @system_call("write")
-def write(p: Process, number: int, address: int, size: int) -> int:
-    return write_from(p, p.files.host(number), address, size, None)
+def write(p: Process, number: int, address: int, size: int) -> int | Steps:
+    return transfer(p, False, number, one_vector(p, address, size), None)
+
+
+def positive(p: Process, a: int, b: int, c: int) -> int:
+    offset = p.long_pair(a, b, c)
+    if offset < 0:
+        raise SystemCallError(errno.EINVAL)
+    return offset
 
 
 @system_call("pread64")
-def pread64(p: Process, number: int, address: int, size: int, a: int, b: int, c: int) -> int:
-    offset = p.long_pair(a, b, c)
-    if offset < 0:
-        raise SystemCallError(errno.EINVAL)
-    return read_into(p, p.files.host(number), address, size, offset)
+def pread64(p: Process, number: int, address: int, size: int, a: int, b: int, c: int) -> int | Steps:
+    return transfer(p, True, number, one_vector(p, address, size), positive(p, a, b, c))
 
 
 @system_call("pwrite64")
-def pwrite64(p: Process, number: int, address: int, size: int, a: int, b: int, c: int) -> int:
-    offset = p.long_pair(a, b, c)
-    if offset < 0:
-        raise SystemCallError(errno.EINVAL)
-    return write_from(p, p.files.host(number), address, size, offset)
+def pwrite64(p: Process, number: int, address: int, size: int, a: int, b: int, c: int) -> int | Steps:
+    return transfer(p, False, number, one_vector(p, address, size), positive(p, a, b, c))
 
 
 @system_call("readv")
-def readv(p: Process, number: int, address: int, count: int) -> int:
-    return transfer_vectors(p, True, number, address, count, None)
+def readv(p: Process, number: int, address: int, count: int) -> int | Steps:
+    return transfer(p, True, number, vectors(p, address, count), None)
 
 
 @system_call("writev")
-def writev(p: Process, number: int, address: int, count: int) -> int:
-    return transfer_vectors(p, False, number, address, count, None)
+def writev(p: Process, number: int, address: int, count: int) -> int | Steps:
+    return transfer(p, False, number, vectors(p, address, count), None)
 
 
 def vector_offset(p: Process, low: int, high: int) -> int:
@@ -189,23 +163,138 @@ def vector_offset(p: Process, low: int, high: int) -> int:
 
 
 @system_call("preadv")
-def preadv(p: Process, number: int, address: int, count: int, low: int, high: int) -> int:
-    return transfer_vectors(p, True, number, address, count, vector_offset(p, low, high))
+def preadv(p: Process, number: int, address: int, count: int, low: int, high: int) -> int | Steps:
+    return transfer(p, True, number, vectors(p, address, count), vector_offset(p, low, high))
 
 
 @system_call("pwritev")
-def pwritev(p: Process, number: int, address: int, count: int, low: int, high: int) -> int:
-    return transfer_vectors(p, False, number, address, count, vector_offset(p, low, high))
+def pwritev(p: Process, number: int, address: int, count: int, low: int, high: int) -> int | Steps:
+    return transfer(p, False, number, vectors(p, address, count), vector_offset(p, low, high))
+
+
+def vectors_with_flags(
+    p: Process, reading: bool, number: int, address: int, count: int, offset: int, flags: int
+) -> int | Steps:
+    if flags & ~0x1F or flags & RWF_APPEND:
+        raise SystemCallError(errno.EOPNOTSUPP)
+    return transfer(p, reading, number, vectors(p, address, count), None if offset == -1 else offset)
+
+
+@system_call("preadv2")
+def preadv2(
+    p: Process, number: int, address: int, count: int, low: int, high: int, flags: int
+) -> int | Steps:
+    return vectors_with_flags(p, True, number, address, count, vector_offset(p, low, high), flags)
+
+
+@system_call("pwritev2")
+def pwritev2(
+    p: Process, number: int, address: int, count: int, low: int, high: int, flags: int
+) -> int | Steps:
+    return vectors_with_flags(p, False, number, address, count, vector_offset(p, low, high), flags)
+
+
+# --- from descriptor to descriptor ------------------------------------------------------------------------
+
+
+def copy(
+    p: Process,
+    source: OpenFile,
+    target: OpenFile,
+    count: int,
+    move: Callable[[int], int],
+    done: Callable[[int], None],
+) -> Steps:
+    """Let the host `move` bytes, in pieces, as both sides become ready; `done` is told how many those were."""
+    total = 0
+    try:
+        while total < count:
+            for file, events in ((source, READABLE), (target, WRITABLE)):
+                while file.waits and file.blocking and not is_ready(file.host, events):
+                    if total and file is source:
+                        return total
+                    yield Wait({file.host: events})
+            moved = move(min(count - total, PIPE_PIECE if target.waits else COPY_CHUNK))
+            total += moved
+            if not moved:
+                break
+    except Interrupted:
+        if not total:
+            raise
+    except OSError as error:
+        complain(p, error)
+        if not total:
+            raise
+    finally:
+        done(total)
+    return total
 
 
 @system_call("sendfile", "sendfile64")
-def sendfile(p: Process, target: int, source: int, offset_at: int, count: int) -> int:
-    word = p.abi.word
-    offset = p.abi.unpack(p.memory.read(offset_at, word), signed=True) if offset_at else None
-    sent = os.sendfile(p.files.host(target), p.files.host(source), offset, min(count, LARGEST))
-    if offset is not None:
-        p.memory.write(offset_at, p.abi.pack(offset + sent, word))
-    return sent
+def sendfile(p: Process, target: int, source: int, offset_at: int, count: int) -> int | Steps:
+    word = 8 if p.abi.bits == 64 or p.abi.name_of_call(p.cpu) == "sendfile64" else 4
+    start = p.abi.unpack(p.memory.read(offset_at, word), signed=True) if offset_at else None
+    to, of = p.files.get(target), p.files.get(source)
+    if start is not None and start < 0:
+        raise SystemCallError(errno.EINVAL)
+    position = start
+
+    def move(size: int) -> int:
+        nonlocal position
+        moved = os.sendfile(to.host, of.host, position, size)
+        if position is not None:
+            position += moved
+        return moved
+
+    def done(total: int) -> None:
+        if offset_at and position is not None:
+            p.memory.write(offset_at, p.abi.pack(position, word))
+
+    return copy(p, of, to, min(count, LARGEST), move, done)
+
+
+def copy_between(
+    p: Process, source: int, source_at: int, target: int, target_at: int, size: int, function: Copier
+) -> Steps:
+    """splice and copy_file_range: with offsets in memory or the files' own positions."""
+    of, to = p.files.get(source), p.files.get(target)
+    positions = [
+        p.abi.unpack(p.memory.read(address, 8), signed=True) if address else None
+        for address in (source_at, target_at)
+    ]
+    if any(position is not None and position < 0 for position in positions):
+        raise SystemCallError(errno.EINVAL)
+
+    def move(count: int) -> int:
+        moved = function(of.host, to.host, count, positions[0], positions[1])
+        for i in range(2):
+            position = positions[i]
+            if position is not None:
+                positions[i] = position + moved
+        return moved
+
+    def done(total: int) -> None:
+        for address, position in zip((source_at, target_at), positions, strict=True):
+            if position is not None:
+                p.memory.write(address, p.abi.pack(position, 8))
+
+    return copy(p, of, to, min(size, LARGEST), move, done)
+
+
+@system_call("splice")
+def splice(
+    p: Process, source: int, source_at: int, target: int, target_at: int, size: int, flags: int
+) -> int | Steps:
+    return copy_between(p, source, source_at, target, target_at, size, os.splice)
+
+
+@system_call("copy_file_range")
+def copy_file_range(
+    p: Process, source: int, source_at: int, target: int, target_at: int, size: int, flags: int
+) -> int | Steps:
+    if flags:
+        raise SystemCallError(errno.EINVAL)
+    return copy_between(p, source, source_at, target, target_at, size, os.copy_file_range)
 
 
 # --- positions and sizes ------------------------------------------------------------------------------
@@ -213,12 +302,13 @@ def sendfile(p: Process, target: int, source: int, offset_at: int, count: int) -
 
 def seek(p: Process, number: int, offset: int, whence: int) -> int:
     file = p.files.get(number)
-    result = os.lseek(file.host, offset, whence)
     if file.directory is not None:
-        file.position = offset if whence == os.SEEK_SET else file.position
-        if offset == 0:
-            file.directory = None
-    return result
+        if whence == os.SEEK_SET:
+            file.position = max(0, offset)
+            if not offset and not file.folder:
+                file.directory = None  # rewound: to be read again
+        return file.position
+    return os.lseek(file.host, offset, whence)
 
 
 @system_call("lseek")
@@ -233,36 +323,58 @@ def llseek(p: Process, number: int, high: int, low: int, result_at: int, whence:
     return 0
 
 
+def set_size(p: Process, number: int, size: int) -> int:
+    host = p.files.host(number)
+    if size < 0:
+        raise SystemCallError(errno.EINVAL)
+    p.memory.pages.shrunk(host, size)
+    try:
+        os.ftruncate(host, size)
+    except OSError as error:
+        complain(p, error)
+        raise
+    return 0
+
+
+def set_size_of_path(p: Process, path: int, size: int) -> int:
+    if size < 0:
+        raise SystemCallError(errno.EINVAL)
+    with place(p, AT_FDCWD, p.path(path), write=True) as (name, base):
+        host = os.open(name, os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=base)
+        try:
+            p.memory.pages.shrunk(host, size)
+            os.ftruncate(host, size)
+        finally:
+            os.close(host)
+    return 0
+
+
 @system_call("ftruncate")
 def ftruncate(p: Process, number: int, size: int) -> int:
-    os.ftruncate(p.files.host(number), signed(size, p.abi.bits))
-    return 0
+    return set_size(p, number, signed(size, p.abi.bits))
 
 
 @system_call("ftruncate64")
 def ftruncate64(p: Process, number: int, a: int, b: int, c: int) -> int:
-    os.ftruncate(p.files.host(number), p.long_pair(a, b, c))
-    return 0
+    return set_size(p, number, p.long_pair(a, b, c))
 
 
 @system_call("truncate")
 def truncate(p: Process, path: int, size: int) -> int:
-    os.truncate(host_path(p, p.path(path)), signed(size, p.abi.bits))
-    return 0
+    return set_size_of_path(p, path, signed(size, p.abi.bits))
 
 
 @system_call("truncate64")
 def truncate64(p: Process, path: int, a: int, b: int, c: int) -> int:
-    os.truncate(host_path(p, p.path(path)), p.long_pair(a, b, c))
-    return 0
+    return set_size_of_path(p, path, p.long_pair(a, b, c))
 
 
 @system_call("fallocate")
 def fallocate(p: Process, number: int, mode: int, a: int, b: int, c: int, d: int) -> int:
-    if mode:
+    if mode & ~FALLOCATE_MODES:
         raise SystemCallError(errno.EOPNOTSUPP)
     offset, size = (a, b) if p.abi.bits == 64 else (p.even_pair(a, b), p.even_pair(c, d))
-    os.posix_fallocate(p.files.host(number), signed(offset, 64), signed(size, 64))
+    host.allocate(p.files.host(number), mode, signed(offset, 64), signed(size, 64))
     return 0
 
 
@@ -278,9 +390,15 @@ def fdatasync(p: Process, number: int) -> int:
     return 0
 
 
-@system_call("sync")
+@system_call("sync", "syncfs")
 def sync(p: Process) -> int:
-    os.sync()
+    """The host's disks are the host's business: what the guest wrote is where other programs see it."""
+    return 0
+
+
+@system_call("sync_file_range", "sync_file_range2", "arm_sync_file_range")
+def sync_file_range(p: Process, number: int) -> int:
+    p.files.host(number)
     return 0
 
 
@@ -288,174 +406,3 @@ def sync(p: Process) -> int:
 def fadvise64(p: Process, number: int) -> int:
     p.files.host(number)
     return 0
-
-
-@system_call("flock")
-def flock(p: Process, number: int, operation: int) -> int:
-    import fcntl
-
-    fcntl.flock(p.files.host(number), signed(operation))
-    return 0
-
-
-# --- what files are -----------------------------------------------------------------------------------
-
-
-def pack_stat(p: Process, status: os.stat_result) -> bytes:
-    """The guest's ``struct stat`` (``stat64`` on 32-bit architectures)."""
-    values = {
-        "dev": status.st_dev,
-        "ino": status.st_ino,
-        "ino_low": status.st_ino,
-        "mode": status.st_mode,
-        "nlink": status.st_nlink,
-        "uid": status.st_uid,
-        "gid": status.st_gid,
-        "rdev": status.st_rdev,
-        "size": status.st_size,
-        "blksize": status.st_blksize,
-        "blocks": status.st_blocks,
-    }
-    for name in ("atime", "mtime", "ctime"):
-        seconds, rest = divmod(getattr(status, f"st_{name}_ns"), NANOSECONDS)
-        values[name], values[f"{name}_ns"] = seconds, rest
-    return p.abi.stat.pack(p.abi.order, values)
-
-
-def stat_at(p: Process, directory: int, path: bytes, flags: int) -> os.stat_result:
-    """The host's answer. With AT_EMPTY_PATH, an empty path means the descriptor itself."""
-    if not path and flags & AT_EMPTY_PATH:
-        if signed(directory) == AT_FDCWD:
-            return os.stat(".")  # noqa: PTH116
-        return os.fstat(p.files.host(directory))
-    follow = not flags & AT_SYMLINK_NOFOLLOW
-    if follow and link_target(p, path) is None:
-        return os.stat(host_path(p, path), dir_fd=host_directory(p, directory, path))
-    if follow:
-        return os.stat(host_path(p, path))  # noqa: PTH116
-    return os.stat(path, dir_fd=host_directory(p, directory, path), follow_symlinks=False)
-
-
-@system_call("newfstatat", "fstatat64")
-def newfstatat(p: Process, directory: int, path: int, buffer: int, flags: int) -> int:
-    p.memory.write(buffer, pack_stat(p, stat_at(p, directory, p.path(path), flags)))
-    return 0
-
-
-@system_call("stat", "stat64")
-def stat_(p: Process, path: int, buffer: int) -> int:
-    return newfstatat(p, AT_FDCWD, path, buffer, 0)
-
-
-@system_call("lstat", "lstat64")
-def lstat(p: Process, path: int, buffer: int) -> int:
-    return newfstatat(p, AT_FDCWD, path, buffer, AT_SYMLINK_NOFOLLOW)
-
-
-@system_call("fstat", "fstat64")
-def fstat(p: Process, number: int, buffer: int) -> int:
-    p.memory.write(buffer, pack_stat(p, os.fstat(p.files.host(number))))
-    return 0
-
-
-@system_call("statx")
-def statx(p: Process, directory: int, path_at: int, flags: int, mask: int, buffer: int) -> int:
-    path = p.path(path_at) if path_at else b""
-    status = stat_at(p, directory, path, flags | (0 if path_at else AT_EMPTY_PATH))
-    values = {
-        "mask": 0x7FF,  # STATX_BASIC_STATS
-        "blksize": status.st_blksize,
-        "nlink": status.st_nlink,
-        "uid": status.st_uid,
-        "gid": status.st_gid,
-        "mode": status.st_mode,
-        "ino": status.st_ino,
-        "size": status.st_size,
-        "blocks": status.st_blocks,
-        "rdev_major": os.major(status.st_rdev),
-        "rdev_minor": os.minor(status.st_rdev),
-        "dev_major": os.major(status.st_dev),
-        "dev_minor": os.minor(status.st_dev),
-    }
-    for name in ("atime", "mtime", "ctime"):
-        seconds, rest = divmod(getattr(status, f"st_{name}_ns"), NANOSECONDS)
-        values[name], values[f"{name}_ns"] = seconds, rest
-    p.memory.write(buffer, STATX.pack(p.abi.order, values))
-    return 0
-
-
-def pack_statfs(p: Process, status: os.statvfs_result) -> bytes:
-    """The filesystem's type isn't known through Python; 0 says so."""
-    values = {
-        "bsize": status.f_bsize,
-        "blocks": status.f_blocks,
-        "bfree": status.f_bfree,
-        "bavail": status.f_bavail,
-        "files": status.f_files,
-        "ffree": status.f_ffree,
-        "fsid": status.f_fsid,
-        "namelen": status.f_namemax,
-        "frsize": status.f_frsize,
-        "flags": status.f_flag,
-    }
-    layout = STATFS64 if p.abi.bits == 64 else STATFS32_64
-    return layout.pack(p.abi.order, values)
-
-
-@system_call("statfs")
-def statfs(p: Process, path: int, buffer: int) -> int:
-    if p.abi.bits == 32:
-        raise SystemCallError(errno.ENOSYS)
-    p.memory.write(buffer, pack_statfs(p, os.statvfs(host_path(p, p.path(path)))))
-    return 0
-
-
-@system_call("fstatfs")
-def fstatfs(p: Process, number: int, buffer: int) -> int:
-    if p.abi.bits == 32:
-        raise SystemCallError(errno.ENOSYS)
-    p.memory.write(buffer, pack_statfs(p, os.fstatvfs(p.files.host(number))))
-    return 0
-
-
-@system_call("statfs64")
-def statfs64(p: Process, path: int, size: int, buffer: int) -> int:
-    p.memory.write(buffer, pack_statfs(p, os.statvfs(host_path(p, p.path(path)))))
-    return 0
-
-
-@system_call("fstatfs64")
-def fstatfs64(p: Process, number: int, size: int, buffer: int) -> int:
-    p.memory.write(buffer, pack_statfs(p, os.fstatvfs(p.files.host(number))))
-    return 0
-
-
-@system_call("faccessat")
-def faccessat(p: Process, directory: int, path_at: int, mode: int) -> int:
-    return faccessat2(p, directory, path_at, mode, 0)
-
-
-@system_call("faccessat2")
-def faccessat2(p: Process, directory: int, path_at: int, mode: int, flags: int) -> int:
-    mode = signed(mode)
-    if mode & ~7:
-        raise SystemCallError(errno.EINVAL)
-    path = p.path(path_at)
-    follow = not flags & AT_SYMLINK_NOFOLLOW
-    base = host_directory(p, directory, path)
-    target = host_path(p, path)
-    status = os.stat(target, dir_fd=base, follow_symlinks=follow)  # says why, where access only says no
-    if os.access(target, mode, dir_fd=base, effective_ids=bool(flags & AT_EACCESS), follow_symlinks=follow):
-        return 0
-    del status
-    raise SystemCallError(errno.EACCES)
-
-
-@system_call("access")
-def access(p: Process, path: int, mode: int) -> int:
-    return faccessat2(p, AT_FDCWD, path, mode, 0)
-
-
-@system_call("getxattr", "lgetxattr", "fgetxattr", "listxattr", "llistxattr", "flistxattr", "setxattr")
-def getxattr(p: Process) -> int:
-    raise SystemCallError(errno.EOPNOTSUPP)

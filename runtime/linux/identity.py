@@ -5,47 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import platform
-import resource
 import time
 from typing import TYPE_CHECKING
 
 from runtime.linux.calls import signed, system_call
 from runtime.linux.errors import SystemCallError
 from runtime.linux.layouts import SYSINFO32, SYSINFO64
-from runtime.linux.loader import STACK_SIZE
 from runtime.linux.memory import CHUNK
 
 if TYPE_CHECKING:
     from runtime.linux.process import Process
 
-RLIMIT_STACK = 3
-RLIMIT_COUNT = 16
-INFINITY64 = (1 << 64) - 1
-
-
-@system_call("getpid", "gettid")
-def getpid(p: Process) -> int:
-    return os.getpid()
-
-
-@system_call("getppid")
-def getppid(p: Process) -> int:
-    return os.getppid()
-
-
-@system_call("getpgrp")
-def getpgrp(p: Process) -> int:
-    return os.getpgrp()
-
-
-@system_call("getpgid")
-def getpgid(p: Process, pid: int) -> int:
-    return os.getpgid(signed(pid))
-
-
-@system_call("getsid")
-def getsid(p: Process, pid: int) -> int:
-    return os.getsid(signed(pid))
+UNCHANGED = 0xFFFF_FFFF
 
 
 @system_call("getuid", "getuid32")
@@ -95,6 +66,81 @@ def getgroups(p: Process, count: int, address: int) -> int:
     return len(groups)
 
 
+# --- changing who the process is: to what it is already -------------------------------------------------
+
+
+def allow(wanted: tuple[int, ...], current: tuple[int, ...]) -> int:
+    """A guest stays who it is. Raises EPERM unless each of `wanted` is unchanged (-1) or in `current`."""
+    if any(value & UNCHANGED != UNCHANGED and value not in current for value in wanted):
+        raise SystemCallError(errno.EPERM)
+    return 0
+
+
+@system_call("setuid", "setuid32")
+def setuid(p: Process, user: int) -> int:
+    return allow((user,), (os.geteuid(),))
+
+
+@system_call("setgid", "setgid32")
+def setgid(p: Process, group: int) -> int:
+    return allow((group,), (os.getegid(),))
+
+
+@system_call("setreuid", "setreuid32")
+def setreuid(p: Process, real: int, effective: int) -> int:
+    return allow((real, effective), (os.geteuid(),))
+
+
+@system_call("setregid", "setregid32")
+def setregid(p: Process, real: int, effective: int) -> int:
+    return allow((real, effective), (os.getegid(),))
+
+
+@system_call("setresuid", "setresuid32")
+def setresuid(p: Process, real: int, effective: int, saved: int) -> int:
+    return allow((real, effective, saved), (os.geteuid(),))
+
+
+@system_call("setresgid", "setresgid32")
+def setresgid(p: Process, real: int, effective: int, saved: int) -> int:
+    return allow((real, effective, saved), (os.getegid(),))
+
+
+@system_call("setfsuid", "setfsuid32")
+def setfsuid(p: Process, user: int) -> int:
+    return os.geteuid()
+
+
+@system_call("setfsgid", "setfsgid32")
+def setfsgid(p: Process, group: int) -> int:
+    return os.getegid()
+
+
+@system_call("capget")
+def capget(p: Process, header: int, data: int) -> int:
+    """No capabilities. ``struct __user_cap_header_struct``: version, pid."""
+    version = p.abi.unpack(p.memory.read(header, 4))
+    sizes = {0x1998_0330: 12, 0x2007_1026: 24, 0x2008_0522: 24}
+    if version not in sizes:
+        p.put_int(header, 0x2008_0522)
+        if data:
+            raise SystemCallError(errno.EINVAL)
+        return 0
+    if data:
+        p.memory.write(data, bytes(sizes[version]))
+    return 0
+
+
+@system_call("capset")
+def capset(p: Process, header: int, data: int) -> int:
+    if any(p.memory.read(data, 12)):
+        raise SystemCallError(errno.EPERM)
+    return 0
+
+
+# --- the system -----------------------------------------------------------------------------------------
+
+
 @system_call("uname")
 def uname(p: Process, address: int) -> int:
     """Six names of 65 bytes. The kernel is the host's, the machine the guest's."""
@@ -132,65 +178,3 @@ def getrandom(p: Process, address: int, count: int, flags: int) -> int:
     for done in range(0, count, CHUNK):
         p.memory.write(address + done, os.urandom(min(CHUNK, count - done)))
     return count
-
-
-# --- limits -------------------------------------------------------------------------------------------
-
-
-def limits_of(p: Process, which: int) -> tuple[int, int]:
-    """The soft and hard limit (`INFINITY64` for none). Raises EINVAL."""
-    if not 0 <= which < RLIMIT_COUNT:
-        raise SystemCallError(errno.EINVAL)
-    if which in p.limits:
-        return p.limits[which]
-    if which == RLIMIT_STACK:
-        return STACK_SIZE, INFINITY64
-    if which == resource.RLIMIT_NOFILE:
-        return p.files.limit, p.files.limit
-    soft, hard = resource.getrlimit(which)
-    return soft & INFINITY64, hard & INFINITY64
-
-
-def set_limits(p: Process, which: int, soft: int, hard: int) -> None:
-    _, old_hard = limits_of(p, which)
-    if soft > hard:
-        raise SystemCallError(errno.EINVAL)
-    if hard > old_hard:
-        raise SystemCallError(errno.EPERM)
-    p.limits[which] = (soft, hard)
-
-
-def guest_resource(p: Process, which: int) -> int:
-    """The host's number of a resource: SPARC swaps two (asm/resource.h)."""
-    which = signed(which)
-    return {6: 7, 7: 6}.get(which, which) if p.abi.name.startswith("sparc") else which
-
-
-@system_call("prlimit64")
-def prlimit64(p: Process, pid: int, which: int, new: int, old: int) -> int:
-    if signed(pid) not in (0, os.getpid()):
-        raise SystemCallError(errno.ESRCH)
-    which = guest_resource(p, which)
-    before = limits_of(p, which)
-    if new:
-        data = p.memory.read(new, 16)
-        set_limits(p, which, p.abi.unpack(data[:8]), p.abi.unpack(data[8:]))
-    if old:
-        p.memory.write(old, p.abi.pack(before[0], 8) + p.abi.pack(before[1], 8))
-    return 0
-
-
-@system_call("getrlimit", "ugetrlimit")
-def getrlimit(p: Process, which: int, address: int) -> int:
-    soft, hard = limits_of(p, guest_resource(p, which))
-    p.memory.write(address, p.abi.pack_words(min(soft, p.abi.mask), min(hard, p.abi.mask)))
-    return 0
-
-
-@system_call("setrlimit")
-def setrlimit(p: Process, which: int, address: int) -> int:
-    data = p.memory.read(address, 2 * p.abi.word)
-    values = [p.abi.unpack(data[: p.abi.word]), p.abi.unpack(data[p.abi.word :])]
-    soft, hard = (INFINITY64 if value == p.abi.mask else value for value in values)
-    set_limits(p, guest_resource(p, which), soft, hard)
-    return 0

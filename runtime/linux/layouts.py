@@ -74,6 +74,9 @@ STATFS64 = Layout(
 STATFS32_64 = Layout(
     "type:I bsize:I blocks:Q bfree:Q bavail:Q files:Q ffree:Q fsid:Q namelen:I frsize:I flags:I 16"
 )
+STATFS32 = Layout(
+    "type:I bsize:I blocks:I bfree:I bavail:I files:I ffree:I fsid:Q namelen:I frsize:I flags:I 16"
+)
 SYSINFO64 = Layout(
     "uptime:q load1:Q load5:Q load15:Q totalram:Q freeram:Q sharedram:Q bufferram:Q totalswap:Q freeswap:Q "
     "procs:H 6 totalhigh:Q freehigh:Q mem_unit:I 4"

@@ -1,5 +1,5 @@
-"""From an ELF file to a process ready to run: segments, stack with arguments, environment and auxiliary
-vector.
+"""From ELF files to a memory image: segments of the program and its dynamic linker, stack with arguments,
+environment and auxiliary vector.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ from dataclasses import dataclass
 
 from runtime.elf import ElfFile, Segment
 from runtime.elf import constants as c
-from runtime.errors import NotYetError
 from runtime.linux.abi.base import Abi
-from runtime.linux.errors import LoadError, SystemCallError
+from runtime.linux.errors import LoadError, SystemCallError, TooLongError
 from runtime.linux.memory import CHUNK, GuestMemory
 from runtime.linux.ports import EXECUTE, READ, WRITE, Memory
 
 STACK_SIZE = 8 << 20
 ARGUMENT_LIMIT = STACK_SIZE // 4
-"""Bytes of argument and environment strings (Linux's limit too)."""
+"""Bytes of argument and environment strings (Linux's limit too, execve(2))."""
 GAP = 1 << 20
 """Unmapped bytes between the stack and the mappings below it."""
 
@@ -53,17 +52,31 @@ def new_memory(abi: Abi, pages: Memory, limit: int) -> GuestMemory:
 
 
 def load(elf: ElfFile, abi: Abi, memory: GuestMemory) -> Image:
-    """Map the program's segments. Raises `LoadError`, or `NotYetError` for dynamically linked programs."""
+    """Map the program's segments, and set where the heap begins. Raises `LoadError`."""
     abi.check_program(elf)
+    image = place(elf, abi, memory, abi.program_base)
+    memory.brk_start = memory.brk = memory.page_up(image.end)
+    return image
+
+
+def load_interpreter(elf: ElfFile, abi: Abi, memory: GuestMemory) -> Image:
+    """Map the dynamic linker's segments, below the stack. Raises `LoadError`."""
+    segments = [s for s in elf.segments if s.type == c.PT_LOAD and s.memory_size]
+    size = max((s.end for s in segments), default=0) - min((s.address for s in segments), default=0)
+    if size > memory.high:
+        raise LoadError("it doesn't fit into the address space", where=elf.name)
+    try:
+        base = memory.find_gap(memory.page_up(size) + 0x10000)
+    except SystemCallError:
+        raise LoadError("it doesn't fit into the address space", where=elf.name) from None
+    return place(elf, abi, memory, memory.page_up(base))
+
+
+def place(elf: ElfFile, abi: Abi, memory: GuestMemory, base: int) -> Image:
+    """Map a file's segments: at `base` where they may lie anywhere. Raises `LoadError`."""
     if elf.type not in (c.ET_EXEC, c.ET_DYN):
         kind = {c.ET_REL: "an object file", c.ET_CORE: "a core dump"}.get(elf.type, f"of type {elf.type}")
         raise LoadError(f"it is {kind}, not a program", where=elf.name)
-    if elf.interpreter is not None:
-        raise NotYetError(
-            f"it is dynamically linked (it wants {elf.interpreter}), which isn't supported yet",
-            where=elf.name,
-            remedy="link it with -static",
-        )
     segments = [s for s in elf.segments if s.type == c.PT_LOAD and s.memory_size]
     if not segments:
         raise LoadError("it has no segment to load", where=elf.name)
@@ -73,7 +86,7 @@ def load(elf: ElfFile, abi: Abi, memory: GuestMemory) -> Image:
         alignment = max(abi.page_size, *(s.alignment for s in segments))
         if alignment > 1 << 30:
             raise LoadError(f"a segment is aligned to {alignment:#x} bytes", where=elf.name)
-        bias = -(-abi.program_base // alignment) * alignment - segments[0].address
+        bias = -(-base // alignment) * alignment - segments[0].address
         bias -= bias % abi.page_size
     for segment in segments:
         load_segment(elf, segment, bias, memory)
@@ -84,9 +97,7 @@ def load(elf: ElfFile, abi: Abi, memory: GuestMemory) -> Image:
             break
         if segment.type == c.PT_LOAD and 0 <= elf.header_offset - segment.offset < segment.file_size:
             headers = headers or segment.address + elf.header_offset - segment.offset + bias
-    end = segments[-1].end + bias
-    memory.brk_start = memory.brk = memory.page_up(end)
-    return Image((elf.entry + bias) & abi.mask, headers, end, bias)
+    return Image((elf.entry + bias) & abi.mask, headers, segments[-1].end + bias, bias)
 
 
 def load_segment(elf: ElfFile, segment: Segment, bias: int, memory: GuestMemory) -> None:
@@ -129,13 +140,16 @@ def build_stack(
     executable: bytes,
     arguments: Sequence[bytes],
     environment: Sequence[bytes],
-) -> int:
-    """Map and fill the stack. Returns the address of the argument count. Raises `LoadError` for too long
-    arguments.
+    interpreter: Image | None = None,
+) -> tuple[int, bytes]:
+    """Map and fill the stack. Returns the address of the argument count, and the auxiliary vector. Raises
+    `LoadError` for too long arguments.
     """
     top = abi.stack_top
     if sum(map(len, arguments)) + sum(map(len, environment)) + 8 * len(environment) > ARGUMENT_LIMIT:
-        raise LoadError(f"arguments and environment are longer than {ARGUMENT_LIMIT} bytes", where=elf.name)
+        raise TooLongError(
+            f"arguments and environment are longer than {ARGUMENT_LIMIT} bytes", where=elf.name
+        )
     memory.map(top - STACK_SIZE, STACK_SIZE, READ | WRITE, name="[stack]")
     # Strings at the top, from the last one downwards.
     at = top - 8
@@ -159,7 +173,7 @@ def build_stack(
         (AT_PHENT, elf.header_size),
         (AT_PHNUM, len(elf.segments)),
         (AT_PAGESZ, abi.page_size),
-        (AT_BASE, 0),
+        (AT_BASE, interpreter.bias if interpreter is not None else 0),
         (AT_FLAGS, 0),
         (AT_ENTRY, image.entry),
         (AT_UID, os.getuid()),
@@ -182,4 +196,4 @@ def build_stack(
     data = abi.pack_words(*words)
     stack = (at - len(data)) & ~63
     memory.pages.write(stack, data)
-    return stack
+    return stack, data[-2 * abi.word * len(auxv) :]

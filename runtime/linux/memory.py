@@ -35,6 +35,8 @@ class Area:
     offset: int = 0
     shared: bool = False
     backed: bool = True
+    writable: bool = True
+    """Whether it may be made writable: not where a file is shared that isn't open for writing."""
 
 
 class GuestMemory:
@@ -149,8 +151,13 @@ class GuestMemory:
         name: str = "",
         offset: int = 0,
         shared: bool = False,
+        file: int | None = None,
+        writable: bool = True,
     ) -> None:
-        """Map fresh zero pages, replacing what was there. Raises ENOMEM, with nothing changed."""
+        """Map fresh zero pages, replacing what was there. Raises ENOMEM, with nothing changed.
+
+        `file`: map the pages of this host descriptor instead, shared (OSError where that can't be).
+        """
         self.check_range(start, size)
         if permissions:
             replaced = sum(
@@ -161,9 +168,21 @@ class GuestMemory:
             if self.mapped - replaced + size > self.limit:
                 raise SystemCallError(errno.ENOMEM)
         self.unmap(start, size)
-        if permissions:
-            self.pages.map(start, size, permissions)
-        self._put(Area(start, start + size, permissions, name, offset, shared, backed=permissions != 0))
+        if file is not None:
+            self.pages.map_file(start, size, permissions, file, offset, writable)
+        elif permissions:
+            self.pages.map(start, size, permissions, shared=shared)
+        backed = permissions != 0 or file is not None
+        self._put(Area(start, start + size, permissions, name, offset, shared, backed, writable))
+
+    def move(self, old: int, new: int, size: int) -> None:
+        """Move what is mapped at `old` to `new`, replacing what was there. The ranges don't overlap."""
+        self.check_range(new, size)
+        self.unmap(new, size)
+        for area in self._cut(old, old + size):
+            if area.backed:
+                self.pages.move(area.start, area.start + new - old, area.end - area.start)
+            self._put(replace(area, start=area.start + new - old, end=area.end + new - old))
 
     def unmap(self, start: int, size: int) -> None:
         for area in self._cut(start, start + size):
@@ -177,6 +196,8 @@ class GuestMemory:
         covered = sum(min(a.end, end) - max(a.start, start) for a in areas)
         if covered != size:
             raise SystemCallError(errno.ENOMEM)
+        if permissions & WRITE and not all(area.writable for area in areas):
+            raise SystemCallError(errno.EACCES)
         fresh = sum(min(a.end, end) - max(a.start, start) for a in areas if not a.backed)
         if permissions and self.mapped + fresh > self.limit:
             raise SystemCallError(errno.ENOMEM)
@@ -185,7 +206,7 @@ class GuestMemory:
             if area.backed:
                 self.pages.protect(area.start, length, permissions)
             elif permissions:
-                self.pages.map(area.start, length, permissions)
+                self.pages.map(area.start, length, permissions, shared=area.shared)
             self._put(replace(area, permissions=permissions, backed=area.backed or permissions != 0))
 
     # --- contents -------------------------------------------------------------------------------------

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from runtime.linux.calls import signed, system_call
 from runtime.linux.errors import SystemCallError
-from runtime.linux.memory import CHUNK
+from runtime.linux.memory import CHUNK, Area
+from runtime.linux.paths import name_of
 from runtime.linux.ports import EXECUTE, READ, WRITE
 
 if TYPE_CHECKING:
     from runtime.linux.process import Process
 
+ZERO_DEVICE = os.makedev(1, 5)
 MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE, MAP_TYPE = 1, 2, 3, 0xF
 MAP_FIXED, MAP_ANONYMOUS = 0x10, 0x20
 MAP_FIXED_NOREPLACE = 0x100000
@@ -28,8 +32,9 @@ def brk(p: Process, address: int) -> int:
 
 
 def map_pages(p: Process, wish: int, size: int, prot: int, flags: int, number: int, offset: int) -> int:
-    """``mmap`` with the offset in bytes. Files are read when they are mapped; writing through to a shared
-    file isn't supported (ENODEV)."""
+    """``mmap`` with the offset in bytes. What is mapped privately is read at once: a file that becomes shorter
+    must not take pages away from under the emulator.
+    """
     memory = p.memory
     page = memory.page_size
     kind = flags & MAP_TYPE
@@ -43,11 +48,18 @@ def map_pages(p: Process, wish: int, size: int, prot: int, flags: int, number: i
     file = None
     if not flags & MAP_ANONYMOUS:
         file = p.files.get(number)
-        mode = os.fstat(file.host).st_mode
-        if mode & 0o170000 != 0o100000:
+        mode = fcntl.fcntl(file.host, fcntl.F_GETFL)
+        if mode & os.O_PATH:
+            raise SystemCallError(errno.EBADF)
+        if mode & os.O_ACCMODE == os.O_WRONLY:
+            raise SystemCallError(errno.EACCES)
+        kind = os.fstat(file.host).st_mode
+        if stat.S_ISCHR(kind) and os.fstat(file.host).st_rdev == ZERO_DEVICE:
+            file = None
+        elif not stat.S_ISREG(kind):
             raise SystemCallError(errno.ENODEV)
-        if shared and permissions & WRITE:
-            raise SystemCallError(errno.ENODEV)
+        elif shared and permissions & WRITE and mode & os.O_ACCMODE != os.O_RDWR:
+            raise SystemCallError(errno.EACCES)
     if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE):
         start = wish
         if start % page:
@@ -60,11 +72,17 @@ def map_pages(p: Process, wish: int, size: int, prot: int, flags: int, number: i
         fits = start >= memory.low and start + size <= memory.top and memory.is_free(start, size)
         if not start or not fits:
             start = memory.find_gap(size)
-    name = os.fsdecode(file.path) if file else ""
     if file is None:
         memory.map(start, size, permissions, shared=shared)
+    elif shared:
+        writable = mode & os.O_ACCMODE == os.O_RDWR
+        name = os.fsdecode(name_of(p, file))
+        memory.map(
+            start, size, permissions, name=name, offset=offset, shared=True, file=file.host, writable=writable
+        )
     else:
-        memory.map(start, size, permissions or READ, name=name, offset=offset, shared=shared)
+        name = os.fsdecode(name_of(p, file))
+        memory.map(start, size, permissions or READ, name=name, offset=offset)
         for done in range(0, size, CHUNK):
             data = os.pread(file.host, min(CHUNK, size - done), offset + done)
             if not data:
@@ -130,29 +148,43 @@ def mremap(p: Process, old: int, old_size: int, new_size: int, flags: int, wish:
             raise SystemCallError(errno.EINVAL)
         if wish < old + old_size and old < wish + new_size:
             raise SystemCallError(errno.EINVAL)
-    elif new_size <= old_size:
-        if new_size < old_size:
-            memory.unmap(old + new_size, old_size - new_size)
-        return old
-    else:
-        grow = new_size - old_size
-        tail = old + old_size
+    if new_size < old_size:
+        memory.unmap(old + new_size, old_size - new_size)
+        old_size = new_size
+    grow = new_size - old_size
+    tail = old + old_size
+    if not fixed:
+        if not grow:
+            return old
         if area.end == tail and tail + grow <= memory.top and memory.is_free(tail, grow):
-            offset = area.offset + tail - area.start if area.name else 0
-            memory.map(tail, grow, area.permissions, name=area.name, offset=offset, shared=area.shared)
+            extend(p, area, tail, grow, area.offset + tail - area.start)
             return old
         if not flags & MREMAP_MAYMOVE:
             raise SystemCallError(errno.ENOMEM)
     start = wish if fixed else memory.find_gap(new_size)
-    offset = area.offset + old - area.start if area.name else 0
-    memory.map(start, new_size, area.permissions, name=area.name, offset=offset, shared=area.shared)
-    if area.backed:
-        for done in range(0, min(old_size, new_size), CHUNK):
-            size = min(CHUNK, min(old_size, new_size) - done)
-            memory.pages.write(start + done, memory.pages.read(old + done, size))
-    memory.unmap(old, old_size)
+    if fixed:
+        memory.check_range(start, new_size)
+        memory.unmap(start, new_size)
+    if grow:
+        extend(p, area, start + old_size, grow, area.offset + tail - area.start)
+    memory.move(old, start, old_size)
     p.cpu.changed_code(start, new_size)
     return start
+
+
+def extend(p: Process, area: Area, start: int, size: int, offset: int) -> None:
+    """Map `size` bytes at `start` that continue what `area` maps: more of a shared file from `offset` on, or
+    zeros.
+    """
+    file = p.memory.pages.mapped_file(area.start) if area.shared else None
+    p.memory.map(
+        *(start, size, area.permissions),
+        name=area.name,
+        offset=offset,
+        shared=area.shared,
+        file=file,
+        writable=area.writable,
+    )
 
 
 @system_call("madvise")
@@ -166,8 +198,9 @@ def madvise(p: Process, start: int, size: int, advice: int) -> int:
         areas = memory.overlapping(start, start + size)
         for area in areas:
             low, high = max(area.start, start), min(area.end, start + size)
-            if area.backed and not area.name:
-                memory.map(low, high - low, area.permissions, shared=area.shared)
+            if area.backed and not area.shared and (not area.name or area.name.startswith("[")):
+                offset = area.offset + low - area.start
+                memory.map(low, high - low, area.permissions, name=area.name, offset=offset)
     return 0
 
 

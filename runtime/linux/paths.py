@@ -1,105 +1,166 @@
-"""Paths: the guest's files are the host's, but for what ``/proc`` says about the process itself."""
+"""Paths in system calls: the namespace's, but for what ``/proc`` says about the process itself."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-import re
+import stat
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from runtime.linux import procfs
+from runtime.linux.descriptors import OpenFile
 from runtime.linux.errors import SystemCallError
-from runtime.linux.ports import EXECUTE, READ, WRITE
+from runtime.linux.namespace import AT_FDCWD, Place
 
 if TYPE_CHECKING:
     from runtime.linux.process import Process
 
-AT_FDCWD = -100
-_OWN = re.compile(rb"/proc/(?:self|thread-self|(\d+))(?:/task/\d+)?(/.*)?")
-_HOST_MEMORY = re.compile(r"/proc/\d+/(task/\d+/)?(mem|pagemap|map_files/.*)")
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+_HARMLESS = (b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/tty", b"/dev/ptmx")
+"""What may be opened for writing although writing is denied."""
 
 
-def own_entry(path: bytes) -> bytes | None:
-    """What an absolute path names in the process's own folder of ``/proc`` ("/exe", ...); None for other
-    paths.
-    """
-    if not path.startswith(b"/proc/"):
-        return None
-    found = _OWN.fullmatch(os.path.normpath(path))
-    if found is None or (found[1] is not None and int(found[1]) != os.getpid()):
-        return None
-    return found[2] or b""
-
-
-def generated_text(p: Process, entry: bytes) -> bytes | None:
-    """The contents of the files in ``/proc/self`` that are about the guest."""
-    if entry == b"/maps":
-        lines = []
-        for area in p.memory:
-            letters = "".join(
-                letter if area.permissions & bit else "-"
-                for letter, bit in (("r", READ), ("w", WRITE), ("x", EXECUTE))
-            )
-            kind = "s" if area.shared else "p"
-            head = f"{area.start:08x}-{area.end:08x} {letters}{kind} {area.offset:08x} 00:00 0 "
-            lines.append(f"{head.ljust(72)} {area.name}\n" if area.name else f"{head}\n")
-        return os.fsencode("".join(lines))
-    if entry == b"/cmdline":
-        return b"".join(argument + b"\0" for argument in p.arguments)
-    if entry == b"/comm":
-        return os.path.basename(p.executable)[:15] + b"\n"  # noqa: PTH119 - bytes
-    return None
-
-
-def link_target(p: Process, path: bytes) -> bytes | None:
-    """Where the links of the process's own folder in ``/proc`` point."""
-    entry = own_entry(path)
-    if entry == b"/exe":
-        return p.executable
-    if entry is not None and entry.startswith(b"/fd/"):
-        return p.files.get(int(entry[4:])).path if entry[4:].isdigit() else None
-    return None
-
-
-def host_path(p: Process, path: bytes) -> bytes:
-    """The host's path for the guest's. Raises ENOENT for the empty path."""
-    if not path:
-        raise SystemCallError(errno.ENOENT)
-    if own_entry(path) == b"/exe":
-        return p.executable
-    return path
-
-
-def host_directory(p: Process, number: int, path: bytes) -> int | None:
-    """The host descriptor that `path` is relative to: None for the working directory and for absolute
-    paths.
+def directory_of(p: Process, number: int, path: bytes) -> tuple[int | None, bytes]:
+    """The host's directory that `path` is relative to (None: the working directory), and the path: absolute
+    where the descriptor is a folder that is made up. Raises EBADF.
     """
     number &= 0xFFFF_FFFF
     if path.startswith(b"/") or number == AT_FDCWD & 0xFFFF_FFFF:
-        return None
-    return p.files.host(number)
+        return None, path
+    file = p.files.get(number)
+    return (None, file.folder + b"/" + path) if file.folder else (file.host, path)
 
 
-def open_path(p: Process, directory: int | None, path: bytes, flags: int, mode: int) -> int:
-    """Open a file and return the host's descriptor. Refuses (EACCES) what would reach this program's own
-    memory.
+def link_target(p: Process, number: int, path: bytes) -> bytes | None:
+    """Where the links of the process's own folder in ``/proc`` point; None for other paths."""
+    _, path = directory_of(p, number, path)
+    entry = procfs.own_entry(p, path)
+    if entry is None:
+        return b"%d" % os.getpid() if path == b"/proc/self" else None
+    if entry == b"" and procfs.normal(path) in (b"/proc/self", b"/proc/thread-self"):
+        return b"%d" % os.getpid()
+    if entry == b"/exe":
+        return p.executable
+    if entry == b"/cwd":
+        return p.namespace.working_directory()
+    if entry == b"/root":
+        return b"/"
+    opened = procfs.descriptor_of(entry)
+    if opened is not None:
+        return name_of(p, p.files.get(opened))
+    return None
+
+
+def name_of(p: Process, file: OpenFile) -> bytes:
+    return file.path or p.namespace.name_of(file.host)
+
+
+@contextlib.contextmanager
+def place(
+    p: Process, number: int, path: bytes, follow: bool = True, *, write: bool = False
+) -> Iterator[Place]:
+    """The host's path for the guest's, relative to the descriptor `number` (`Namespace.place`).
+
+    `write`: the call is going to change something there.
     """
-    entry = own_entry(path)
-    if entry is not None:
-        text = generated_text(p, entry)
-        if text is not None:
-            return memory_file(text)
-        if entry.startswith(b"/fd/") and entry[4:].isdigit():
-            return os.dup(p.files.host(int(entry[4:])))
-    host = os.open(host_path(p, path), flags | os.O_CLOEXEC | os.O_NOCTTY, mode & ~p.umask, dir_fd=directory)
+    if write:
+        p.need("write")
+    directory, path = directory_of(p, number, path)
+    if path.startswith(b"/"):
+        entry = procfs.own_entry(p, path)
+        if entry is not None and follow:
+            opened = procfs.descriptor_of(entry)
+            if opened is not None:
+                yield b"/proc/self/fd/%d" % p.files.host(opened), None
+                return
+            if entry == b"/exe" and p.program_file is not None:
+                yield b"/proc/self/fd/%d" % p.program_file, None
+                return
+            if entry == b"/cwd":
+                yield b".", None
+                return
+            if entry == b"/root":
+                path = b"/"
+            elif p.namespace.root is not None and _is_made_up(p, entry):
+                yield b"/proc/self" + (b"/maps" if entry not in (b"/fd", b"/task", b"") else entry), None
+                return
+        elif entry is not None and p.namespace.root is not None:
+            yield b"/proc/self" + entry, None
+            return
+    with p.namespace.place(directory, path, follow) as found:
+        yield found
+
+
+def _is_made_up(p: Process, entry: bytes) -> bool:
+    return entry == b"" or procfs.contents(p, entry) is not None or procfs.listing(p, entry) is not None
+
+
+def open_path(p: Process, number: int, path: bytes, flags: int, mode: int) -> OpenFile:
+    """Open a file by the host's flags. Refuses (EACCES) what would reach the emulator's own memory."""
+    directory, path = directory_of(p, number, path)
+    mode &= ~p.umask
+    if path.startswith(b"/"):
+        special = _open_own(p, path, flags)
+        if special is not None:
+            return special
+    if flags & _WRITING and "write" in p.settings.denied:
+        host = _open_for_denied(p, directory, path, flags)
+    else:
+        host = p.namespace.open(directory, path, flags, mode)
     try:
-        if os.fstat(host).st_dev == os.stat("/proc").st_dev:  # noqa: PTH116
-            real = os.readlink(f"/proc/self/fd/{host}")  # noqa: PTH115
-            if _HOST_MEMORY.fullmatch(real):
+        status = os.fstat(host)
+        if status.st_dev == os.stat("/proc").st_dev:  # noqa: PTH116
+            real = os.readlink(b"/proc/self/fd/%d" % host)  # noqa: PTH115
+            if procfs.HOST_MEMORY.fullmatch(real):
                 raise SystemCallError(errno.EACCES)
     except BaseException:
         os.close(host)
         raise
-    return host
+    return OpenFile(host)
+
+
+def _open_for_denied(p: Process, directory: int | None, path: bytes, flags: int) -> int:
+    """Open a device that may be written anyway; else EROFS, or what is wrong with the path."""
+    if path in _HARMLESS:
+        return p.namespace.open(directory, path, flags & ~(os.O_CREAT | os.O_EXCL), 0)
+    with p.namespace.place(directory, path, True) as (name, base):
+        try:
+            os.stat(name, dir_fd=base)
+        except FileNotFoundError:
+            if flags & os.O_CREAT:
+                raise SystemCallError(errno.EROFS) from None
+            raise
+    raise SystemCallError(errno.EROFS)
+
+
+def _open_own(p: Process, path: bytes, flags: int) -> OpenFile | None:
+    """Open what is about the guest itself."""
+    entry = procfs.own_entry(p, path)
+    if entry is None:
+        return None
+    opened = procfs.descriptor_of(entry)
+    if opened is not None:
+        host = p.files.host(opened)
+        if flags & _WRITING and stat.S_ISREG(os.fstat(host).st_mode):
+            p.need("write")
+        return OpenFile(os.open(b"/proc/self/fd/%d" % host, flags & ~os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY))
+    if entry == b"/exe" and p.program_file is not None:
+        if flags & _WRITING & ~os.O_CREAT:
+            raise SystemCallError(errno.ETXTBSY)
+        return OpenFile(os.open(b"/proc/self/fd/%d" % p.program_file, flags & ~os.O_CREAT | os.O_CLOEXEC))
+    entries = procfs.listing(p, entry)
+    if entries is not None:
+        host = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = b"/proc/self" + entry
+        return OpenFile(host, path=b"/proc/%d%s" % (os.getpid(), entry), directory=entries, folder=folder)
+    text = procfs.contents(p, entry)
+    if text is None:
+        return None
+    if flags & _WRITING & ~os.O_CREAT:
+        raise SystemCallError(errno.EACCES)
+    return OpenFile(memory_file(text), path=b"/proc/%d%s" % (os.getpid(), entry))
 
 
 def memory_file(text: bytes) -> int:

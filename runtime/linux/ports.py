@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -28,8 +29,49 @@ class AccessFault(Exception):
 class Memory(Protocol):
     """The guest's address space, in pages. `start` and `size` are multiples of the page size."""
 
-    def map(self, start: int, size: int, permissions: int) -> None:
-        """Map fresh zero pages, replacing what was there."""
+    def map(self, start: int, size: int, permissions: int, *, shared: bool = False) -> None:
+        """Map fresh zero pages, replacing what was there. `shared`: forked processes see each other's
+        writes.
+        """
+        ...
+
+    def map_file(
+        self, start: int, size: int, permissions: int, descriptor: int, offset: int, writable: bool
+    ) -> None:
+        """Map pages that are the file's, from `offset` on; those behind its end stay unmapped.
+
+        `writable`: whether writes will ever be allowed. Raises OSError.
+        """
+        ...
+
+    def move(self, old: int, new: int, size: int) -> None:
+        """Map at `new` what is mapped at `old`, and nothing there any more. The ranges don't overlap."""
+        ...
+
+    def grown(self, address: int, permissions: int) -> bool:
+        """Map the page at `address`, if it is one of a file that has grown since it was mapped. Returns
+        whether it was.
+        """
+        ...
+
+    def shrunk(self, descriptor: int, size: int) -> None:
+        """The host's file is going to have `size` bytes: what is mapped behind them goes."""
+        ...
+
+    def mapped_file(self, address: int) -> int | None:
+        """The host's descriptor of the shared file that is mapped there."""
+        ...
+
+    def clear_dirty(self) -> None:
+        """Begin to note which pages are written."""
+        ...
+
+    def dirty(self) -> Iterator[tuple[int, int]]:
+        """Address and size of the runs of pages that may have been written since `clear_dirty`."""
+        ...
+
+    def host_address(self, address: int) -> int:
+        """Where in the host's memory the guest's `address` lies. Raises `AccessFault`."""
         ...
 
     def unmap(self, start: int, size: int) -> None:
@@ -85,6 +127,18 @@ class Cpu(Protocol):
         """Go on at `pc`; the instruction that `run` stopped at was done by the caller and counts as
         executed.
         """
+        ...
+
+    def save(self) -> object:
+        """All registers, `pc` included, for `restore`."""
+        ...
+
+    def restore(self, saved: object) -> None:
+        """Put registers back that `save` gave."""
+        ...
+
+    def close(self) -> None:
+        """The CPU isn't needed any more."""
         ...
 
     def changed_code(self, start: int, size: int) -> None:

@@ -1,130 +1,199 @@
-"""One guest process: it runs the CPU, answers system calls, and turns faults into signals."""
+"""The state of one guest process and of its threads: what the system calls work on.
+
+Every guest process is a process of the host, so that files, pipes, process groups, parents and children are the
+host's; its threads take turns on one CPU (`runtime.linux.scheduler`).
+"""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
-from runtime.elf import ElfFile
-from runtime.linux import loader, signals
 from runtime.linux.abi.base import Abi
-from runtime.linux.calls import load_handlers
-from runtime.linux.descriptors import Descriptors
-from runtime.linux.errors import CallTookOver, GuestExit, SystemCallError
-from runtime.linux.ports import AccessFault, Cpu, Memory, Stop
+from runtime.linux.descriptors import Descriptors, OpenFile
+from runtime.linux.errors import SystemCallError
+from runtime.linux.family import Family
+from runtime.linux.memory import GuestMemory
+from runtime.linux.namespace import Namespace
+from runtime.linux.ports import Cpu, Memory, Stop
+from runtime.linux.siginfo import SignalInfo
+from runtime.linux.timers import Timers
+from runtime.linux.waiting import Steps, Wait
 
-SLICE = 200_000_000
-"""Instructions between two looks at the host's signals: well under a second."""
+if TYPE_CHECKING:
+    from runtime.elf import ElfFile
+
+FIRST_THREAD: Final = 1 << 23
+"""Numbers of threads beyond the first one start here: above all process numbers (4194304 at most)."""
+SS_ONSTACK, SS_DISABLE = 1, 2
+DENIABLE: Final = ("net", "exec", "write")
+
+Disassemble = Callable[[Abi, bytes, int], tuple[int, str]]
+"""Length and text of the instruction that bytes for an address begin with."""
+Prepare = Callable[["ElfFile"], tuple[Abi, Cpu, Memory]]
+"""Makes what runs a program. Raises IsagenError where nothing can."""
+
+
+@dataclass(slots=True)
+class Action:
+    """``struct sigaction``. `handler` is an address, SIG_DFL (0) or SIG_IGN (1)."""
+
+    handler: int = 0
+    flags: int = 0
+    mask: int = 0
+    restorer: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class FutexWaiter:
+    """A thread that waits for a word of memory to be woken."""
+
+    wait: Wait
+    bits: int
+    key: int
+    """The address; FUTEX_REQUEUE changes it."""
+
+
+@dataclass(slots=True, eq=False)
+class Thread:
+    """A guest thread."""
+
+    id: int
+    registers: object = None
+    """What `Cpu.save` gave, while another thread has the CPU."""
+    blocked: int = 0
+    """The signal mask: bit n - 1 for signal n."""
+    mask_after: int | None = None
+    """The mask to put back when the call under way returns (``sigsuspend``, ``ppoll``, ...)."""
+    pending: list[SignalInfo] = field(default_factory=list)
+    alternate_stack: tuple[int, int, int] = (0, SS_DISABLE, 0)
+    """Address, flags, size."""
+    awaited: int = 0
+    """The signals that it waits for with sigtimedwait(2): they end the wait, blocked or not."""
+    clear_child_tid: int = 0
+    robust_list: int = 0
+    name: bytes = b""
+    stop: Stop | None = None
+    """The system call under way: where it is."""
+    steps: Steps | None = None
+    wait: Wait | None = None
+    restartable: bool = False
+    """The call under way was interrupted, and may start anew."""
+    gone: bool = False
+    traced: tuple[str, str, list[str]] | None = None
+    """`runtime.linux.strace`: the call under way."""
+
+
+@dataclass
+class Settings:
+    """What the person who runs the program has asked for. Children have the same."""
+
+    prepare: Prepare | None = None
+    """For execve; without it there is none."""
+    disassemble: Disassemble | None = None
+    """For reports of faults."""
+    denied: frozenset[str] = frozenset()
+    """Kinds of calls to refuse, of `DENIABLE`."""
+    memory_limit: int = 16 << 30
+    """Bytes that a process may map."""
+    process_limit: int = 256
+    """Processes at a time."""
 
 
 class Process:
-    """A process of one thread. Attributes are what the system calls work on."""
+    """A process. The thread that has the CPU is `thread`."""
 
     def __init__(
         self,
-        elf: ElfFile,
         abi: Abi,
         cpu: Cpu,
-        pages: Memory,
+        memory: GuestMemory,
         *,
-        arguments: Sequence[bytes],
-        environment: Sequence[bytes],
-        memory_limit: int = 16 << 30,
+        executable: bytes,
+        arguments: list[bytes],
+        environment: list[bytes],
+        settings: Settings | None = None,
+        namespace: Namespace | None = None,
     ) -> None:
         self.abi = abi
         self.cpu = cpu
-        self.executable = os.fsencode(Path(elf.name).resolve())
-        self.arguments = list(arguments)
-        self.files = Descriptors(self)
-        self.signals = signals.Signals()
+        self.memory = memory
+        self.settings = settings or Settings()
+        self.namespace = namespace or Namespace()
+        self.executable = executable
+        """The program's path as the guest sees it."""
+        self.program_file: int | None = None
+        """A host descriptor of the program, for ``/proc/self/exe``."""
+        self.arguments = arguments
+        self.environment = environment
+        self.auxiliary = b""
+        """The auxiliary vector as it lies on the stack."""
+        self.files = Descriptors()
         self.umask = os.umask(0o22)
         os.umask(self.umask)
         self.limits: dict[int, tuple[int, int]] = {}
-        self.clear_child_tid = 0
+        self.timers = Timers()
+        self.futexes: dict[int, list[FutexWaiter]] = {}
+        """Who waits, by address, in the order of arrival."""
+        self.actions: dict[int, Action] = {}
+        self.pending: list[SignalInfo] = []
+        """Signals for whichever thread takes them first."""
+        self.thread = Thread(os.getpid(), name=os.path.basename(executable)[:15])  # noqa: PTH119 - bytes
+        self.threads = [self.thread]
+        self.signal_files: list[OpenFile] = []
+        """The signalfds: to be made readable when their signals are pending."""
+        self.next_thread = FIRST_THREAD
+        self.family = Family(self.settings.process_limit)
+        self.children: set[int] = set()
+        self._former: deque[int] = deque(maxlen=256)
+        self.is_child = False
+        """Made by fork: it ends without going back to who started the first process."""
+        self.after_fork: list[Callable[[], None]] = []
+        """What children do first."""
+        self.before_end: list[Callable[[], None]] = []
+        """What happens when the process ends or turns into another program (a vfork's parent goes on)."""
+        self.on_action: Callable[[int, int], None] = lambda number, handler: None
+        """Is told of a signal's new handler."""
+        self.on_mask: Callable[[], None] = lambda: None
+        """Is told that masks or handlers have changed."""
         self.instructions = 0
-        self.memory = loader.new_memory(abi, pages, memory_limit)
-        image = loader.load(elf, abi, self.memory)
-        abi.prepare_memory(pages)
-        stack = loader.build_stack(
-            abi,
-            self.memory,
-            elf,
-            image,
-            executable=os.fsencode(elf.name),
-            arguments=arguments,
-            environment=environment,
-        )
-        for register, value in abi.initial_state.items():
-            cpu.set(register, value)
-        abi.start(cpu, pages, image.entry, stack)
-        handlers = load_handlers()
-        self._calls: dict[int, tuple[Callable[..., int], int]] = {
-            number: handlers[name] for number, name in abi.call_names.items() if name in handlers
-        }
+        self.attention = False
+        """There may be a signal to deliver."""
 
-    # --- running --------------------------------------------------------------------------------------
+    # --- threads --------------------------------------------------------------------------------------
 
-    def run(self, limit: int | None = None) -> int | None:
-        """Run until the process ends, and return its exit status: 128 + signal if a signal killed it.
+    def thread_of(self, number: int) -> Thread:
+        """The thread of that number. Raises ESRCH."""
+        for thread in self.threads:
+            if thread.id == number:
+                return thread
+        raise SystemCallError(errno.ESRCH)
 
-        Returns None where `limit` instructions were executed before that.
-        """
-        cpu, abi = self.cpu, self.abi
-        try:
-            while True:
-                budget = SLICE if limit is None else min(SLICE, limit - self.instructions)
-                if budget <= 0:
-                    return None
-                stop = cpu.run(budget)
-                self.instructions += stop.instructions
-                if stop.kind == "budget":
-                    continue
-                if abi.is_system_call(stop):
-                    self.instructions += 1
-                    self.system_call(stop)
-                else:
-                    signals.fault(self, stop)
-        except GuestExit as ended:
-            return ended.status
+    def forget_child(self, pid: int) -> None:
+        """A child has ended, and was waited for."""
+        self.children.discard(pid)
+        self._former.append(pid)
 
-    def system_call(self, stop: Stop) -> None:
-        """Answer the system call at `stop`."""
-        cpu, abi = self.cpu, self.abi
-        found = self._calls.get(abi.call_number(cpu))
-        result, error = 0, 0
-        if found is None:
-            error = errno.ENOSYS
-        else:
-            handler, count = found
-            try:
-                result = handler(self, *abi.arguments(cpu, count))
-            except CallTookOver:
-                if self.signals.pending:
-                    signals.deliver(self)
-                return
-            except SystemCallError as failure:
-                error = failure.number
-            except AccessFault:
-                error = errno.EFAULT
-            except OSError as failure:
-                error = failure.errno or errno.EIO
-            except (ValueError, OverflowError):
-                # The host's Python refuses what no kernel takes either: embedded zeros, numbers beyond C
-                # types.
-                error = errno.EINVAL
-            except MemoryError:
-                error = errno.ENOMEM
-        abi.finish_call(cpu, stop, result, abi.error_numbers.get(error, error))
-        if self.signals.pending:
-            signals.deliver(self)
+    def knows_child(self, pid: int) -> bool:
+        """Whether a process is, or was of late, the guest's child: not one of the emulator's own."""
+        return pid in self.children or pid in self._former
+
+    # --- what is refused ------------------------------------------------------------------------------
+
+    def need(self, kind: str) -> None:
+        """Raises what a call of a kind in `DENIABLE` fails with, where the kind is denied."""
+        if kind in self.settings.denied:
+            raise SystemCallError(errno.EROFS if kind == "write" else errno.EACCES)
 
     # --- arguments ------------------------------------------------------------------------------------
 
     def path(self, address: int) -> bytes:
         """The path at `address`. Raises ENAMETOOLONG beyond PATH_MAX."""
-        return self.memory.string(address, 4096)
+        return self.memory.string(address, 4095)
 
     def long_pair(self, first: int, second: int, third: int) -> int:
         """A 64-bit argument that begins at an odd-numbered (second, fourth) argument word, as a signed
@@ -150,6 +219,10 @@ class Process:
         """The ``long`` at `address`, unsigned."""
         return self.abi.unpack(self.memory.read(address, self.abi.word))
 
-    def exit(self, status: int) -> None:
-        """End the process."""
-        raise GuestExit(status & 0xFF)
+    def int_at(self, address: int) -> int:
+        """The ``int`` at `address`."""
+        return self.abi.unpack(self.memory.read(address, 4), signed=True)
+
+    def put_int(self, address: int, value: int) -> None:
+        """Write an ``int``."""
+        self.memory.write(address, self.abi.pack(value, 4))

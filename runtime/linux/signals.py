@@ -1,317 +1,219 @@
-"""Signals that the program causes itself: its faults, and those that it sends itself. Handlers, masks,
-alternate stacks, and what happens without a handler."""
+"""Sending signals to the guest's threads, and what happens when they arrive: handlers, or what the kernel does
+without one.
+"""
 
 from __future__ import annotations
 
-import errno
 import os
-import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from runtime.errors import NotYetError
+from runtime.linux import faults
 from runtime.linux.abi.base import SignalCall
-from runtime.linux.calls import signed, system_call
-from runtime.linux.errors import CallTookOver, GuestExit, SystemCallError
+from runtime.linux.errors import GuestExit
 from runtime.linux.messages import say
-from runtime.linux.ports import EXECUTE, WRITE, AccessFault, Stop
+from runtime.linux.ports import WRITE, AccessFault
+from runtime.linux.process import SS_DISABLE, SS_ONSTACK, Action, Process, Thread
+from runtime.linux.siginfo import SI_TKILL, SI_USER, SignalInfo
 
 if TYPE_CHECKING:
-    from runtime.linux.process import Process
+    from runtime.linux.ports import Stop
 
 SIG_DFL, SIG_IGN = 0, 1
-COUNT = 64
-IGNORED_BY_DEFAULT = {"SIGCHLD", "SIGCONT", "SIGURG", "SIGWINCH"}
-STOPPING = {"SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU"}
-SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK = 0, 1, 2
-SA_ONSTACK, SA_NODEFER, SA_RESETHAND = 0x0800_0000, 0x4000_0000, 0x8000_0000
-SS_ONSTACK, SS_DISABLE = 1, 2
-SI_TKILL = -6
-
-DESCRIPTIONS = {
-    "SIGSEGV": "segmentation fault",
-    "SIGBUS": "bus error",
-    "SIGILL": "illegal instruction",
-    "SIGFPE": "arithmetic exception",
-    "SIGTRAP": "breakpoint",
-}
+COUNT: Final = 64
+FIRST_REALTIME: Final = 32
+MAXIMUM_QUEUED: Final = 1024
+IGNORED_BY_DEFAULT = frozenset({"SIGCHLD", "SIGCONT", "SIGURG", "SIGWINCH"})
+STOPPING = frozenset({"SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU"})
+SA_NOCLDSTOP, SA_NOCLDWAIT, SA_SIGINFO, SA_RESTORER = 1, 2, 4, 0x0400_0000
+SA_ONSTACK, SA_RESTART, SA_NODEFER, SA_RESETHAND = 0x0800_0000, 0x1000_0000, 0x4000_0000, 0x8000_0000
+SS_AUTODISARM: Final = 1 << 31
+NONE: Final = Action()
 
 
-class Signals:
-    """A process's signal state. `actions` holds ``struct sigaction`` as the guest wrote it, by signal
-    number.
+def name_of(p: Process, number: int) -> str:
+    """``SIGTERM``; ``SIGRT34`` of real-time signals."""
+    return p.abi.signal_names.get(number, f"SIGRT{number}")
+
+
+def is_ignored(p: Process, number: int) -> bool:
+    """Whether the signal does nothing, handled so or by default."""
+    handler = p.actions.get(number, NONE).handler
+    return handler == SIG_IGN or (handler == SIG_DFL and name_of(p, number) in IGNORED_BY_DEFAULT)
+
+
+def unblockable(p: Process) -> int:
+    """The mask of the signals that can't be blocked."""
+    return sum(1 << (p.abi.signals[name] - 1) for name in ("SIGKILL", "SIGSTOP"))
+
+
+def set_mask(p: Process, thread: Thread, mask: int) -> None:
+    thread.blocked = mask & ~unblockable(p)
+    p.attention = True
+
+
+# --- sending --------------------------------------------------------------------------------------------
+
+
+def own_info(number: int, code: int = SI_USER) -> SignalInfo:
+    """A signal from this process."""
+    return SignalInfo(number, code, os.getpid(), os.getuid())
+
+
+def send(p: Process, info: SignalInfo, thread: Thread | None = None) -> None:
+    """Make a signal pending, for `thread` or whichever takes it first. Without an effect where it is ignored
+    and nobody blocks it; standard signals wait once only.
     """
-
-    def __init__(self) -> None:
-        self.actions: dict[int, bytes] = {}
-        self.blocked = 0
-        self.pending: list[tuple[int, bytes]] = []
-        """Signals that wait: number and ``siginfo_t``."""
-        self.alternate_stack = (0, 2, 0)  # address, flags (SS_DISABLE), size
-
-
-def handler_of(process: Process, number: int) -> int:
-    """The address of a signal's handler, `SIG_DFL` or `SIG_IGN`."""
-    action = process.signals.actions.get(number)
-    return process.abi.unpack(action[: process.abi.word]) if action else SIG_DFL
+    number = info.number
+    if is_ignored(p, number) and not _blocked_somewhere(p, number):
+        return
+    queue = p.pending if thread is None else thread.pending
+    if len(queue) >= MAXIMUM_QUEUED or (number < FIRST_REALTIME and any(i.number == number for i in queue)):
+        return
+    queue.append(info)
+    p.attention = True
 
 
-def send(process: Process, number: int, information: bytes = b"") -> None:
-    """Make the signal pending: it is delivered when the system call under way returns."""
-    if number:
-        process.signals.pending.append((number, information or sent_information(process, number)))
+def send_to_thread(p: Process, name: str) -> None:
+    """The kernel's signal to the running thread (``SIGPIPE``)."""
+    send(p, own_info(p.abi.signals[name], SI_TKILL), p.thread)
 
 
-def deliver(process: Process) -> None:
-    """Deliver pending signals that aren't blocked."""
-    state = process.signals
-    waiting, state.pending = state.pending, []
-    for number, information in waiting:
-        if state.blocked >> (number - 1) & 1 and process.abi.signal_names.get(number) != "SIGKILL":
-            state.pending.append((number, information))
-        else:
-            act(process, number, information)
+def _blocked_somewhere(p: Process, number: int) -> bool:
+    """Whether a thread blocks the signal, or waits for it."""
+    return any((thread.blocked | thread.awaited) >> (number - 1) & 1 for thread in p.threads)
 
 
-def act(process: Process, number: int, information: bytes, report: str = "") -> None:
-    """Take the action of a signal: call its handler, or what happens without one.
+def pending_mask(p: Process, thread: Thread) -> int:
+    return sum({1 << (info.number - 1) for info in (*thread.pending, *p.pending)})
 
-    Raises `GuestExit` where it kills the process; `report` is then printed. A fault (one with a report)
-    kills where its signal is ignored or blocked.
+
+def has_signal(p: Process, thread: Thread) -> bool:
+    """Whether a signal waits that the thread doesn't block and that does something."""
+    return any(
+        not thread.blocked >> (info.number - 1) & 1 and not is_ignored(p, info.number)
+        for info in (*thread.pending, *p.pending)
+    )
+
+
+def has_awaited(p: Process, thread: Thread) -> bool:
+    """Whether a signal waits that the thread waits for."""
+    return bool(thread.awaited and pending_mask(p, thread) & thread.awaited)
+
+
+def take(p: Process, thread: Thread, wanted: int) -> SignalInfo | None:
+    """Remove the next pending signal of those in the mask `wanted`: the lowest number first."""
+    best: tuple[int, list[SignalInfo], SignalInfo] | None = None
+    for queue in (thread.pending, p.pending):
+        for info in queue:
+            if wanted >> (info.number - 1) & 1 and (best is None or info.number < best[0]):
+                best = info.number, queue, info
+    if best is None:
+        return None
+    best[1].remove(best[2])
+    return best[2]
+
+
+# --- delivering -----------------------------------------------------------------------------------------
+
+
+def deliver(p: Process) -> None:
+    """Let the running thread take its pending signals: set it up to call handlers, or end the process
+    (`GuestExit`).
     """
-    name = process.abi.signal_names.get(number, f"SIGRT{number}")
-    handler = handler_of(process, number)
-    blocked = bool(process.signals.blocked >> (number - 1) & 1)
-    if name not in ("SIGKILL", "SIGSTOP") and not (report and blocked):
-        if handler == SIG_IGN and not report:
-            return
-        if handler not in (SIG_DFL, SIG_IGN):
-            call_handler(process, number, handler, information, name)
-            return
-    if name in IGNORED_BY_DEFAULT:
+    thread = p.thread
+    while (info := take(p, thread, ~thread.blocked)) is not None:
+        act(p, info)
+    finish_interrupted(p, thread, restart=True)
+    if thread.mask_after is not None:
+        thread.blocked, thread.mask_after = thread.mask_after, None
+
+
+def finish_interrupted(p: Process, thread: Thread, *, restart: bool) -> None:
+    """End an interrupted call: it starts anew if it may and `restart`, else it fails with EINTR."""
+    if thread.stop is None:
+        return
+    stop, thread.stop = thread.stop, None
+    if not (restart and thread.restartable):
+        p.abi.finish_call(p.cpu, stop, 0, p.abi.interrupted)
+
+
+def act(p: Process, info: SignalInfo, stop: Stop | None = None) -> None:
+    """Take the action of a signal. Of a fault (`stop`), blocked or ignored: it kills."""
+    number = info.number
+    name = name_of(p, number)
+    action = p.actions.get(number, NONE)
+    handler = action.handler
+    if name in ("SIGKILL", "SIGSTOP"):
+        handler = SIG_DFL
+    if stop is not None and (handler == SIG_IGN or p.thread.blocked >> (number - 1) & 1):
+        handler = SIG_DFL
+    elif handler == SIG_IGN or (handler == SIG_DFL and name in IGNORED_BY_DEFAULT):
+        return
+    if handler != SIG_DFL:
+        call_handler(p, info, action, name)
         return
     if name in STOPPING:
-        raise NotYetError(f"{name} stops the program, which isn't supported yet")
-    if report:
-        say(report)
-    raise GuestExit(128 + number)
+        os.kill(os.getpid(), p.abi.host_signal(number))
+        return
+    if stop is not None:
+        say(faults.describe(p, stop, name))
+    raise GuestExit(128 + number, number)
 
 
-def call_handler(process: Process, number: int, handler: int, information: bytes, name: str) -> None:
+def alternate_stack(p: Process, thread: Thread) -> tuple[int, int, int]:
+    """The alternate stack as ``sigaltstack`` shows it: with SS_ONSTACK where the thread is on it."""
+    address, flags, size = thread.alternate_stack
+    if (
+        size
+        and not flags & SS_AUTODISARM
+        and address < p.cpu.get(p.abi.stack_pointer) + p.abi.stack_bias <= address + size
+    ):
+        return address, SS_ONSTACK, size
+    return address, flags, size
+
+
+def call_handler(p: Process, info: SignalInfo, action: Action, name: str) -> None:
     """Put a frame on the stack and go on at the handler. Raises `GuestExit` where there is no room for the
     frame.
     """
-    abi, state, cpu = process.abi, process.signals, process.cpu
-    size = abi.frame_size()
-    if not size:
-        raise NotYetError(
-            f"the program wants its handler for {name} called, which isn't supported for {abi.name} yet",
-            where=os.fsdecode(process.executable),
-        )
-    action = state.actions[number]
-    word = abi.word
-    flags = abi.unpack(action[word : 2 * word])
-    mask = unpack_mask(process, action[-8:])
-    restorer = abi.unpack(action[2 * word : 3 * word]) if abi.has_restorer else 0
-    stack = cpu.get(abi.stack_pointer)
-    address, stack_flags, length = state.alternate_stack
-    on_alternate = bool(length) and address <= stack < address + length
-    if flags & SA_ONSTACK and not stack_flags & SS_DISABLE and not on_alternate:
-        stack = address + length
+    abi, cpu, thread = p.abi, p.cpu, p.thread
+    finish_interrupted(p, thread, restart=bool(action.flags & SA_RESTART))
+    stack = cpu.get(abi.stack_pointer) + abi.stack_bias & abi.mask
+    shown = alternate_stack(p, thread)
+    if action.flags & SA_ONSTACK and not shown[1] & (SS_ONSTACK | SS_DISABLE):
+        stack = shown[0] + shown[2]
+    else:
+        stack -= abi.red_zone
+    with_info = bool(action.flags & SA_SIGINFO)
+    size = abi.frame_size(with_info)
     frame = (stack - size & abi.mask) // 16 * 16
-    shown = (address, SS_ONSTACK if on_alternate else stack_flags, length)
-    call = SignalCall(number, handler, restorer, information, state.blocked, shown)
+    call = SignalCall(
+        number=info.number,
+        handler=action.handler,
+        restorer=action.restorer,
+        information=info.pack(abi.pack, abi.word),
+        blocked=thread.blocked if thread.mask_after is None else thread.mask_after,
+        stack=shown,
+        with_info=with_info,
+        address=info.address,
+    )
     try:
-        process.memory.check(frame, size, WRITE)
-        abi.enter_handler(cpu, process.memory.pages, frame, call)
+        p.memory.check(frame, size, WRITE)
+        abi.enter_handler(cpu, p.memory.pages, frame, call)
     except AccessFault:
         say(f"isagen: guest: no room on the stack for the frame of {name}\n")
-        raise GuestExit(128 + abi.signals["SIGSEGV"]) from None
-    if flags & SA_RESETHAND:
-        del state.actions[number]
-    state.blocked |= mask | (0 if flags & SA_NODEFER else 1 << (number - 1))
-    state.blocked &= ~unblockable(process)
+        number = abi.signals["SIGSEGV"]
+        raise GuestExit(128 + number, number) from None
+    thread.mask_after = None
+    if shown[1] & SS_AUTODISARM:
+        thread.alternate_stack = (0, SS_DISABLE, 0)
+    if action.flags & SA_RESETHAND:
+        p.actions.pop(info.number, None)
+    added = 0 if action.flags & SA_NODEFER else 1 << (info.number - 1)
+    set_mask(p, thread, thread.blocked | action.mask | added)
 
 
-def unblockable(process: Process) -> int:
-    return sum(1 << (process.abi.signals[name] - 1) for name in ("SIGKILL", "SIGSTOP"))
-
-
-def sent_information(process: Process, number: int) -> bytes:
-    """``siginfo_t`` of a signal that a process sent itself: number, error, code SI_TKILL, pid, uid."""
-    abi = process.abi
-    head = [number, 0, SI_TKILL] + ([0] if abi.bits == 64 else [])
-    return b"".join(abi.pack(v, 4) for v in (*head, os.getpid(), os.getuid())).ljust(128, b"\0")
-
-
-def fault_information(process: Process, number: int, stop: Stop) -> bytes:
-    """``siginfo_t`` of a fault: number, error, code (1 or 2: not mapped, not permitted), address."""
-    abi = process.abi
-    mapped = process.memory.find(stop.address) is not None
-    code = 2 if stop.kind == "fault" and mapped else 1
-    head = [number, 0, code] + ([0] if abi.bits == 64 else [])
-    address = stop.address if stop.kind == "fault" else stop.pc
-    return (b"".join(abi.pack(v, 4) for v in head) + abi.pack_words(address)).ljust(128, b"\0")
-
-
-def fault(process: Process, stop: Stop) -> None:
-    """An exception that isn't a system call: the program's signal."""
-    name = process.abi.signal_of(stop)
-    number = process.abi.signals[name]
-    act(process, number, fault_information(process, number, stop), report=describe(process, stop, name))
-
-
-def describe(process: Process, stop: Stop, name: str) -> str:
-    """What happened, where, and the registers, as text of several lines."""
-    abi = process.abi
-    digits = abi.bits // 4
-    what = DESCRIPTIONS.get(name, name)
-    cause = ""
-    if stop.kind == "fault":
-        verb = {WRITE: "writing", EXECUTE: "executing"}.get(stop.access, "reading")
-        cause = f", {verb} {stop.address:#x}"
-    else:
-        cause = f" ({stop.name}, code {stop.code})" if stop.name else f" (code {stop.code})"
-    area = process.memory.find(stop.pc)
-    place = ""
-    if area is not None and area.name:
-        place = f" in {area.name}"
-    lines = [f"isagen: guest: {what} ({name}) at pc {stop.pc:#x}{place}{cause}"]
-    row: list[str] = []
-    for register in abi.shown_registers:
-        try:
-            value = process.cpu.get(register)
-        except KeyError:
-            continue
-        row.append(f"{register:>4} {value & abi.mask:0{digits}x}")
-        if len(row) == 4:
-            lines.append("  " + "  ".join(row))
-            row = []
-    if row:
-        lines.append("  " + "  ".join(row))
-    return "\n".join(lines) + "\n"
-
-
-# --- system calls -------------------------------------------------------------------------------------
-
-
-def check_signal(number: int) -> int:
-    number = signed(number)
-    if not 1 <= number <= COUNT:
-        raise SystemCallError(errno.EINVAL)
-    return number
-
-
-@system_call("rt_sigaction")
-def rt_sigaction(p: Process, number: int, new: int, old: int, a3: int, a4: int) -> int:
-    """SPARC passes (number, new, old, restorer, size of the mask); the others have no restorer."""
-    number = check_signal(number)
-    size = a4 if p.abi.name.startswith("sparc") else a3
-    if size != 8:
-        raise SystemCallError(errno.EINVAL)
-    length = p.abi.word * (3 if p.abi.has_restorer else 2) + 8
-    before = p.signals.actions.get(number, bytes(length))
-    if new:
-        if p.abi.signal_names.get(number) in ("SIGKILL", "SIGSTOP"):
-            raise SystemCallError(errno.EINVAL)
-        action = p.memory.read(new, length)
-        p.signals.actions[number] = action
-    if old:
-        p.memory.write(old, before)
-    return 0
-
-
-@system_call("rt_sigreturn")
-def rt_sigreturn(p: Process) -> int:
-    """Back from a handler: registers and mask are those of the frame, and the call itself changes none."""
-    if not p.abi.frame_size():
-        raise SystemCallError(errno.ENOSYS)
-    p.signals.blocked = p.abi.leave_handler(p.cpu, p.memory.pages) & ~unblockable(p)
-    raise CallTookOver
-
-
-@system_call("rt_sigprocmask")
-def rt_sigprocmask(p: Process, how: int, new: int, old: int, size: int) -> int:
-    if size != 8:
-        raise SystemCallError(errno.EINVAL)
-    before = p.signals.blocked
-    if new:
-        mask = read_mask(p, new)
-        how = signed(how)
-        if p.abi.name.startswith("sparc"):
-            how = {1: SIG_BLOCK, 2: SIG_UNBLOCK, 4: SIG_SETMASK}.get(how, -1)
-        if how == SIG_BLOCK:
-            p.signals.blocked |= mask
-        elif how == SIG_UNBLOCK:
-            p.signals.blocked &= ~mask
-        elif how == SIG_SETMASK:
-            p.signals.blocked = mask
-        else:
-            raise SystemCallError(errno.EINVAL)
-    if old:
-        write_mask(p, old, before)
-    return 0
-
-
-def read_mask(p: Process, address: int) -> int:
-    return unpack_mask(p, p.memory.read(address, 8))
-
-
-def unpack_mask(p: Process, data: bytes) -> int:
-    """A signal mask: an array of words, the lowest signals in the first."""
-    word = p.abi.word
-    return sum(p.abi.unpack(data[i : i + word]) << (8 * i) for i in range(0, 8, word))
-
-
-def write_mask(p: Process, address: int, mask: int) -> None:
-    words = [mask >> shift for shift in range(0, 64, p.abi.bits)]
-    p.memory.write(address, p.abi.pack_words(*words))
-
-
-@system_call("rt_sigpending")
-def rt_sigpending(p: Process, address: int, size: int) -> int:
-    write_mask(p, address, sum({1 << (n - 1) for n, _ in p.signals.pending}))
-    return 0
-
-
-@system_call("sigaltstack")
-def sigaltstack(p: Process, new: int, old: int) -> int:
-    """``stack_t``: address, flags (an int), size, each in a word."""
-    word = p.abi.word
-    before = p.signals.alternate_stack
-    stack = p.cpu.get(p.abi.stack_pointer)
-    active = bool(before[2]) and before[0] <= stack < before[0] + before[2]
-    if active:
-        before = (before[0], SS_ONSTACK, before[2])
-    if new:
-        data = p.memory.read(new, 3 * word)
-        flags = p.abi.unpack(data[word : word + 4])
-        if active:
-            raise SystemCallError(errno.EPERM)
-        p.signals.alternate_stack = (p.abi.unpack(data[:word]), flags, p.abi.unpack(data[2 * word :]))
-    if old:
-        data = p.abi.pack(before[0], word) + p.abi.pack(before[1], 4).ljust(word, b"\0")
-        p.memory.write(old, data + p.abi.pack(before[2], word))
-    return 0
-
-
-@system_call("kill", "tkill")
-def kill(p: Process, pid: int, number: int) -> int:
-    target = signed(pid)
-    if target not in (0, os.getpid(), -os.getpgrp()):
-        raise SystemCallError(errno.ESRCH)
-    number = signed(number)
-    if not 0 <= number <= COUNT:
-        raise SystemCallError(errno.EINVAL)
-    send(p, number)
-    return 0
-
-
-@system_call("tgkill")
-def tgkill(p: Process, group: int, thread: int, number: int) -> int:
-    return kill(p, thread, number)
-
-
-@system_call("pause")
-def pause(p: Process) -> int:
-    while True:
-        time.sleep(3600)
+def fault(p: Process, stop: Stop) -> None:
+    """An exception that isn't a system call: the thread's signal."""
+    name, code, address = faults.cause(p, stop)
+    act(p, SignalInfo(p.abi.signals[name], code, address=address, fault=True), stop)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from runtime.linux.calls import signed, system_call
 from runtime.linux.errors import SystemCallError
+from runtime.linux.waiting import Interrupted, Steps, Wait, now
 
 if TYPE_CHECKING:
     from runtime.linux.process import Process
@@ -38,6 +39,8 @@ def write_timespec(p: Process, address: int, nanoseconds: int, word: int) -> Non
 
 def host_clock(number: int) -> int:
     number = signed(number)
+    if number < 0 and number & 7 in (2, 6):  # a process's or a thread's own (clock_getcpuclockid(3))
+        return time.CLOCK_PROCESS_CPUTIME_ID
     if not 0 <= number <= LAST_CLOCK:
         raise SystemCallError(errno.EINVAL)
     return number
@@ -71,11 +74,6 @@ def clock_getres_time64(p: Process, clock: int, address: int) -> int:
     return 0
 
 
-@system_call("clock_settime", "clock_settime64", "settimeofday", "adjtimex", "clock_adjtime")
-def clock_settime(p: Process) -> int:
-    raise SystemCallError(errno.EPERM)
-
-
 @system_call("gettimeofday")
 def gettimeofday(p: Process, address: int, zone: int) -> int:
     seconds, rest = divmod(time.time_ns(), SECOND)
@@ -98,32 +96,48 @@ def time_(p: Process, address: int) -> int:
     return now
 
 
-def sleep(nanoseconds: int) -> None:
-    time.sleep(min(nanoseconds / SECOND, 1e9))
+def deadline_of(p: Process, address: int, word: int) -> int | None:
+    """When a relative timeout is over, by CLOCK_MONOTONIC; None without one (address 0), 0 for none at all."""
+    if not address:
+        return None
+    nanoseconds = read_timespec(p, address, word)
+    return now() + nanoseconds if nanoseconds else 0
+
+
+def sleep_until(p: Process, deadline: int, remaining: int, word: int) -> Steps:
+    """Sleep; where a signal ends it, say at `remaining` (unless that is 0) how long was left."""
+    while now() < deadline:
+        try:
+            yield Wait(deadline=deadline, restart=False)
+        except Interrupted:
+            if remaining:
+                write_timespec(p, remaining, max(0, deadline - now()), word)
+            raise
+    return 0
 
 
 @system_call("nanosleep")
-def nanosleep(p: Process, request: int, remaining: int) -> int:
-    sleep(read_timespec(p, request, p.abi.word))
-    return 0
+def nanosleep(p: Process, request: int, remaining: int) -> int | Steps:
+    return sleep_until(p, now() + read_timespec(p, request, p.abi.word), remaining, p.abi.word)
 
 
-def sleep_on(clock: int, flags: int, nanoseconds: int) -> int:
+def sleep_on(p: Process, clock: int, flags: int, request: int, remaining: int, word: int) -> int | Steps:
+    number = host_clock(clock)
+    nanoseconds = read_timespec(p, request, word)
     if flags & TIMER_ABSTIME:
-        nanoseconds -= time.clock_gettime_ns(host_clock(clock))
-    host_clock(clock)
-    sleep(max(nanoseconds, 0))
-    return 0
+        nanoseconds -= time.clock_gettime_ns(number)
+        remaining = 0
+    return sleep_until(p, now() + max(0, nanoseconds), remaining, word)
 
 
 @system_call("clock_nanosleep")
-def clock_nanosleep(p: Process, clock: int, flags: int, request: int) -> int:
-    return sleep_on(clock, flags, read_timespec(p, request, p.abi.word))
+def clock_nanosleep(p: Process, clock: int, flags: int, request: int, remaining: int) -> int | Steps:
+    return sleep_on(p, clock, flags, request, remaining, p.abi.word)
 
 
 @system_call("clock_nanosleep_time64")
-def clock_nanosleep_time64(p: Process, clock: int, flags: int, request: int) -> int:
-    return sleep_on(clock, flags, read_timespec(p, request, 8))
+def clock_nanosleep_time64(p: Process, clock: int, flags: int, request: int, remaining: int) -> int | Steps:
+    return sleep_on(p, clock, flags, request, remaining, 8)
 
 
 @system_call("times")
@@ -137,9 +151,8 @@ def times(p: Process, address: int) -> int:
     return int(used.elapsed * ticks)
 
 
-@system_call("getrusage")
-def getrusage(p: Process, who: int, address: int) -> int:
-    usage = resource.getrusage(signed(who))
+def pack_usage(p: Process, usage: resource.struct_rusage) -> bytes:
+    """``struct rusage``: 18 words."""
     words: list[int] = []
     for value in (usage.ru_utime, usage.ru_stime):
         seconds = int(value)
@@ -147,5 +160,10 @@ def getrusage(p: Process, who: int, address: int) -> int:
     words += [usage.ru_maxrss, usage.ru_ixrss, usage.ru_idrss, usage.ru_isrss]
     words += [usage.ru_minflt, usage.ru_majflt, usage.ru_nswap, usage.ru_inblock, usage.ru_oublock]
     words += [usage.ru_msgsnd, usage.ru_msgrcv, usage.ru_nsignals, usage.ru_nvcsw, usage.ru_nivcsw]
-    p.memory.write(address, p.abi.pack_words(*words))
+    return p.abi.pack_words(*words)
+
+
+@system_call("getrusage")
+def getrusage(p: Process, who: int, address: int) -> int:
+    p.memory.write(address, pack_usage(p, resource.getrusage(signed(who))))
     return 0

@@ -48,6 +48,11 @@ class AddressError(IsagenError):
         self.address = address
 
 
+def _marked(flags: bytes | bytearray, bit: int) -> bool:
+    """Whether a page has one of its flags set to `bit` (`PAGE_CODE`, `PAGE_DIRTY`)."""
+    return any(bytes([flag]) in flags for flag in range(4) if flag & bit)
+
+
 class CodeListener(Protocol):
     """A CPU, which has to forget code when its bytes change."""
 
@@ -117,9 +122,12 @@ class ForeignRam(Ram):
 
 
 class _Flags:
-    """A flag byte for each page of a `Ram`. Kept as long as the space: native code may hold it."""
+    """A flag byte for each page of a `Ram`. `executable`: code may have been decoded from it; then native
+    code may hold the flags' address, and they are kept as long as the space.
+    """
 
     def __init__(self, pages: int) -> None:
+        self.executable = False
         self.bytes = bytearray(pages)
         self._view = (ctypes.c_char * pages).from_buffer(self.bytes)
         self.host = ctypes.addressof(self._view)
@@ -170,7 +178,7 @@ class AddressSpace:
         self._regions: list[Region] = []
         self._starts: list[int] = []
         self._flags: dict[int, _Flags] = {}
-        self._all_flags: list[_Flags] = []
+        self._code_flags: list[_Flags] = []
         self._listeners: WeakSet[CodeListener] = WeakSet()
         self._head = bytearray(HEAD_SIZE)
         self._head_view = (ctypes.c_char * HEAD_SIZE).from_buffer(self._head)
@@ -197,9 +205,7 @@ class AddressSpace:
         if offset % PAGE_SIZE or offset < 0 or offset + size > ram.size:
             raise AddressError(f"the RAM has no {size} bytes at offset {offset:#x}", start)
         if id(ram) not in self._flags:
-            flags = _Flags(ram.size // PAGE_SIZE)
-            self._flags[id(ram)] = flags
-            self._all_flags.append(flags)
+            self._flags[id(ram)] = _Flags(ram.size // PAGE_SIZE)
         self._replace(start, start + size, [Region(start, size, permissions & ALL, ram, offset)])
 
     def map_device(self, start: int, size: int, permissions: int = READ | WRITE) -> None:
@@ -290,12 +296,16 @@ class AddressSpace:
             if region.ram is not None:
                 used.setdefault(id(region.ram), []).append(region)
         for part in gone:
-            if part.ram is None or part.ram.file is not None:
+            if part.ram is None:
                 continue
             others = used.get(id(part.ram))
             if others is None:
-                self._flags.pop(id(part.ram), None)
-            elif all(o.offset + o.size <= part.offset or part.offset + part.size <= o.offset for o in others):
+                flags = self._flags.pop(id(part.ram), None)
+                if flags is not None and flags.executable:
+                    self._code_flags.append(flags)
+            elif part.ram.file is None and all(
+                o.offset + o.size <= part.offset or part.offset + part.size <= o.offset for o in others
+            ):
                 part.ram.release(part.offset, part.size)
                 self._mark_dirty(part.ram, part.offset, part.size)
 
@@ -339,7 +349,7 @@ class AddressSpace:
         flags = self._flags[id(part.ram)].bytes
         first = part.offset // PAGE_SIZE
         last = (part.offset + part.size - 1) // PAGE_SIZE
-        if any(flag & PAGE_CODE for flag in flags[first : last + 1]):
+        if _marked(flags[first : last + 1], PAGE_CODE):
             for listener in self._listeners:
                 listener.forget_code(part.ram.host + part.offset, part.size)
 
@@ -404,7 +414,9 @@ class AddressSpace:
             if region.ram is not None:
                 kind = region.permissions
                 host = region.ram.host + region.offset
-                flags = self._flags[id(region.ram)].host + region.offset // PAGE_SIZE
+                of_ram = self._flags[id(region.ram)]
+                of_ram.executable |= bool(kind & EXECUTE)
+                flags = of_ram.host + region.offset // PAGE_SIZE
             struct.pack_into(
                 "=QQQQQ", entries, number * ENTRY_SIZE, *(region.start, region.end - 1, host, kind, flags)
             )

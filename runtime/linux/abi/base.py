@@ -4,8 +4,10 @@ starts.
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Mapping
+import signal
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -16,6 +18,9 @@ from runtime.elf import ElfFile
 from runtime.linux import layouts
 from runtime.linux.layouts import Layout
 from runtime.linux.ports import Cpu, Memory, Stop
+
+GuestReader = Callable[[int, int], bytes]
+"""Reads memory that the guest may read: address, size."""
 
 GENERIC_SIGNALS = {
     "SIGHUP": 1, "SIGINT": 2, "SIGQUIT": 3, "SIGILL": 4, "SIGTRAP": 5, "SIGABRT": 6, "SIGBUS": 7, "SIGFPE": 8,
@@ -34,23 +39,41 @@ GENERIC_OPEN_FLAGS = {
 }  # fmt: skip
 
 GENERIC_IOCTLS = {
-    "TCGETS": 0x5401, "TCSETS": 0x5402, "TCSETSW": 0x5403, "TCSETSF": 0x5404, "TIOCGPGRP": 0x540F,
-    "TIOCSPGRP": 0x5410, "TIOCGWINSZ": 0x5413, "FIONREAD": 0x541B, "FIONBIO": 0x5421, "FIONCLEX": 0x5450,
-    "FIOCLEX": 0x5451,
+    "TCGETS": 0x5401, "TCSETS": 0x5402, "TCSETSW": 0x5403, "TCSETSF": 0x5404, "TCSBRK": 0x5409,
+    "TCXONC": 0x540A, "TCFLSH": 0x540B, "TIOCEXCL": 0x540C, "TIOCNXCL": 0x540D, "TIOCSCTTY": 0x540E,
+    "TIOCGPGRP": 0x540F, "TIOCSPGRP": 0x5410, "TIOCOUTQ": 0x5411, "TIOCGWINSZ": 0x5413, "TIOCSWINSZ": 0x5414,
+    "FIONREAD": 0x541B, "FIONBIO": 0x5421, "TIOCNOTTY": 0x5422, "TCSBRKP": 0x5425, "TIOCGSID": 0x5429,
+    "TIOCGPTN": 0x80045430, "TIOCSPTLCK": 0x40045431, "TIOCGPTPEER": 0x5441, "FIONCLEX": 0x5450,
+    "FIOCLEX": 0x5451, "SIOCATMARK": 0x8905, "FIGETBSZ": 2, "FICLONE": 0x40049409,
 }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class SignalCall:
-    """What a signal's handler is called with: `information` is ``siginfo_t``, 128 bytes; `blocked` the mask
-    to restore; `stack` the alternate stack's address, flags and size."""
+    """What a signal's handler is called with."""
 
     number: int
     handler: int
     restorer: int
     information: bytes
+    """``siginfo_t``, 128 bytes."""
     blocked: int
+    """The mask to put back."""
     stack: tuple[int, int, int]
+    """The alternate stack's address, flags and size."""
+    with_info: bool = True
+    """SA_SIGINFO: the handler takes three arguments; some architectures have another frame without it."""
+    address: int = 0
+    """``si_addr``, of faults."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalReturn:
+    """What the frame of a handler that returns says, beside the registers."""
+
+    blocked: int
+    stack: tuple[int, int, int] | None = None
+    """The alternate stack, where the frame has it."""
 
 
 class Abi:
@@ -89,6 +112,24 @@ class Abi:
     """What ``fstat``, ``newfstatat``, ``fstat64`` and ``fstatat64`` fill in."""
     has_restorer: ClassVar[bool] = True
     """Whether ``struct sigaction`` has the field ``sa_restorer``."""
+    red_zone: ClassVar[int] = 0
+    """Bytes below the stack pointer that are a function's own."""
+    stack_bias: ClassVar[int] = 0
+    """What the stack pointer is below the address that it means."""
+    reservation: ClassVar[Mapping[str, int]] = MappingProxyType({})
+    """Registers, by the specs' names, that hold a load's reservation, and their values without one."""
+    pipe_in_registers: ClassVar[bool] = False
+    """Whether ``pipe`` returns its two descriptors in registers."""
+    packs_locks: ClassVar[bool] = False
+    """Whether ``struct flock64`` of a 32-bit architecture has no padding."""
+    large_file_flag: ClassVar[int] = 0
+    """What F_GETFL adds."""
+    clone_child_first: ClassVar[bool] = False
+    """Whether clone takes the address for the child's number before the thread pointer (clone(2))."""
+    socket_level: ClassVar[int] = 1
+    """SOL_SOCKET."""
+    socket_types: ClassVar[Mapping[int, int]] = MappingProxyType({})
+    """The host's types of sockets by the guest's, where they differ."""
     aligned_pairs: ClassVar[bool] = False
     """Whether 64-bit arguments of a 32-bit architecture start at an even argument register."""
     hwcap: ClassVar[int] = 0
@@ -128,6 +169,11 @@ class Abi:
         return {number: name for name, number in self.signals.items()}
 
     @cached_property
+    def ioctl_names(self) -> dict[int, str]:
+        """Names of the ioctl requests by number."""
+        return {number: name for name, number in self.ioctls.items()}
+
+    @cached_property
     def _open_flags(self) -> list[tuple[int, int]]:
         flags = {**GENERIC_OPEN_FLAGS, **self.open_flag_changes}
         return [(guest, getattr(os, name)) for name, guest in flags.items() if hasattr(os, name)]
@@ -158,6 +204,9 @@ class Abi:
     def call_number(self, cpu: Cpu) -> int:
         return cpu.get(self.number_register) & 0xFFFF_FFFF
 
+    def name_of_call(self, cpu: Cpu) -> str:
+        return self.call_names.get(self.call_number(cpu), "")
+
     def arguments(self, cpu: Cpu, count: int) -> list[int]:
         mask = self.mask
         return [cpu.get(name) & mask for name in self.argument_registers[:count]]
@@ -176,6 +225,9 @@ class Abi:
         """The second result of calls that return two (``pipe`` on some architectures)."""
         raise NotImplementedError
 
+    def after_fork(self, cpu: Cpu, child: bool) -> None:
+        """Set what fork and clone leave in registers besides the result."""
+
     # --- faults ---------------------------------------------------------------------------------------
 
     def signal_of(self, stop: Stop) -> str:
@@ -186,19 +238,58 @@ class Abi:
 
     # --- calling handlers --------------------------------------------------------------------------------
 
-    def frame_size(self) -> int:
-        """Bytes of a signal frame; 0 where handlers can't be called yet."""
-        return 0
+    def frame_size(self, with_info: bool = True) -> int:
+        """Bytes of a signal frame."""
+        raise NotImplementedError
 
     def enter_handler(self, cpu: Cpu, memory: Memory, frame: int, call: SignalCall) -> None:
         """Write the signal frame at `frame` and set the registers for the handler."""
         raise NotImplementedError
 
-    def leave_handler(self, cpu: Cpu, memory: Memory) -> int:
-        """Set the registers from the frame that the stack pointer points to. Returns the signal mask in
-        it.
+    def leave_handler(self, cpu: Cpu, memory: GuestReader, with_info: bool) -> SignalReturn:
+        """Set the registers from the frame that the stack pointer points to: ``rt_sigreturn``, or
+        ``sigreturn`` if not `with_info`. Raises `AccessFault`.
         """
         raise NotImplementedError
+
+    def host_signal(self, number: int) -> int:
+        """The host's number of the guest's signal."""
+        return getattr(signal, self.signal_names.get(number, ""), number)
+
+    @cached_property
+    def _from_host(self) -> dict[int, int]:
+        return {self.host_signal(number): number for number in range(1, 65)}
+
+    def guest_signal(self, number: int) -> int:
+        """The guest's number of the host's signal."""
+        return self._from_host.get(number, number)
+
+    @cached_property
+    def interrupted(self) -> int:
+        """The guest's EINTR."""
+        return self.error_numbers.get(errno.EINTR, errno.EINTR)
+
+    def pack_mask(self, mask: int) -> bytes:
+        """A signal mask: an array of words, the lowest signals in the first."""
+        return self.pack_words(*(mask >> shift for shift in range(0, 64, self.bits)))
+
+    def unpack_mask(self, data: bytes) -> int:
+        word = self.word
+        return sum(self.unpack(data[i : i + word]) << (8 * i) for i in range(0, 8, word))
+
+    def pack_stack(self, stack: tuple[int, int, int]) -> bytes:
+        """``stack_t``: address, flags (an int), size, each in a word."""
+        address, flags, size = stack
+        return (
+            self.pack(address, self.word)
+            + self.pack(flags, 4).ljust(self.word, b"\0")
+            + self.pack(size, self.word)
+        )
+
+    def unpack_stack(self, data: bytes) -> tuple[int, int, int]:
+        word = self.word
+        size = self.unpack(data[2 * word : 3 * word])
+        return self.unpack(data[:word]), self.unpack(data[word : word + 4]), size
 
     # --- starting -------------------------------------------------------------------------------------
 

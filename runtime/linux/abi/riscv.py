@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from runtime.linux import layouts
-from runtime.linux.abi.base import Abi, SignalCall
+from runtime.linux.abi.base import Abi, GuestReader, SignalCall, SignalReturn
 from runtime.linux.ports import EXECUTE, READ, Cpu, Memory
 
 _HWCAP_IMAFDC = sum(1 << (ord(letter) - ord("A")) for letter in "IMAFDC")
@@ -45,34 +45,41 @@ class Riscv64(Abi):
         *("s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "t3", "t4", "t5", "t6"),
     )
 
+    reservation: ClassVar = {"reserved": 0}
+
     # The stack frame of a signal (arch/riscv/include/uapi/asm/ucontext.h, sigcontext.h): siginfo, then
     # ucontext: flags, link, stack, 128 bytes of mask, 16-byte aligned registers (pc, x1..x31), 528 bytes of
     # floating-point state.
     _CONTEXT: ClassVar[int] = 128
-    _REGISTERS: ClassVar[int] = _CONTEXT + 176
-    _FLOATS: ClassVar[int] = _REGISTERS + 32 * 8
-    _FRAME: ClassVar[int] = _FLOATS + 528
 
     def prepare_memory(self, memory: Memory) -> None:
         """A page above the stack with what handlers return to: ``li a7, 139 (rt_sigreturn); ecall``."""
-        if self.bits == 64:
-            memory.map(self.stack_top, self.page_size, READ | EXECUTE)
-            memory.write(self.stack_top, bytes.fromhex("9308b008 73000000"))
+        memory.map(self.stack_top, self.page_size, READ | EXECUTE)
+        memory.write(self.stack_top, bytes.fromhex("9308b008 73000000"))
 
-    def frame_size(self) -> int:
-        return self._FRAME if self.bits == 64 else 0
+    def frame_size(self, with_info: bool = True) -> int:
+        return self._layout()[2]
+
+    def _layout(self) -> tuple[int, int, int]:
+        """Offsets of the registers and the floating-point state, and the size."""
+        registers = self._CONTEXT + 5 * self.word + 128  # flags, link, stack, mask with room for 1024 signals
+        registers = -(-registers // 16) * 16
+        floats = registers + 32 * self.word
+        return registers, floats, floats + 528
 
     def enter_handler(self, cpu: Cpu, memory: Memory, frame: int, call: SignalCall) -> None:
-        data = bytearray(self._FRAME)
+        registers, floats, size = self._layout()
+        data = bytearray(size)
         data[0:128] = call.information
-        address, flags, size = call.stack
         at = self._CONTEXT
-        data[at : at + 48] = self.pack_words(0, 0, address, flags, size, call.blocked)
+        head = self.pack_words(0, 0) + self.pack_stack(call.stack) + self.pack_mask(call.blocked)
+        data[at : at + len(head)] = head
         values = [cpu.pc, *(cpu.get(f"x{n}") for n in range(1, 32))]
-        data[self._REGISTERS : self._FLOATS] = self.pack_words(*values)
-        floats = [cpu.get(f"f{n}") for n in range(32)]
+        data[registers:floats] = self.pack_words(*values)
+        for n in range(32):
+            data[floats + 8 * n : floats + 8 * n + 8] = self.pack(cpu.get(f"f{n}"), 8)
         fcsr = cpu.get("frm") << 5 | cpu.get("fflags")
-        data[self._FLOATS : self._FLOATS + 33 * 8] = self.pack_words(*floats, fcsr)
+        data[floats + 256 : floats + 260] = self.pack(fcsr, 4)
         memory.write(frame, bytes(data))
         cpu.set("sp", frame)
         cpu.set("ra", self.stack_top)
@@ -81,19 +88,22 @@ class Riscv64(Abi):
         cpu.set("a2", frame + self._CONTEXT)
         cpu.pc = call.handler
 
-    def leave_handler(self, cpu: Cpu, memory: Memory) -> int:
-        data = memory.read(cpu.get("sp"), self._FRAME)
-        words = [self.unpack(data[at : at + 8]) for at in range(0, self._FRAME, 8)]
-        first = self._REGISTERS // 8
+    def leave_handler(self, cpu: Cpu, memory: GuestReader, with_info: bool) -> SignalReturn:
+        registers, floats, size = self._layout()
+        data = memory(cpu.get("sp") & self.mask, size)
+        word = self.word
+        values = [self.unpack(data[at : at + word]) for at in range(registers, floats, word)]
         for n in range(1, 32):
-            cpu.set(f"x{n}", words[first + n])
+            cpu.set(f"x{n}", values[n])
         for n in range(32):
-            cpu.set(f"f{n}", words[self._FLOATS // 8 + n])
-        fcsr = words[self._FLOATS // 8 + 32]
+            cpu.set(f"f{n}", self.unpack(data[floats + 8 * n : floats + 8 * n + 8]))
+        fcsr = self.unpack(data[floats + 256 : floats + 260])
         cpu.set("fflags", fcsr & 31)
         cpu.set("frm", fcsr >> 5 & 7)
-        cpu.pc = words[first]
-        return words[self._CONTEXT // 8 + 5]
+        cpu.pc = values[0]
+        at = self._CONTEXT + 2 * word
+        mask = self.unpack_mask(data[at + 3 * word : at + 3 * word + 8])
+        return SignalReturn(mask, self.unpack_stack(data[at : at + 3 * word]))
 
 
 class Riscv32(Riscv64):

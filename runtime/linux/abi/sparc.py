@@ -12,6 +12,8 @@ from runtime.linux.ports import Cpu, Memory, Stop
 
 class Sparc(Abi):
     name = "sparc"
+    pipe_in_registers = True
+    socket_level = 0xFFFF
     targets: ClassVar[tuple[str, ...]] = ("sparc",)
     machine = "sparc"
     bits = 32
@@ -63,14 +65,16 @@ class Sparc(Abi):
     ioctls: ClassVar = {
         **GENERIC_IOCTLS,
         **{"TCGETS": 0x4024_5408, "TCSETS": 0x8024_5409, "TCSETSW": 0x8024_540A, "TCSETSF": 0x8024_540B},
+        **{"TCSBRK": 0x2000_5405, "TCXONC": 0x2000_5406, "TCFLSH": 0x2000_5407, "TIOCOUTQ": 0x4004_7473},
+        **{"TIOCSWINSZ": 0x8008_7467, "TIOCGPTN": 0x4004_7486, "TIOCSPTLCK": 0x8004_7487},
+        **{"TIOCNOTTY": 0x2000_7471, "TIOCSCTTY": 0x2000_7484, "TIOCGPTPEER": 0x2000_7489},
+        **{"TIOCEXCL": 0x2000_740D, "TIOCNXCL": 0x2000_740E, "FIGETBSZ": 0x2000_0002, "FICLONE": 0x8004_9409},
         **{"TIOCGPGRP": 0x4004_7483, "TIOCSPGRP": 0x8004_7482, "TIOCGWINSZ": 0x4008_7468},
         **{"FIONREAD": 0x4004_667F, "FIONBIO": 0x8004_667E, "FIOCLEX": 0x2000_6601, "FIONCLEX": 0x2000_6602},
     }
     stat = layouts.STAT64_SPARC32
     hwcap = 0
     shown_registers = tuple(f"{kind}{n}" for kind in "goli" for n in range(8))
-    bias: ClassVar[int] = 0
-    """What the stack pointer is below the address that it means."""
     carries: ClassVar[tuple[str, ...]] = ("c",)
     """The carry bits of the condition codes."""
 
@@ -78,7 +82,7 @@ class Sparc(Abi):
         return 16 * self.word  # where the first register window would be saved
 
     def start(self, cpu: Cpu, memory: Memory, entry: int, stack: int) -> None:
-        cpu.set("sp", stack - self.stack_frame() - self.bias)
+        cpu.set("sp", stack - self.stack_frame() - self.stack_bias)
         cpu.set("g1", 0)
         cpu.pc = entry
         cpu.set("npc", entry + 4)
@@ -95,6 +99,10 @@ class Sparc(Abi):
             cpu.set(carry, 1 if error else 0)
         self.skip_call(cpu, stop)
 
+    def after_fork(self, cpu: Cpu, child: bool) -> None:
+        """The second result tells the child from the parent."""
+        cpu.set("o1", int(child))
+
     def second_result(self, cpu: Cpu, value: int) -> None:
         cpu.set("o1", value)
 
@@ -106,5 +114,5 @@ class Sparc64(Sparc):
     bits = 64
     stack_top = 0x7FF_FFFF_E000
     stat = layouts.STAT_X86_64
-    bias = 2047
+    stack_bias = 2047
     carries = ("c", "xc")

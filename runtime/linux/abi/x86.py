@@ -28,6 +28,8 @@ _SIGNALS = {
 
 class X86_64(Abi):
     name = "x86_64"
+    clone_child_first = True
+    red_zone = 128
     targets: ClassVar[tuple[str, ...]] = ("x86_64",)
     machine = "x86_64"
     bits = 64
@@ -51,6 +53,7 @@ class X86_64(Abi):
 
 class I386(Abi):
     name = "i386"
+    packs_locks = True
     targets: ClassVar[tuple[str, ...]] = ("i386",)
     machine = "i686"
     bits = 32
