@@ -10,7 +10,9 @@ import sys
 from conformance.bench.unicorn_cpu import UnicornCpu
 from runtime.elf import open_elf
 from runtime.linux.abi import for_elf
-from runtime.linux.process import Process
+from runtime.linux.descriptors import inherited
+from runtime.linux.program import start
+from runtime.linux.scheduler import Scheduler
 
 
 def main(words: list[str]) -> int:
@@ -20,8 +22,10 @@ def main(words: list[str]) -> int:
     cpu = UnicornCpu(abi)
     arguments = [os.fsencode(word) for word in words]
     environment = [name + b"=" + value for name, value in os.environb.items()]
-    status = Process(elf, abi, cpu, cpu.memory, arguments=arguments, environment=environment).run()
-    return 1 if status is None else status
+    process = start(elf, abi, cpu, cpu.memory, arguments=arguments, environment=environment)
+    process.files.table = inherited()
+    end = Scheduler(process).run()
+    return 1 if end is None else end.status
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ instructions.
 from __future__ import annotations
 
 import dataclasses
+import errno
+from collections.abc import Iterator
 from typing import Any
 
 import unicorn
@@ -48,9 +50,42 @@ class UnicornMemory:
             if low < start + size and start <= high
         ]
 
-    def map(self, start: int, size: int, permissions: int) -> None:
+    def map(self, start: int, size: int, permissions: int, *, shared: bool = False) -> None:
+        """What is shared is shared by threads only."""
         self.unmap(start, size)
         self.uc.mem_map(start, size, permissions)
+
+    def map_file(
+        self, start: int, size: int, permissions: int, descriptor: int, offset: int, writable: bool
+    ) -> None:
+        raise OSError(errno.ENODEV, "not by Unicorn")
+
+    def move(self, old: int, new: int, size: int) -> None:
+        """Page by page: their permissions may differ."""
+        for at in range(0, size, 4096):
+            permissions = next(p for low, high, p in self.uc.mem_regions() if low <= old + at <= high)
+            data = bytes(self.uc.mem_read(old + at, 4096))
+            self.map(new + at, 4096, permissions)
+            self.uc.mem_write(new + at, data)
+        self.unmap(old, size)
+
+    def grown(self, address: int, permissions: int) -> bool:
+        return False
+
+    def mapped_file(self, address: int) -> int | None:
+        return None
+
+    def shrunk(self, descriptor: int, size: int) -> None:
+        pass
+
+    def clear_dirty(self) -> None:
+        pass
+
+    def dirty(self) -> Iterator[tuple[int, int]]:
+        return iter(())
+
+    def host_address(self, address: int) -> int:
+        raise AccessFault(address, READ)
 
     def unmap(self, start: int, size: int) -> None:
         for low, high in self._regions(start, size):
@@ -173,6 +208,15 @@ class UnicornCpu:
 
     def retire(self, pc: int) -> None:
         self.pc = pc
+
+    def save(self) -> object:
+        return self.uc.context_save()
+
+    def restore(self, saved: object) -> None:
+        self.uc.context_restore(saved)
+
+    def close(self) -> None:
+        pass
 
     def changed_code(self, start: int, size: int) -> None:
         self.uc.ctl_remove_cache(start, start + size)

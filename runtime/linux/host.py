@@ -95,6 +95,9 @@ def set_times(
 ) -> None:
     """utimensat(2). Each time is seconds and nanoseconds, with UTIME_NOW and UTIME_OMIT."""
     packed = None if times is None else struct.pack("=qqqq", *times[0], *times[1])
+    if path is None:
+        call("futimens", directory, packed)
+        return
     call("utimensat", -100 if directory is None else directory, path, packed, flags)
 
 

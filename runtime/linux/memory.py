@@ -39,6 +39,13 @@ class Area:
     """Whether it may be made writable: not where a file is shared that isn't open for writing."""
 
 
+def _goes_on(first: Area, second: Area) -> bool:
+    """Whether two areas are one: side by side, alike, and with the file's offsets going on."""
+    if first.end != second.start or (first.name and first.offset + first.end - first.start != second.offset):
+        return False
+    return replace(first, start=second.start, end=second.end, offset=second.offset) == second
+
+
 class GuestMemory:
     """A process's areas over a `Memory`, which holds their pages: at most `limit` bytes.
 
@@ -121,17 +128,17 @@ class GuestMemory:
         return removed
 
     def _put(self, area: Area) -> None:
-        """Insert into a free range, joined with a neighbour that goes on in the same way."""
+        """Insert into a free range, joined with neighbours that go on in the same way."""
         if area.backed:
             self.mapped += area.end - area.start
         index = bisect_left(self._starts, area.start)
-        if index:
-            before = self._areas[index - 1]
-            expected = replace(before, start=area.start, end=area.end, offset=area.offset)
-            goes_on = not area.name or before.offset + before.end - before.start == area.offset
-            if before.end == area.start and expected == area and goes_on:
-                self._areas[index - 1] = replace(before, end=area.end)
-                return
+        if index and _goes_on(self._areas[index - 1], area):
+            index -= 1
+            area = replace(self._areas[index], end=area.end)
+            del self._areas[index], self._starts[index]
+        if index < len(self._areas) and _goes_on(area, self._areas[index]):
+            area = replace(area, end=self._areas[index].end)
+            del self._areas[index], self._starts[index]
         self._areas.insert(index, area)
         self._starts.insert(index, area.start)
 

@@ -157,7 +157,7 @@ def mremap(p: Process, old: int, old_size: int, new_size: int, flags: int, wish:
         if not grow:
             return old
         if area.end == tail and tail + grow <= memory.top and memory.is_free(tail, grow):
-            extend(p, area, tail, grow, area.offset + tail - area.start)
+            extend(p, area, old, tail, grow, area.offset + tail - area.start)
             return old
         if not flags & MREMAP_MAYMOVE:
             raise SystemCallError(errno.ENOMEM)
@@ -165,18 +165,20 @@ def mremap(p: Process, old: int, old_size: int, new_size: int, flags: int, wish:
     if fixed:
         memory.check_range(start, new_size)
         memory.unmap(start, new_size)
-    if grow:
-        extend(p, area, start + old_size, grow, area.offset + tail - area.start)
+    if grow and area.backed and memory.mapped + grow > memory.limit:
+        raise SystemCallError(errno.ENOMEM)
     memory.move(old, start, old_size)
+    if grow:
+        extend(p, area, start, start + old_size, grow, area.offset + tail - area.start)
     p.cpu.changed_code(start, new_size)
     return start
 
 
-def extend(p: Process, area: Area, start: int, size: int, offset: int) -> None:
-    """Map `size` bytes at `start` that continue what `area` maps: more of a shared file from `offset` on, or
-    zeros.
+def extend(p: Process, area: Area, old: int, start: int, size: int, offset: int) -> None:
+    """Map `size` bytes at `start` that continue what `area` maps, now at `old`: more of a shared file from
+    `offset` on, or zeros.
     """
-    file = p.memory.pages.mapped_file(area.start) if area.shared else None
+    file = p.memory.pages.mapped_file(old) if area.shared else None
     p.memory.map(
         *(start, size, area.permissions),
         name=area.name,

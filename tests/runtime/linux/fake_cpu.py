@@ -4,6 +4,9 @@ themselves.
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+
 from runtime.linux.ports import READ, WRITE, AccessFault, Stop
 
 PAGE = 4096
@@ -16,7 +19,7 @@ class FakeMemory:
         self.pages: dict[int, bytearray | None] = {}
         self.mapped: list[tuple[int, int]] = []
 
-    def map(self, start: int, size: int, permissions: int) -> None:
+    def map(self, start: int, size: int, permissions: int, *, shared: bool = False) -> None:
         assert start % PAGE == 0 and size % PAGE == 0 and size > 0
         self.unmap(start, size)
         self.mapped.append((start, start + size))
@@ -29,6 +32,35 @@ class FakeMemory:
         self.mapped = kept
         for page in [p for p in self.pages if start <= p * PAGE < end]:
             del self.pages[page]
+
+    def map_file(
+        self, start: int, size: int, permissions: int, descriptor: int, offset: int, writable: bool
+    ) -> None:
+        raise OSError(errno.ENODEV, "not here")
+
+    def move(self, old: int, new: int, size: int) -> None:
+        data = self.read(old, size)
+        self.unmap(old, size)
+        self.map(new, size, WRITE)
+        self.write(new, data)
+
+    def grown(self, address: int, permissions: int) -> bool:
+        return False
+
+    def mapped_file(self, address: int) -> int | None:
+        return None
+
+    def shrunk(self, descriptor: int, size: int) -> None:
+        pass
+
+    def clear_dirty(self) -> None:
+        pass
+
+    def dirty(self) -> Iterator[tuple[int, int]]:
+        return iter(())
+
+    def host_address(self, address: int) -> int:
+        raise AccessFault(address, READ)
 
     def protect(self, start: int, size: int, permissions: int) -> None:
         self._check(start, size, WRITE)
@@ -87,6 +119,15 @@ class FakeCpu:
 
     def retire(self, pc: int) -> None:
         self.pc = pc
+
+    def save(self) -> object:
+        return self.pc, dict(self.registers)
+
+    def restore(self, saved: object) -> None:
+        self.pc, self.registers = saved[0], dict(saved[1])  # type: ignore[index]
+
+    def close(self) -> None:
+        pass
 
     def changed_code(self, start: int, size: int) -> None:
         pass

@@ -16,10 +16,12 @@ from runtime.elf import parse_elf
 from runtime.elf.writer import OutputSection, write_executable
 from runtime.linux.abi import for_elf
 from runtime.linux.abi.base import Abi
-from runtime.linux.calls import load_handlers
+from runtime.linux.calls import HANDLERS
 from runtime.linux.errors import GuestExit
 from runtime.linux.ports import Stop
-from runtime.linux.process import Process
+from runtime.linux.process import Process, Settings
+from runtime.linux.program import start
+from runtime.linux.scheduler import Scheduler
 from tests.runtime.linux.fake_cpu import FakeCpu, FakeMemory
 
 # Calls that wait, or that would change the test's own process.
@@ -46,9 +48,8 @@ def make(machine: int, bits: int, little: bool) -> Process:
     )
     elf = parse_elf(data, "hostile")
     abi: Abi = for_elf(elf)
-    return Process(
-        elf, abi, FakeCpu(), FakeMemory(), arguments=[b"hostile"], environment=[], memory_limit=1 << 28
-    )
+    settings = Settings(memory_limit=1 << 28)
+    return start(elf, abi, FakeCpu(), FakeMemory(), arguments=[b"hostile"], environment=[], settings=settings)
 
 
 @pytest.fixture

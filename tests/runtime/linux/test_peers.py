@@ -24,13 +24,16 @@ import sys, os
 from tests.runtime.linux.unicorn_cpu import UnicornCpu
 from runtime.elf import open_elf
 from runtime.linux.abi import for_elf
-from runtime.linux.process import Process
+from runtime.linux.descriptors import inherited
+from runtime.linux.program import start
+from runtime.linux.scheduler import Scheduler
 elf = open_elf(sys.argv[1])
 abi = for_elf(elf)
 cpu = UnicornCpu(abi)
-process = Process(elf, abi, cpu, cpu.memory, arguments=[os.fsencode(a) for a in sys.argv[1:]],
-                  environment=[k + b"=" + v for k, v in os.environb.items()])
-sys.exit(process.run())
+process = start(elf, abi, cpu, cpu.memory, arguments=[os.fsencode(a) for a in sys.argv[1:]],
+                environment=[k + b"=" + v for k, v in os.environb.items()])
+process.files.table = inherited()
+sys.exit(Scheduler(process).run().status)
 """
 
 
