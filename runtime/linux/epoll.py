@@ -82,7 +82,7 @@ def epoll_ctl(p: Process, number: int, operation: int, target: int, event: int) 
 
 def collect(p: Process, instance: OpenFile, address: int, maximum: int) -> int:
     """Write the events that are there at once."""
-    at, size = event_size(p)
+    at, _ = event_size(p)
     parts = []
     with host_instance(instance) as host:
         found = host.poll(0, maximum)

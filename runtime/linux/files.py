@@ -205,7 +205,7 @@ def copy(
     move: Callable[[int], int],
     done: Callable[[int], None],
 ) -> Steps:
-    """Let the host `move` bytes, in pieces, as both sides become ready; `done` is told how many those were."""
+    """Let the host `move` bytes, in pieces, as both sides become ready; `done` is told how many it were."""
     total = 0
     try:
         while total < count:

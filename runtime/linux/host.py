@@ -1,4 +1,4 @@
-"""Calls of the host's kernel that Python has no function for: by the C library's, with `OSError` for failures."""
+"""Calls of the host's kernel that Python has no function for. They fail with `OSError`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""System calls on limits and priorities. A guest's limits are kept here: the host's own bind it in any case."""
+"""System calls on limits and priorities. A guest's limits are kept here; the host's own bind it anyway."""
 
 from __future__ import annotations
 

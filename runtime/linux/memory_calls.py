@@ -32,8 +32,8 @@ def brk(p: Process, address: int) -> int:
 
 
 def map_pages(p: Process, wish: int, size: int, prot: int, flags: int, number: int, offset: int) -> int:
-    """``mmap`` with the offset in bytes. What is mapped privately is read at once: a file that becomes shorter
-    must not take pages away from under the emulator.
+    """``mmap`` with the offset in bytes. What is mapped privately is read at once: a file that becomes
+    shorter must not take pages away from under the emulator.
     """
     memory = p.memory
     page = memory.page_size

@@ -1,8 +1,8 @@
 """Which of the host's files a guest's paths name.
 
-Without options the guest's files are the host's. With a sysroot, absolute paths that exist there are taken from
-there (as qemu-user's -L does). With a root, all paths are resolved inside it by the host's kernel (openat2(2),
-RESOLVE_IN_ROOT), so that neither links nor ``..`` lead out of it.
+Without options the guest's files are the host's. With a sysroot, absolute paths that exist there are taken
+from there (as qemu-user's -L does). With a root, all paths are resolved inside it by the host's kernel
+(openat2(2), RESOLVE_IN_ROOT), so that neither links nor ``..`` lead out of it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The state of one guest process and of its threads: what the system calls work on.
 
-Every guest process is a process of the host, so that files, pipes, process groups, parents and children are the
-host's; its threads take turns on one CPU (`runtime.linux.scheduler`).
+Every guest process is a process of the host, so that files, pipes, process groups, parents and children are
+the host's; its threads take turns on one CPU (`runtime.linux.scheduler`).
 """
 
 from __future__ import annotations

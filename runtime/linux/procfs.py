@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from runtime.linux.errors import SystemCallError
@@ -118,17 +119,15 @@ def _status(p: Process) -> bytes:
         b"SigCgt": b"%016x" % catched,
     }
     lines = []
-    with open("/proc/self/status", "rb") as stream:
-        for line in stream:
-            name, _, _ = line.partition(b":")
-            lines.append(b"%s:\t%s\n" % (name, own[name]) if name in own else line)
+    for line in Path("/proc/self/status").read_bytes().splitlines(keepends=True):
+        name, _, _ = line.partition(b":")
+        lines.append(b"%s:\t%s\n" % (name, own[name]) if name in own else line)
     return b"".join(lines)
 
 
 def _stat(p: Process) -> bytes:
     """The host's line, with the guest's name, number of threads and sizes."""
-    with open("/proc/self/stat", "rb") as stream:
-        text = stream.read()
+    text = Path("/proc/self/stat").read_bytes()
     fields = text[text.rindex(b")") + 2 :].split()
     fields[17] = b"%d" % len(p.threads)
     fields[20] = b"%d" % p.memory.mapped

@@ -1,8 +1,8 @@
-"""Runs a process: its threads take turns on the CPU, system calls are answered, what happened outside is taken
-note of.
+"""Runs a process: its threads take turns on the CPU, system calls are answered, what happened outside is
+taken note of.
 
-The turns depend on the numbers of executed instructions alone, so that a program whose input doesn't change runs
-in the same order each time.
+The turns depend on the numbers of executed instructions alone, so that a program whose input doesn't change
+runs in the same order each time.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class Scheduler:
             if p.abi.is_system_call(stop):
                 p.instructions += 1
                 left -= CALL_COST
-                self._system_call(stop)
+                self.answer(stop)
                 thread = p.thread
                 if thread.gone or thread.wait is not None:
                     return
@@ -289,7 +289,7 @@ class Scheduler:
 
     # --- system calls ---------------------------------------------------------------------------------
 
-    def _system_call(self, stop: Stop) -> None:
+    def answer(self, stop: Stop) -> None:
         """Begin the system call at `stop`."""
         p = self.p
         abi, cpu = p.abi, p.cpu
@@ -317,7 +317,7 @@ class Scheduler:
         self._advance(thread, None)
 
     def _resume(self, thread: Thread) -> bool:
-        """Go on with a call whose wait is over, or that a signal interrupts. Returns whether the call ended."""
+        """Go on with a call whose wait is over, or that a signal interrupts. Returns whether it ended."""
         wait = thread.wait
         assert wait is not None
         over = wait.woken or wait.ready or (wait.deadline is not None and now() >= wait.deadline)

@@ -1,5 +1,5 @@
-"""Sending signals to the guest's threads, and what happens when they arrive: handlers, or what the kernel does
-without one.
+"""Sending signals to the guest's threads, and what happens when they arrive: handlers, or what the kernel
+does without one.
 """
 
 from __future__ import annotations

@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
 CHARACTERS = 19
 """Control characters in the host's ``struct termios``."""
+KNOWN = (
+    *("TCGETS", "TCSETS", "TCSETSW", "TCSETSF", "TCSBRK", "TCXONC", "TCFLSH", "TIOCEXCL", "TIOCNXCL"),
+    *("TIOCSCTTY", "TIOCGPGRP", "TIOCSPGRP", "TIOCOUTQ", "TIOCGWINSZ", "TIOCSWINSZ", "FIONREAD"),
+    *("TIOCNOTTY", "FIONBIO"),
+)
 HOST_REQUESTS = {
-    **{name: getattr(termios, name) for name in ("TCGETS", "TCSETS", "TCSETSW", "TCSETSF", "TCSBRK", "TCXONC")},
-    **{name: getattr(termios, name) for name in ("TCFLSH", "TIOCEXCL", "TIOCNXCL", "TIOCSCTTY", "TIOCGPGRP")},
-    **{name: getattr(termios, name) for name in ("TIOCSPGRP", "TIOCOUTQ", "TIOCGWINSZ", "TIOCSWINSZ", "FIONREAD")},
-    **{"TIOCNOTTY": termios.TIOCNOTTY, "TCSBRKP": 0x5425, "TIOCGSID": 0x5429, "TIOCGPTN": 0x8004_5430},
-    **{"TIOCSPTLCK": 0x4004_5431, "TIOCGPTPEER": 0x5441, "SIOCATMARK": 0x8905, "FIONBIO": termios.FIONBIO},
-    **{"FIGETBSZ": 2, "FICLONE": 0x4004_9409},
-}  # fmt: skip
+    **{name: int(getattr(termios, name)) for name in KNOWN},
+    **{"TCSBRKP": 0x5425, "TIOCGSID": 0x5429, "TIOCGPTN": 0x8004_5430, "TIOCSPTLCK": 0x4004_5431},
+    **{"TIOCGPTPEER": 0x5441, "SIOCATMARK": 0x8905, "FIGETBSZ": 2, "FICLONE": 0x4004_9409},
+}
 INTEGERS_OUT = frozenset(
     {"TIOCGPGRP", "TIOCOUTQ", "FIONREAD", "TIOCGSID", "TIOCGPTN", "SIOCATMARK", "FIGETBSZ"}
 )

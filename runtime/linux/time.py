@@ -97,7 +97,7 @@ def time_(p: Process, address: int) -> int:
 
 
 def deadline_of(p: Process, address: int, word: int) -> int | None:
-    """When a relative timeout is over, by CLOCK_MONOTONIC; None without one (address 0), 0 for none at all."""
+    """When a relative timeout is over, by CLOCK_MONOTONIC; None without one (address 0), 0 for none."""
     if not address:
         return None
     nanoseconds = read_timespec(p, address, word)

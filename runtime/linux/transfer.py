@@ -1,5 +1,5 @@
-"""Moving bytes between the guest's memory and the host's files, without ever waiting inside the host's kernel:
-what isn't ready is waited for by the scheduler.
+"""Moving bytes between the guest's memory and the host's files, without ever waiting inside the host's
+kernel: what isn't ready is waited for by the scheduler.
 """
 
 from __future__ import annotations
@@ -127,7 +127,15 @@ def read_file(p: Process, file: OpenFile, parts: Vectors, offset: int | None) ->
     done = 0
     while True:
         want = min(CHUNK, room - done)
-        data = os.read(file.host, want) if offset is None else os.pread(file.host, want, offset + done)
+        if offset is not None:
+            data = os.pread(file.host, want, offset + done)
+        elif file.waits:
+            try:
+                data = read_now(file.host, want)
+            except BlockingIOError:
+                return wait_and_read(p, file, parts)
+        else:
+            data = os.read(file.host, want)
         if data:
             scatter(p, parts, done, data)
         done += len(data)
@@ -138,11 +146,31 @@ def read_file(p: Process, file: OpenFile, parts: Vectors, offset: int | None) ->
 def wait_and_read(p: Process, file: OpenFile, parts: Vectors) -> Steps:
     if not file.blocking:
         raise SystemCallError(errno.EAGAIN)
-    while not readable_now(file):
-        yield Wait({file.host: READABLE})
-    data = os.read(file.host, min(CHUNK, sum(size for _, size in parts)))
+    size = min(CHUNK, sum(size for _, size in parts))
+    while True:
+        while not readable_now(file):
+            yield Wait({file.host: READABLE})
+        try:
+            data = read_now(file.host, size)
+            break
+        except BlockingIOError:  # somebody else was faster
+            yield Wait({file.host: READABLE})
     scatter(p, usable(p, parts, WRITE), 0, data)
     return len(data)
+
+
+def read_now(descriptor: int, size: int) -> bytes:
+    """Read what is there. Raises BlockingIOError without any, whatever the descriptor's flags (but for
+    terminals, which are asked when they are ready).
+    """
+    buffer = bytearray(size)
+    try:
+        got = os.preadv(descriptor, [buffer], -1, os.RWF_NOWAIT)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+        return os.read(descriptor, size)
+    return bytes(buffer[:got])
 
 
 def readable_now(file: OpenFile) -> bool:

@@ -1,8 +1,8 @@
 """What a system call that can't go on at once waits for.
 
-Its handler is a generator: it yields a `Wait`, and is resumed when that is over; what it returns is the call's
-result. A signal that interrupts the wait is thrown in as `Interrupted`; a handler that has something to return
-(bytes written so far) catches it.
+Its handler is a generator: it yields a `Wait`, and is resumed when that is over; what it returns is the
+call's result. A signal that interrupts the wait is thrown in as `Interrupted`; a handler that has something
+to return (bytes written so far) catches it.
 """
 
 from __future__ import annotations

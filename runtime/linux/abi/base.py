@@ -15,7 +15,9 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from runtime.elf import ElfFile
+from runtime.errors import NotYetError
 from runtime.linux import layouts
+from runtime.linux.errors import SystemCallError
 from runtime.linux.layouts import Layout
 from runtime.linux.ports import Cpu, Memory, Stop
 
@@ -240,7 +242,7 @@ class Abi:
 
     def frame_size(self, with_info: bool = True) -> int:
         """Bytes of a signal frame."""
-        raise NotImplementedError
+        raise NotYetError(f"handlers of signals can't be called on {self.name} yet")
 
     def enter_handler(self, cpu: Cpu, memory: Memory, frame: int, call: SignalCall) -> None:
         """Write the signal frame at `frame` and set the registers for the handler."""
@@ -250,7 +252,7 @@ class Abi:
         """Set the registers from the frame that the stack pointer points to: ``rt_sigreturn``, or
         ``sigreturn`` if not `with_info`. Raises `AccessFault`.
         """
-        raise NotImplementedError
+        raise SystemCallError(errno.ENOSYS)
 
     def host_signal(self, number: int) -> int:
         """The host's number of the guest's signal."""

@@ -12,8 +12,8 @@ from runtime.cpu.engine import TargetPackage, load_target
 from runtime.elf import parse_elf
 from runtime.elf.writer import OutputSection, write_executable
 from runtime.linux.abi import for_elf
-from runtime.linux.engine import EngineCpu, EngineMemory
 from runtime.linux.calls import HANDLERS
+from runtime.linux.engine import EngineCpu, EngineMemory
 from runtime.linux.process import Settings
 from runtime.linux.program import start
 from runtime.linux.scheduler import Scheduler
