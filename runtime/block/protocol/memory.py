@@ -69,7 +69,8 @@ class MemoryNode(ProtocolNode):
     def punch(self, offset: int, length: int) -> None:
         self.writable_or_raise()
         with self._lock:
-            self._clear(offset, min(offset + length, self._length))
+            if offset < self._length:
+                self._clear(offset, min(offset + length, self._length))
 
     def discard(self, offset: int, length: int) -> None:
         self.punch(offset, length)

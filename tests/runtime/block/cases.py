@@ -14,7 +14,8 @@ class Case:
     format: str
     options: dict[str, object] = field(default_factory=dict)
     size: int = MIB
-    backing: bool = False  # over a raw image of half the size
+    backing: bool = False  # over an image of half the size (or all of it, where that has to be)
+    below: str = "raw"  # that image's format
     judge: str | None = None  # qemu-img's name of the format, where `qemu-img check` knows it
     resizable: bool = True
     snapshots: bool = False
@@ -38,6 +39,22 @@ CASES: tuple[Case, ...] = (
     Case("qcow2", {"compression_type": "zstd"}, judge="qcow2"),
     Case("qcow2", {"data_file": "data"}),
     Case("qcow2", {"data_file": "data", "data_file_raw": True}),
+    Case("vdi", size=4 * MIB + 512),
+    Case("vdi", {"static": True}, size=3 * MIB),
+    Case("vdi", size=4 * MIB, backing=True, below="vdi"),
+    Case("vhd", {"block_size": 65536}),
+    Case("vhd", {"subformat": "fixed"}),
+    Case("vhd", {"block_size": 65536}, backing=True, below="vhd"),
+    Case("vhdx", {"block_size": MIB}, size=5 * MIB, judge="vhdx"),
+    Case("vhdx", {"block_size": MIB}, size=4 * MIB, backing=True, below="vhdx"),
+    Case("vmdk", judge="vmdk"),
+    Case("vmdk", {"subformat": "monolithicFlat"}, judge="vmdk"),
+    Case("vmdk", {"subformat": "twoGbMaxExtentSparse"}, judge="vmdk"),
+    Case("vmdk", backing=True, below="vmdk", judge="vmdk"),
+    Case("vmdk", {"zeroed_grain": True}, backing=True, below="vmdk", judge="vmdk"),
+    Case("qed", {"cluster_size": 4096, "table_size": 2}, judge="qed"),
+    Case("qed", {"cluster_size": 4096, "table_size": 2}, backing=True, judge="qed"),
+    Case("parallels", {"cluster_size": 65536}, judge="parallels"),
 )
 
 

@@ -33,7 +33,7 @@ class VdiDriver(Driver):
 
         from runtime.block.format.vdi import header as vdi
         from runtime.block.format.vdi.node import VdiNode, create_header
-        from runtime.block.format.vdi.parent import open_parent
+        from runtime.block.format.vdi.parent import comment_of, open_parent
 
         chosen = cast("VdiOptions", options)
         size = -(-size // 512) * 512
@@ -53,6 +53,8 @@ class VdiDriver(Driver):
             node.close()
         kind = vdi.FIXED if fixed else vdi.DIFFERENCING if parent is not None else vdi.DYNAMIC
         header = create_header(size, kind, parent)
+        if chosen.backing_file is not None:
+            header = header.changed(comment=comment_of(chosen.backing_file))
         if fixed:
             entries = np.arange(header.blocks, dtype="<u4")
             end = header.data_offset + header.blocks * header.block_size

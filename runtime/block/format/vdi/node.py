@@ -13,11 +13,9 @@ from runtime.block.format.mapped.node import ABSENT, ZERO, MappedNode
 from runtime.block.format.mapped.table import Entries, PagedTable
 from runtime.block.format.vdi import header as vdi
 from runtime.block.format.vdi.header import Header
-from runtime.block.format.vdi.parent import find_parent, open_parent, verify_parent
+from runtime.block.format.vdi.parent import comment_of, find_parent, open_parent, verify_parent
 from runtime.block.node import Preallocation, ProtocolNode, Repair
 from runtime.block.report import CheckReport, ImageInfo
-
-_ONE_WRITE = 1 << 20  # the header and the map's changes are written together up to this size
 
 
 class VdiNode(MappedNode):
@@ -102,27 +100,14 @@ class VdiNode(MappedNode):
         self.file.pwrite(0, self._sector)
 
     def _commit_table(self) -> None:
-        """The header's count of blocks and the map belong together: one write, if they aren't far apart.
-
-        Otherwise the count first: VirtualBox and QEMU place new blocks by it, and a count that is too high
-        only loses a block, where one that is too low would let them overwrite data.
+        """The header's count of blocks is durable before the map: VirtualBox and QEMU place new blocks by
+        it. A
+        count that is too high loses a block, one that is too low would let them overwrite data.
         """
         self.header = self.header.changed(blocks_allocated=(self._end - self._data_start) // self.block_size)
-        self._sector = self.header.pack(self._sector)
-        table = cast(PagedTable, self.table)
-        changes = list(table.changes())
-        end = max(offset + len(piece) for offset, piece in changes)
-        if end <= _ONE_WRITE:
-            image = bytearray(self.file.pread(0, end))
-            image[: vdi.SIZE] = self._sector
-            for offset, piece in changes:
-                image[offset : offset + len(piece)] = piece
-            self.file.pwrite(0, image)
-            table.forget_changes()
-        else:
-            self.file.pwrite(0, self._sector)
-            self.file.flush()
-            table.write_back()
+        self._write_header()
+        self.file.flush()
+        self.table.write_back()
 
     def make_empty(self) -> None:
         super().make_empty()
@@ -325,12 +310,18 @@ class VdiNode(MappedNode):
         with self._lock:
             self.flush()
             if parent is None:
-                fields = {"image_type": vdi.DYNAMIC, "parent": bytes(16), "parent_modified": bytes(16)}
+                fields = {
+                    "image_type": vdi.DYNAMIC,
+                    "parent": bytes(16),
+                    "parent_modified": bytes(16),
+                    "comment": b"",
+                }
             else:
                 fields = {
                     "image_type": vdi.DIFFERENCING,
                     "parent": parent.header.uuid,
                     "parent_modified": parent.header.modified,
+                    "comment": comment_of(reference or ""),
                 }
             self.header = self.header.changed(**fields)
             self._write_header()

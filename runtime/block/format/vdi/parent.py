@@ -1,8 +1,8 @@
 """Finds the parent of a differencing VDI image. VDI names parents by UUID only; VirtualBox keeps the paths
 elsewhere.
 
-So the images beside the child are asked for their UUIDs, then those in the folder above (VirtualBox keeps
-children in `Snapshots`).
+Our own children note the name in the header's comment. Otherwise the images beside the child are asked for
+their UUIDs, then those in the folder above (VirtualBox keeps children in `Snapshots`).
 """
 
 from __future__ import annotations
@@ -14,21 +14,34 @@ from runtime.block.errors import ImageChainError, ImageNotFound, ImageOption
 from runtime.block.format.vdi.header import LAYOUT, SIGNATURE, SIZE, Header, show_uuid
 from runtime.block.node import FormatNode
 
+_HINT = "parent file: "
 _MAX_FILES = 4096  # looked at in one folder
 
 
 def find_parent(header: Header, context: OpenContext, where: str) -> str:
     """The reference of the parent's file. Raises ImageNotFound."""
+    hint = header.comment.split(b"\0")[0].decode("utf-8", "replace")
+    hint = hint.removeprefix(_HINT) if hint.startswith(_HINT) else ""
     if context.path is not None:
+        if hint and _uuid_of(context.path.parent / hint) == header.parent:
+            return hint
         for prefix, folder in (("", context.path.parent), ("../", context.path.parent / "..")):
             for name in _candidates(folder, context.path):
                 if _uuid_of(folder / name) == header.parent:
                     return prefix + name
+    if hint:
+        return hint
     raise ImageNotFound(
         f"the parent image with UUID {show_uuid(header.parent)} isn't beside this one",
         where=where,
         remedy="put it there, or name it with `isagen image rebase -u -b FILE`",
     )
+
+
+def comment_of(reference: str) -> bytes:
+    """The header's comment that remembers the name of the parent's file; empty if it's too long."""
+    raw = (_HINT + reference).encode()
+    return raw if len(raw) < 256 else b""
 
 
 def _candidates(folder: Path, child: Path) -> list[str]:

@@ -184,7 +184,7 @@ class VhdxNode(MappedNode):
 
     def _decode(self, raw: Entries) -> Entries:
         state = raw & 7
-        places = ((raw.view(np.uint64) >> np.uint64(20)) << np.uint64(20)).view(np.int64)
+        places: Entries = ((raw.view(np.uint64) >> np.uint64(20)) << np.uint64(20)).view(np.int64)
         places[places < 0] = _MISPLACED
         places[state == _NOT_PRESENT] = ABSENT
         places[(state >= _UNDEFINED) & (state <= _UNMAPPED)] = ZERO
