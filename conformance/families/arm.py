@@ -1,10 +1,11 @@
-"""Arm: A64 at EL0, with Unicorn's AArch64; A32 and T32 in user mode, without a peer yet."""
+"""Arm: A64 at EL0, with Unicorn's AArch64; A32 and T32 in user mode, with its Cortex-A15."""
 
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
-from conformance.families.base import Family, Peer, PeerRegister, Registers, files_of
+from conformance.families.base import Family, Part, Peer, PeerRegister, Registers, files_of
 from generator.ir.decode import Decoded
 from generator.model.target import Target
 
@@ -16,12 +17,12 @@ def a64() -> Peer:
 
     registers = [
         *files_of(c, "UC_ARM64_REG_X", "x", range(31), 64),
-        PeerRegister(c.UC_ARM64_REG_SP, (("sp", None, 0, 64),)),
+        PeerRegister(c.UC_ARM64_REG_SP, (Part("sp", None, 0, 64),)),
         PeerRegister(
             c.UC_ARM64_REG_NZCV,
-            (("n", None, 31, 1), ("z", None, 30, 1), ("c", None, 29, 1), ("v", None, 28, 1)),
+            (Part("n", None, 31, 1), Part("z", None, 30, 1), Part("c", None, 29, 1), Part("v", None, 28, 1)),
         ),
-        PeerRegister(c.UC_ARM64_REG_TPIDR_EL0, (("tpidr_el0", None, 0, 64),)),
+        PeerRegister(c.UC_ARM64_REG_TPIDR_EL0, (Part("tpidr_el0", None, 0, 64),)),
     ]
     return Peer(
         architecture=unicorn.UC_ARCH_ARM64,
@@ -33,9 +34,69 @@ def a64() -> Peer:
     )
 
 
+USER = 0x10
+"""CPSR: user mode, little-endian, interrupts on (DDI 0406, B1.3.3)."""
+
+CPSR = (
+    Part("n", None, 31, 1),
+    Part("z", None, 30, 1),
+    Part("c", None, 29, 1),
+    Part("v", None, 28, 1),
+    Part("q", None, 27, 1),
+    Part("it", None, 25, 2),
+    Part("ge", None, 16, 4),
+    Part("it", None, 10, 6, 2),
+    Part("t", None, 5, 1),
+)
+
+
+def word_aligned(registers: Registers) -> int:
+    """Branches to A32 code that isn't aligned may be aligned (what we do) or not (Unicorn): DDI 0406, A2.3.2,
+    "UNPREDICTABLE".
+    """
+    return -1 if registers["t"] else ~2
+
+
+def aarch32() -> Peer:
+    """Unicorn's Cortex-A15 in user mode."""
+    import unicorn
+    from unicorn import arm_const as c
+
+    def enter_user_mode(uc: Any) -> None:
+        uc.reg_write(c.UC_ARM_REG_CPSR, USER)
+
+    def entry(pc: int, registers: Registers) -> int:
+        return pc | registers["t"]  # as in an interworking branch
+
+    return Peer(
+        architecture=unicorn.UC_ARCH_ARM,
+        mode=unicorn.UC_MODE_ARM,
+        model=c.UC_CPU_ARM_CORTEX_A15,
+        pc=c.UC_ARM_REG_PC,
+        registers=(
+            PeerRegister(c.UC_ARM_REG_CPSR, CPSR, fixed=USER),
+            *files_of(c, "UC_ARM_REG_R", "r", range(15), 32),
+            PeerRegister(c.UC_ARM_REG_C13_C0_3, (Part("tpidruro", None, 0, 32),)),
+        ),
+        rejects=(1,),
+        illegal=("undefined_instruction",),
+        set_up=enter_user_mode,
+        entry=entry,
+        behind=True,  # Unicorn's count doesn't stop it inside IT blocks
+        pc_mask=word_aligned,
+    )
+
+
 def instruction_sets(model: Target, random: Random) -> Registers:
-    """A32, or T32 outside IT blocks (random programs in the engine's tests go through those)."""
-    return {"t": random.randrange(2), "it": random.getrandbits(8)}
+    """A32 or T32; any ITSTATE, though A32 has none (DDI 0406, A2.5.2: 0)."""
+    t = random.randrange(2)
+    return {"t": t, "it": random.getrandbits(8) if random.random() < (0.6 if t else 0.2) else 0}
+
+
+def unpredictable_aarch32(decoded: Decoded) -> bool:
+    """ITSTATE that no IT leaves."""
+    it, thumb = decoded.contexts.get("it", 0), decoded.contexts.get("thumb", 0)
+    return it != 0 and (thumb == 0 or it & 15 == 0)
 
 
 def unpredictable(decoded: Decoded) -> bool:
@@ -58,4 +119,9 @@ def describe(target: str) -> Family:
     """The family as `target` sees it."""
     if target == "aarch64":
         return Family(unpredictable=unpredictable, peers=lambda: [a64()])
-    return Family(modes=instruction_sets, contexts=("thumb",))
+    return Family(
+        modes=instruction_sets,
+        contexts=("thumb",),
+        unpredictable=unpredictable_aarch32,
+        peers=lambda: [aarch32()],
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from conformance.corners import DATA
 from generator.ir.decode import Decoded
@@ -16,10 +16,21 @@ Files = dict[str, list[int]]
 Registers = dict[str, int]
 
 
+class Part(NamedTuple):
+    """`width` bits of our register, or of entry `index` of a file, from bit `start` on; in the peer's register
+    from bit `low` on.
+    """
+
+    name: str
+    index: int | None
+    low: int
+    width: int
+    start: int = 0
+
+
 @dataclass(frozen=True)
 class PeerRegister:
-    """A register of the peer and the registers of ours that make it up: (name, index in its file or None,
-    lowest bit, width).
+    """A register of the peer and the registers of ours that make it up.
 
     Bits of the peer's register that no part covers are written as `fixed` says and not compared. A register
     that the peer's interface doesn't have is copied to and from register `number` by the instructions `write`
@@ -27,10 +38,20 @@ class PeerRegister:
     """
 
     number: int
-    parts: tuple[tuple[str, int | None, int, int], ...]
+    parts: tuple[Part, ...]
     fixed: int = 0
     write: bytes = b""
     read: bytes = b""
+
+
+def same_address(pc: int, registers: Registers) -> int:
+    """A peer that starts where we do."""
+    return pc
+
+
+def every_bit(registers: Registers) -> int:
+    """A peer whose pc is compared as a whole."""
+    return -1
 
 
 @dataclass(frozen=True)
@@ -39,7 +60,10 @@ class Peer:
 
     `when` are the values of our mode registers that it is for; `rejects` are the numbers of its interrupt
     hook that mean "no such instruction"; `illegal` are our traps that mean so. `set_up` is called once on a
-    new instance. Addresses wrap at `address_bits` in the peer: cases beyond are not compared.
+    new instance. `entry` makes the address at which the peer starts from ours and our registers. `behind`: it
+    has to be told to stop behind the instruction, since counting doesn't always stop it. `pc_mask`: the bits of
+    pc to compare in the state afterwards. Addresses wrap at `address_bits` in the peer: cases beyond are not
+    compared.
     """
 
     architecture: int
@@ -51,12 +75,15 @@ class Peer:
     illegal: tuple[str, ...] = ("illegal",)
     set_up: Callable[[Any], None] | None = None
     when: tuple[tuple[str, int], ...] = ()
+    entry: Callable[[int, Registers], int] = same_address
+    behind: bool = False
+    pc_mask: Callable[[Registers], int] = every_bit
     address_bits: int = 64
 
 
 def files_of(constants: object, prefix: str, name: str, indices: range, width: int) -> list[PeerRegister]:
     """A file's entries that the peer numbers ``prefix0``, ``prefix1``, ..."""
-    return [PeerRegister(getattr(constants, f"{prefix}{i}"), ((name, i, 0, width),)) for i in indices]
+    return [PeerRegister(getattr(constants, f"{prefix}{i}"), (Part(name, i, 0, width),)) for i in indices]
 
 
 def no_modes(model: Target, random: Random) -> Registers:

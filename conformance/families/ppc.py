@@ -36,16 +36,21 @@ def peer() -> Peer:
 
     registers = [
         *files_of(c, "UC_PPC_REG_", "r", range(32), 32),
-        PeerRegister(c.UC_PPC_REG_CR, tuple(("crb", i, 31 - i, 1) for i in range(32))),
+        PeerRegister(c.UC_PPC_REG_CR, tuple(Part("crb", i, 31 - i, 1) for i in range(32))),
         PeerRegister(
             c.UC_PPC_REG_0,
-            (("so", None, 31, 1), ("ov", None, 30, 1), ("ca", None, 29, 1), ("strlen", None, 0, 7)),
+            (
+                Part("so", None, 31, 1),
+                Part("ov", None, 30, 1),
+                Part("ca", None, 29, 1),
+                Part("strlen", None, 0, 7),
+            ),
             write=MTXER,
             read=MFXER,
         ),
         *files_of(c, "UC_PPC_REG_FPR", "f", range(32), 64),
-        PeerRegister(c.UC_PPC_REG_LR, (("lr", None, 0, 32),)),
-        PeerRegister(c.UC_PPC_REG_CTR, (("ctr", None, 0, 32),)),
+        PeerRegister(c.UC_PPC_REG_LR, (Part("lr", None, 0, 32),)),
+        PeerRegister(c.UC_PPC_REG_CTR, (Part("ctr", None, 0, 32),)),
     ]
     return Peer(
         architecture=unicorn.UC_ARCH_PPC,

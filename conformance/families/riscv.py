@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from conformance.families.base import Family, Files, Peer, PeerRegister, Registers, files_of, reserve
+from conformance.families.base import Family, Files, Part, Peer, PeerRegister, Registers, files_of, reserve
 
 SYSTEM = frozenset(
     [
@@ -57,8 +57,8 @@ def peer(target: str) -> Peer:
     registers = files_of(c, "UC_RISCV_REG_X", "x", range(1, 32), 64 if wide else 32)
     registers += files_of(c, "UC_RISCV_REG_F", "f", range(32), 64)
     registers += [
-        PeerRegister(c.UC_RISCV_REG_FFLAGS, (("fflags", None, 0, 5),)),
-        PeerRegister(c.UC_RISCV_REG_FRM, (("frm", None, 0, 3),)),
+        PeerRegister(c.UC_RISCV_REG_FFLAGS, (Part("fflags", None, 0, 5),)),
+        PeerRegister(c.UC_RISCV_REG_FRM, (Part("frm", None, 0, 3),)),
     ]
     return Peer(
         architecture=unicorn.UC_ARCH_RISCV,

@@ -6,7 +6,7 @@ be reached in it (%psr is privileged); V9's can, by %ccr.
 
 from __future__ import annotations
 
-from conformance.families.base import Family, Peer, PeerRegister
+from conformance.families.base import Family, Part, Peer, PeerRegister
 
 GROUPS = ("G", "O", "L", "I")
 
@@ -14,7 +14,7 @@ WRITE_Y, READ_Y = bytes.fromhex("81804000"), bytes.fromhex("83400000")  # wr %g1
 WRITE_CCR, READ_CCR = bytes.fromhex("85804000"), bytes.fromhex("83408000")  # %ccr
 WRITE_ASI, READ_ASI = bytes.fromhex("87804000"), bytes.fromhex("8340c000")  # %asi
 
-Parts = tuple[tuple[str, int | None, int, int], ...]
+Parts = tuple[Part, ...]
 
 
 def copied(via: int, parts: Parts, write: bytes, read: bytes) -> PeerRegister:
@@ -30,16 +30,16 @@ def peer(target: str) -> Peer:
     wide = target == "sparc64"
     width = 64 if wide else 32
     registers = [
-        PeerRegister(getattr(c, f"UC_SPARC_REG_{GROUPS[i // 8]}{i % 8}"), (("r", i, 0, width),))
+        PeerRegister(getattr(c, f"UC_SPARC_REG_{GROUPS[i // 8]}{i % 8}"), (Part("r", i, 0, width),))
         for i in range(1, 32)
     ]
     g1 = c.UC_SPARC_REG_G1
-    registers.append(copied(g1, (("y", None, 0, 32),), WRITE_Y, READ_Y))
-    icc = (("n", None, 3, 1), ("z", None, 2, 1), ("v", None, 1, 1), ("c", None, 0, 1))
+    registers.append(copied(g1, (Part("y", None, 0, 32),), WRITE_Y, READ_Y))
+    icc = (Part("n", None, 3, 1), Part("z", None, 2, 1), Part("v", None, 1, 1), Part("c", None, 0, 1))
     if wide:
-        xcc = (("xn", None, 7, 1), ("xz", None, 6, 1), ("xv", None, 5, 1), ("xc", None, 4, 1))
+        xcc = (Part("xn", None, 7, 1), Part("xz", None, 6, 1), Part("xv", None, 5, 1), Part("xc", None, 4, 1))
         registers.append(copied(g1, icc + xcc, WRITE_CCR, READ_CCR))
-        registers.append(copied(g1, (("asi", None, 0, 8),), WRITE_ASI, READ_ASI))
+        registers.append(copied(g1, (Part("asi", None, 0, 8),), WRITE_ASI, READ_ASI))
     return Peer(
         architecture=unicorn.UC_ARCH_SPARC,
         mode=(unicorn.UC_MODE_SPARC64 if wide else unicorn.UC_MODE_SPARC32) | unicorn.UC_MODE_BIG_ENDIAN,

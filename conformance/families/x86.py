@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from conformance.families.base import Family, Files, Peer, PeerRegister, Registers
+from conformance.families.base import Family, Files, Part, Peer, PeerRegister, Registers
 from generator.model.target import Target
 
 NAMES = {
@@ -64,15 +64,15 @@ def peer(target: str, mode: int) -> Peer:
     bits = 64 if mode == 64 else min(width, 32)  # above: 64-bit registers' upper halves (volume 1, 3.4.1.1)
     names = NAMES[bits]
     registers = [
-        PeerRegister(getattr(c, f"UC_X86_REG_{n}"), (("gpr", i, 0, bits),)) for i, n in enumerate(names)
+        PeerRegister(getattr(c, f"UC_X86_REG_{n}"), (Part("gpr", i, 0, bits),)) for i, n in enumerate(names)
     ]
     if width > 16:
         registers += [
-            PeerRegister(getattr(c, f"UC_X86_REG_XMM{i}"), (("xmm", i, 0, 128),))
+            PeerRegister(getattr(c, f"UC_X86_REG_XMM{i}"), (Part("xmm", i, 0, 128),))
             for i in range(16 if mode == 64 else 8)
         ]
     registers.append(
-        PeerRegister(c.UC_X86_REG_EFLAGS, tuple((name, None, bit, 1) for name, bit in FLAGS), fixed=0x202)
+        PeerRegister(c.UC_X86_REG_EFLAGS, tuple(Part(name, None, bit, 1) for name, bit in FLAGS), fixed=0x202)
     )
     return Peer(
         architecture=unicorn.UC_ARCH_X86,

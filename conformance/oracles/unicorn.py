@@ -98,9 +98,9 @@ class UnicornMachine:
     def value(self, register: PeerRegister, state: State) -> int:
         """What the peer's register holds in our state."""
         value = register.fixed
-        for name, index, low, width in register.parts:
-            part = self.maker.evaluator.read(state, name, index, width)
-            value |= (part & ((1 << width) - 1)) << low
+        for name, index, low, width, first in register.parts:
+            part = self.maker.evaluator.read(state, name, index, first + width)
+            value |= (part >> first & ((1 << width) - 1)) << low
         return value
 
     def run(self, start: Start, pattern: bytes) -> tuple[Ending, list[int], int, bytes]:
@@ -114,8 +114,9 @@ class UnicornMachine:
         values = [self.value(register, before) for register in self._direct]
         uc.reg_write_batch(list(zip(self._numbers, values, strict=True)))
         self._stop = None
+        until = start.pc + len(start.code) if self.peer.behind else self._start_until
         try:
-            uc.emu_start(start.pc, self._start_until, count=1)
+            uc.emu_start(self.peer.entry(start.pc, start.registers), until, count=1)
         except self._error as error:
             if self._stop is None:
                 rejected = error.errno == self._invalid
@@ -144,14 +145,15 @@ class UnicornMachine:
         result: dict[str, tuple[int, int]] = {}
         for register, value in zip(self._direct + self._copied, found, strict=False):
             mask = 0
-            for name, _, low, width in register.parts:
+            for name, _, low, width, _ in register.parts:
                 if name not in undefined:
                     mask |= ((1 << narrow.get(name, width)) - 1) << low
             wanted = self.value(register, expected)
             if (wanted ^ value) & mask:
-                name, index, _, _ = register.parts[0]
+                name, index = register.parts[0][:2]
                 label = "+".join(dict.fromkeys(part[0] for part in register.parts))
                 result[label if index is None else f"{name}[{index}]"] = wanted & mask, value & mask
-        if (pc ^ expected.pc) & ((1 << self.peer.address_bits) - 1) and "pc" not in undefined:
+        compared = (1 << self.peer.address_bits) - 1 & self.peer.pc_mask(expected.registers)
+        if (pc ^ expected.pc) & compared and "pc" not in undefined:
             result["pc"] = expected.pc, pc
         return result
