@@ -17,8 +17,8 @@ Registers = dict[str, int]
 
 
 class Part(NamedTuple):
-    """`width` bits of our register, or of entry `index` of a file, from bit `start` on; in the peer's register
-    from bit `low` on.
+    """`width` bits of our register, or of entry `index` of a file, from bit `start` on; in the peer's
+    register from bit `low` on.
     """
 
     name: str
@@ -61,9 +61,9 @@ class Peer:
     `when` are the values of our mode registers that it is for; `rejects` are the numbers of its interrupt
     hook that mean "no such instruction"; `illegal` are our traps that mean so. `set_up` is called once on a
     new instance. `entry` makes the address at which the peer starts from ours and our registers. `behind`: it
-    has to be told to stop behind the instruction, since counting doesn't always stop it. `pc_mask`: the bits of
-    pc to compare in the state afterwards. Addresses wrap at `address_bits` in the peer: cases beyond are not
-    compared.
+    has to be told to stop behind the instruction, since counting doesn't always stop it. `pc_mask`: the bits
+    of pc to compare in the state afterwards. Addresses wrap at `address_bits` in the peer: cases beyond are
+    not compared.
     """
 
     architecture: int

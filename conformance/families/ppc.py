@@ -11,6 +11,7 @@ from conformance.families.base import (
     ByteOrder,
     Family,
     Files,
+    Part,
     Peer,
     PeerRegister,
     Registers,
