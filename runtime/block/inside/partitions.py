@@ -9,6 +9,7 @@ import struct
 import uuid
 import zlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from runtime.block.errors import ImageCorrupt
 from runtime.block.node import Node
@@ -147,49 +148,59 @@ def _looks_like_file_system(sector: bytes) -> bool:
 def _read_gpt(disk: Node, sector: int) -> list[Partition] | None:
     """The partitions of a GPT; None if there is none. The backup is used where the first copy is damaged."""
     last = disk.length() // sector - 1
-    header = _gpt_header(disk, 1, sector)
-    if header is None and last > 1 and _is_protected(disk):
-        header = _gpt_header(disk, last, sector)
-    if header is None:
+    headers = [_gpt_header(disk, 1, sector)]
+    if last > 1 and _is_protected(disk):
+        headers.append(_gpt_header(disk, last, sector))
+    found = [header for header in headers if header is not None]
+    if not found:
         return None
-    table_at, count, size, checksum = header
-    if not 1 <= count <= _MAXIMUM_ENTRIES or size < 128 or size > 4096 or size & (size - 1):
-        raise ImageCorrupt(
-            "the GPT's entries can't be so many or so large",
-            offset=sector + 80,
-            field="entries",
-            value=count,
-            where=disk.name,
-        )
-    _check(disk, sector + 72, "the GPT's table", table_at * sector, count * size)
-    table = disk.pread(table_at * sector, count * size)
-    if zlib.crc32(table) != checksum:
-        raise ImageCorrupt(
-            "the GPT's table is damaged", offset=table_at * sector, field="checksum", where=disk.name
-        )
+    for header in found:
+        table = _gpt_table(disk, header, sector)
+        if table is not None:
+            return _gpt_partitions(disk, header, table, sector)
+    raise _corrupt(disk, "the GPT's table is damaged", found[0].table * sector, "checksum", found[0].checksum)
+
+
+def _gpt_table(disk: Node, header: _Header, sector: int) -> bytes | None:
+    """The table of a header, None if it is damaged."""
+    if not 1 <= header.entries <= _MAXIMUM_ENTRIES:
+        raise _corrupt(disk, "the GPT can't have so many entries", sector + 80, "entries", header.entries)
+    if not 128 <= header.size <= 4096 or header.size & (header.size - 1):
+        raise _corrupt(disk, "the GPT's entries can't have this size", sector + 84, "entry size", header.size)
+    _check(disk, sector + 72, "the GPT's table", header.table * sector, header.entries * header.size)
+    table = disk.pread(header.table * sector, header.entries * header.size)
+    return table if zlib.crc32(table) == header.checksum else None
+
+
+def _gpt_partitions(disk: Node, header: _Header, table: bytes, sector: int) -> list[Partition]:
     result = []
-    for index in range(count):
-        kind, _, first, final, flags, raw = _GPT_ENTRY.unpack_from(table, index * size)
+    for index in range(header.entries):
+        kind, _, first, final, flags, raw = _GPT_ENTRY.unpack_from(table, index * header.size)
         if kind == bytes(16):
             continue
+        place = header.table * sector + index * header.size
         if final < first:
-            raise ImageCorrupt(
-                "a partition ends before it begins",
-                offset=table_at * sector + index * size,
-                field="last LBA",
-                value=final,
-                where=disk.name,
-            )
+            raise _corrupt(disk, "a partition ends before it begins", place + 40, "last LBA", final)
         offset, length = first * sector, (final - first + 1) * sector
-        _check(disk, table_at * sector + index * size, f"partition {index + 1}", offset, length)
+        _check(disk, place, f"partition {index + 1}", offset, length)
         text = str(uuid.UUID(bytes_le=kind))
         name = raw.decode("utf-16-le", "replace").partition("\0")[0]
+        # Bit 2 of the attributes: legacy BIOS bootable (table 5-8).
         result.append(Partition(index + 1, offset, length, _GPT_NAMES.get(text, text), name, bool(flags & 4)))
     return result
 
 
-def _gpt_header(disk: Node, number: int, sector: int) -> tuple[int, int, int, int] | None:
-    """First sector, count, size and checksum of the entries, of the header in sector `number`."""
+class _Header(NamedTuple):
+    """What a GPT header says of its table: first sector, entries, bytes of each, CRC-32."""
+
+    table: int
+    entries: int
+    size: int
+    checksum: int
+
+
+def _gpt_header(disk: Node, number: int, sector: int) -> _Header | None:
+    """The header in sector `number`, None if there is none that is whole."""
     if (number + 1) * sector > disk.length():
         return None
     data = disk.pread(number * sector, sector)
@@ -200,7 +211,7 @@ def _gpt_header(disk: Node, number: int, sector: int) -> tuple[int, int, int, in
         return None
     if zlib.crc32(data[:16] + bytes(4) + data[20:size]) != checksum:
         return None
-    return table, count, entry_size, table_checksum
+    return _Header(table, count, entry_size, table_checksum)
 
 
 def _is_protected(disk: Node) -> bool:
@@ -211,6 +222,8 @@ def _is_protected(disk: Node) -> bool:
 
 def _check(disk: Node, place: int, what: str, offset: int, length: int) -> None:
     if offset + length > disk.length() or offset <= 0:
-        raise ImageCorrupt(
-            f"{what} lies outside of the disk", offset=place, field="extent", value=offset, where=disk.name
-        )
+        raise _corrupt(disk, f"{what} lies outside of the disk", place, "extent", offset)
+
+
+def _corrupt(disk: Node, what: str, place: int, field: str, value: int) -> ImageCorrupt:
+    return ImageCorrupt(what, offset=place, field=field, value=value, where=disk.name)
