@@ -71,15 +71,20 @@ class RecordingNode(ProtocolNode):
         if fault == "short":
             raise ImageIOError("can't write", errno=errno.EIO, where=self.name)
 
+    def _whole_step(self) -> None:
+        """A step that can't be done by halves."""
+        if self.files.step(self, "write"):
+            raise ImageIOError("can't write", errno=errno.EIO, where=self.name)
+
     def write_zeroes(self, offset: int, length: int, *, unmap: bool = True) -> None:
         self.writable_or_raise()
-        self.files.step(self, "write")
+        self._whole_step()
         self.content.write_zeroes(offset, length)
         self.files.log.append(Operation("zero", self.name, offset, length))
 
     def punch(self, offset: int, length: int) -> None:
         self.writable_or_raise()
-        self.files.step(self, "write")
+        self._whole_step()
         self.content.punch(offset, length)
         self.files.log.append(Operation("punch", self.name, offset, length))
 
@@ -92,7 +97,7 @@ class RecordingNode(ProtocolNode):
 
     def resize(self, length: int, *, shrink: bool = False, preallocation: Preallocation = "off") -> None:
         self.writable_or_raise()
-        self.files.step(self, "write")
+        self._whole_step()
         self.content.resize(length)
         self.files.log.append(Operation("resize", self.name, length=length))
 
