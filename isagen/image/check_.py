@@ -26,14 +26,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-r",
         "--repair",
-        nargs="?",
-        const="all",
         choices=("leaks", "all"),
         help="leaks: free lost storage; all (if nothing is said): mend whatever can be",
+        metavar="leaks|all",
     )
     parser.add_argument("-T", "--source-cache", metavar="MODE", help=argparse.SUPPRESS)
     parser.add_argument("file")
     options.add_access(parser)
+
+
+def prepare(words: list[str]) -> list[str]:
+    """--repair alone means all."""
+    return [
+        "--repair=all"
+        if word in ("-r", "--repair") and words[index + 1 : index + 2] not in (["leaks"], ["all"])
+        else word
+        for index, word in enumerate(words)
+    ]
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -93,6 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     named = format_of_name(target)
     format = find_format(arguments.output_format or (named.name if named else "raw")).name
     chosen: dict[str, object] = dict(options.encryption_options(options.key_values(arguments.options)))
+    _not_itself(sources, target)
     with ExitStack() as stack:
         source, name = _source(stack, arguments, sources)
         copying = _copying(stack, arguments, source, target, chosen)
@@ -134,6 +135,12 @@ def _tell(target: str, resumed: int, unreadable: int, verified: bool) -> None:
         print(f"{target}: {unreadable} bytes of the source couldn't be read and are zeroes")
     if verified:
         print(f"{target}: verified")
+
+
+def _not_itself(sources: list[str], target: str) -> None:
+    for source in sources:
+        if Path(source).exists() and Path(target).exists() and Path(source).samefile(target):
+            raise ImageOption("the target is the source", where=target, remedy="name another file")
 
 
 def _source(stack: ExitStack, arguments: argparse.Namespace, names: list[str]) -> tuple[Node, str]:

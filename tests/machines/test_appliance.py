@@ -139,11 +139,14 @@ def test_a_damaged_file_is_refused(folder: Path, tmp_path: Path) -> None:
 
 VBOX = """<?xml version="1.0"?>
 <VirtualBox xmlns="http://www.virtualbox.org/" version="1.19-linux">
-  <Machine uuid="{11111111-2222-3333-4444-555555555555}" name="box" OSType="Debian_64" snapshotFolder="Snapshots">
+  <Machine uuid="{11111111-2222-3333-4444-555555555555}" name="box" OSType="Debian_64"
+    snapshotFolder="Snapshots">
     <MediaRegistry>
       <HardDisks>
-        <HardDisk uuid="{aaaaaaaa-0000-0000-0000-000000000001}" location="base.vdi" format="VDI" type="Normal">
-          <HardDisk uuid="{aaaaaaaa-0000-0000-0000-000000000002}" location="Snapshots/{aa02}.vdi" format="VDI"/>
+        <HardDisk uuid="{aaaaaaaa-0000-0000-0000-000000000001}" location="base.vdi" format="VDI"
+          type="Normal">
+          <HardDisk uuid="{aaaaaaaa-0000-0000-0000-000000000002}" location="Snapshots/{aa02}.vdi"
+            format="VDI"/>
         </HardDisk>
       </HardDisks>
       <DVDImages><Image uuid="{bbbbbbbb-0000-0000-0000-000000000001}" location="cd.iso"/></DVDImages>
