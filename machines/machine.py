@@ -41,6 +41,8 @@ class Ending(Enum):
     """The guest reset the machine, and `restarts` is off."""
     LIMIT = "limit"
     """The limit of instructions."""
+    ASLEEP = "asleep"
+    """All harts wait, and neither a timer nor an input can wake them; only where there is a limit."""
     STOPPED = "stopped"
     """`Machine.stop` was called."""
 
@@ -95,6 +97,8 @@ class Machine:
         self.restarts = True
         self.selector = selectors.DefaultSelector()
         """Inputs: `data` of a key is a function to call when its file is ready."""
+        self.spent = 0
+        """Instructions executed and traps delivered, of all harts; limits count these."""
         self._ending: Outcome | None = None
         self._restart = False
 
@@ -135,15 +139,18 @@ class Machine:
         return sum(hart.cpu.executed for hart in self.harts)
 
     def run(self, limit: int | None = None) -> Outcome:
-        """Run until the guest ends it, `stop` is called, or `limit` instructions were executed."""
+        """Run until the guest ends it, `stop` is called, or `limit` instructions were executed (a trap that is
+        delivered counts as one)."""
         self._ending = None
-        last = None if limit is None else self.executed + limit
+        last = None if limit is None else self.spent + limit
         if isinstance(self.clock, HostClock):
             self.clock.resume()
         try:
             while self._ending is None:
-                if last is not None and self.executed >= last:
+                if last is not None and self.spent >= last:
                     return Outcome(Ending.LIMIT)
+                if last is not None and self._is_asleep():
+                    return Outcome(Ending.ASLEEP)
                 self._turn(last)
                 if self._restart and self._ending is None:
                     if not self.restarts:
@@ -167,7 +174,7 @@ class Machine:
         for hart in self.harts:
             if hart.waiting:
                 continue
-            budget = size if last is None else min(size, last - self.executed)
+            budget = size if last is None else min(size, last - self.spent)
             if budget <= 0:
                 break
             longest = max(longest, self._run_hart(hart, budget, start // TICK + self.ticks.offset))
@@ -185,18 +192,18 @@ class Machine:
         return max(1, min(size, -(-(deadline - now) * INSTRUCTIONS_PER_TICK // TICK)))
 
     def _run_hart(self, hart: Hart, budget: int, ticks: int) -> int:
-        """A slice of a hart; how many instructions it executed."""
+        """A slice of a hart; how much of the budget it took."""
         if ticks > hart.time:
             hart.set_time(ticks)
         cpu = hart.cpu
-        first = cpu.executed
+        left = budget
         self.ticks.running = hart
         try:
-            while True:
-                left = budget - (cpu.executed - first)
-                if left <= 0:
-                    break
+            while left > 0:
+                before = cpu.executed
                 stop = cpu.run(left)
+                # Out of budget, all of it is taken, by traps too.
+                left -= left if stop.reason is Reason.BUDGET else cpu.executed - before
                 if stop.reason is Reason.MMIO:
                     self._access(hart, stop)
                 elif stop.reason is Reason.WAITING:
@@ -211,7 +218,8 @@ class Machine:
                     )
         finally:
             self.ticks.running = None
-        return cpu.executed - first
+            self.spent += budget - left
+        return budget - left
 
     def _access(self, hart: Hart, stop: Exit) -> None:
         if stop.write:
@@ -224,6 +232,11 @@ class Machine:
             hart.cpu.answer(self.bus.read(stop.address, stop.size))
 
     # --- waiting ----------------------------------------------------------------------------------------
+
+    def _is_asleep(self) -> bool:
+        """Whether nothing can happen any more."""
+        asleep = all(hart.waiting for hart in self.harts)
+        return asleep and self.clock.next_deadline() is None and not self.selector.get_map()
 
     def _idle(self) -> None:
         """All harts wait: for the next timer, or for an input."""

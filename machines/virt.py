@@ -247,7 +247,8 @@ class Virt:
             properties |= {"compatible": "riscv", "riscv,isa": string, "riscv,isa-base": base + "i"}
             properties |= {"riscv,isa-extensions": [*single, *several], "mmu-type": f"riscv,{mode.lower()}"}
             cpu = cpus.add(f"cpu@{number:x}", properties)
-            controller: dict[str, Value] = {"#interrupt-cells": 1, "interrupt-controller": None}
+            controller: dict[str, Value] = {"#interrupt-cells": 1, "#address-cells": 0}
+            controller["interrupt-controller"] = None
             controller |= {"compatible": "riscv,cpu-intc", "phandle": PHANDLE_CPU + number}
             cpu.add("interrupt-controller", controller)
 

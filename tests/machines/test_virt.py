@@ -1,0 +1,277 @@
+"""The boards `virt` and `virt32`: described, started, deterministic; firmware that we didn't write runs."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from isagen.commands.boot import build
+from isagen.generated import is_built
+from machines.machine import Ending
+from machines.settings import load_settings, settings_from
+from runtime.errors import IsagenError
+
+UBOOT = Path("/usr/lib/u-boot/qemu-riscv64/u-boot.bin")
+UBOOT_SUPERVISOR = Path("/usr/lib/u-boot/qemu-riscv64_smode/uboot.elf")
+OPENSBI = Path("/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin")
+
+
+def board(tmp_path, code: str, **settings):
+    """A board that starts with an assembled program as its firmware, at 0x80000000 in machine mode."""
+    from isagen.cli import main
+
+    name = settings.setdefault("board", "virt")
+    target = {"virt": "riscv64", "virt32": "riscv32"}[name]
+    if not is_built(target):
+        main(["build", target])
+    source, image = tmp_path / "firmware.s", tmp_path / "firmware.bin"
+    source.write_text(code)
+    words = ["--base", "0x80000000", "--raw", "-o", str(image), target, str(source)]
+    assert main(["asm", *words]) == 0
+    return build(settings_from({"bios": str(image), **settings}))
+
+
+def text_of(board) -> bytearray:
+    text = bytearray()
+    board.serial.output = text.extend
+    return text
+
+
+POWER_OFF = """
+        lui   t0, 0x100
+        lui   t1, 0x5
+        addi  t1, t1, 0x555
+        sw    t1, 0(t0)
+hang:   j     hang
+"""
+
+HELLO = (
+    """
+        lui   s0, 0x10000
+        addi  t1, zero, 'H'
+        sb    t1, 0(s0)
+        addi  t1, zero, 'i'
+        sb    t1, 0(s0)
+"""
+    + POWER_OFF
+)
+
+
+@pytest.mark.parametrize("name", ("virt", "virt32"))
+def test_a_program_prints_and_ends_the_machine(tmp_path, name):
+    machine = board(tmp_path, HELLO, board=name)
+    text = text_of(machine)
+    outcome = machine.machine.run(10_000)
+    assert outcome.ending is Ending.OFF and outcome.status == 0
+    assert text == b"Hi"
+
+
+def test_each_hart_gets_its_number_and_the_tree(tmp_path):
+    """Hart n writes n and the tree's magic to words of its own; the last one to arrive ends the machine."""
+    machine = board(
+        tmp_path,
+        """
+        li    t0, 0x80100000
+        slli  t1, a0, 3
+        add   t1, t1, t0
+        lw    t2, 0(a1)
+        sw    t2, 4(t1)
+        sw    a0, 0(t1)
+        addi  t3, zero, 1
+        addi  t0, t0, 0x100
+        amoadd.w t4, t3, (t0)
+        addi  t5, zero, 3
+        beq   t4, t5, last
+wait:   wfi
+        j     wait
+last:
+"""
+        + POWER_OFF,
+        smp=4,
+    )
+    assert machine.machine.run(100_000).ending is Ending.OFF
+    memory = machine.machine.memory
+    for hart in range(4):
+        place = 0x80100000 + 8 * hart
+        assert int.from_bytes(memory.read(place, 4), "little") == hart
+        assert memory.read(place + 4, 4) == b"\xd0\x0d\xfe\xed"
+
+
+TIMER = (
+    """
+        li    s0, 0x2004000         # mtimecmp of hart 0
+        li    s1, 0x200bff8         # mtime
+        ld    t0, 0(s1)
+        lui   t1, 0x2
+        add   t0, t0, t1            # 8192 ticks: 819 us
+        sd    t0, 0(s0)
+        addi  t2, zero, 0x80
+        csrrs zero, mie, t2
+        wfi
+        csrrs s2, mip, zero
+        csrrs s3, time, zero
+        li    t3, 0x80100000
+        sd    s2, 0(t3)
+        sd    s3, 8(t3)
+        sd    t0, 16(t3)
+"""
+    + POWER_OFF
+)
+
+
+@pytest.mark.parametrize("clock", ("host", "counted"))
+def test_waiting_ends_when_the_timer_goes_off(tmp_path, clock):
+    machine = board(tmp_path, TIMER, clock=clock)
+    assert machine.machine.run(100_000).ending is Ending.OFF
+    words = machine.machine.memory.read(0x80100000, 24)
+    pending, now, due = (int.from_bytes(words[n : n + 8], "little") for n in (0, 8, 16))
+    assert pending & 0x80 and due <= now < due + 10_000_000
+    if clock == "counted":
+        assert now < due + 100
+
+
+def test_code_that_another_hart_writes_is_seen(tmp_path):
+    """Hart 1 runs a function over and over until hart 0 has replaced its first instruction."""
+    machine = board(
+        tmp_path,
+        """
+        li    s0, 0x80100000
+        bne   a0, zero, other
+ready:  lw    t0, 0(s0)             # hart 1 has run the function many times
+        addi  t1, zero, 100
+        blt   t0, t1, ready
+        la    t2, function
+        lw    t3, 4(t2)
+        sw    t3, 0(t2)             # its second instruction over its first
+        addi  t4, zero, 1
+        sw    t4, 8(s0)
+hang:   wfi
+        j     hang
+other:  addi  s1, zero, 0
+again:  addi  s1, s1, 1
+        sw    s1, 0(s0)
+        addi  a1, zero, 0
+        jal   ra, function
+        fence.i
+        addi  t1, zero, 2
+        bne   a1, t1, again
+"""
+        + POWER_OFF
+        + """
+function:
+        addi  a1, a1, 0
+        addi  a1, a1, 1
+        jalr  zero, 0(ra)
+""",
+        smp=2,
+    )
+    assert machine.machine.run(10_000_000).ending is Ending.OFF
+
+
+def test_the_counted_clock_repeats_itself(tmp_path):
+    runs = []
+    for _ in range(2):
+        machine = board(tmp_path, TIMER, clock="counted", seed=1)
+        machine.machine.run(100_000)
+        hart = machine.machine.harts[0]
+        runs.append((machine.machine.executed, bytes(hart.cpu.state), machine.machine.clock.now()))
+    assert runs[0] == runs[1]
+
+
+def test_a_reset_starts_over(tmp_path):
+    machine = board(
+        tmp_path,
+        """
+        lui   t0, 0x100
+        lui   t1, 0x7
+        addi  t1, t1, 0x777
+        sw    t1, 0(t0)
+hang:   j     hang
+""",
+    )
+    machine.machine.restarts = False
+    assert machine.machine.run(10_000).ending is Ending.RESET
+    machine.machine.restarts = True
+    assert machine.machine.run(10_000).ending is Ending.LIMIT
+
+
+@pytest.mark.parametrize("smp", (1, 8))
+def test_dtc_accepts_the_tree(tmp_path, require_tool, smp):
+    dtc = require_tool("dtc")
+    machine = board(tmp_path, HELLO, smp=smp, append='console=ttyS0 x="y"')
+    tree = tmp_path / "tree.dtb"
+    tree.write_bytes(machine.device_tree((0x81000000, 0x82000000)))
+    done = subprocess.run(
+        [dtc, "-I", "dtb", "-O", "dts", str(tree)], capture_output=True, text=True, check=True
+    )
+    assert "Warning" not in done.stderr, done.stderr
+    assert (
+        'compatible = "riscv-virtio"' in done.stdout and "linux,initrd-end = <0x00 0x82000000>" in done.stdout
+    )
+    assert done.stdout.count('device_type = "cpu"') == smp
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    (
+        ({"board": "pc"}, "board"),
+        ({"board": "virt", "memory": "12x"}, "no size"),
+        ({"board": "virt", "smp": 9}, "smp"),
+        ({"board": "virt", "colour": 1}, "colour"),
+        ({"board": "virt", "drive": [{"path": "x", "queues": 0}]}, "drive.0.queues"),
+    ),
+)
+def test_wrong_settings_are_named(settings, message):
+    with pytest.raises(IsagenError, match=message):
+        settings_from(settings)
+
+
+def test_a_machine_from_a_file(tmp_path):
+    file = tmp_path / "machine.toml"
+    file.write_text('board = "virt"\nmemory = "64M"\nkernel = "Image"\n[[drive]]\npath = "a.qcow2"\n')
+    settings = load_settings(file)
+    assert settings.memory == 64 << 20 and settings.kernel == tmp_path / "Image"
+    assert settings.drive[0].path == tmp_path / "a.qcow2"
+    file.write_text("board = ")
+    with pytest.raises(IsagenError, match="no TOML"):
+        load_settings(file)
+
+
+def firmware(path: Path, package: str) -> str:
+    from tests.conftest import absent
+
+    if not path.exists():
+        absent(f"the package {package}")
+    return str(path)
+
+
+def test_uboot_reaches_its_prompt_in_machine_mode(uboot_machine):
+    talk(uboot_machine({"bios": firmware(UBOOT, "u-boot-qemu")}))
+
+
+def test_uboot_reaches_its_prompt_on_opensbi(uboot_machine):
+    kernel = firmware(UBOOT_SUPERVISOR, "u-boot-qemu")
+    text = talk(uboot_machine({"bios": firmware(OPENSBI, "opensbi"), "kernel": kernel}))
+    assert b"OpenSBI" in text and b"Domain0 Next Mode         : S-mode" in text
+
+
+@pytest.fixture
+def uboot_machine():
+    return lambda settings: build(settings_from({"board": "virt", "clock": "counted", "seed": 1, **settings}))
+
+
+def talk(machine) -> bytes:
+    """Wait for the prompt, let U-Boot compute a checksum of the reset ROM, and power off."""
+    text = text_of(machine)
+    for _ in range(60):
+        machine.machine.run(10_000_000)
+        if b"Hit any key" in text:
+            break
+    machine.serial.feed(b"\ncrc32 1000 20\npoweroff\n")
+    assert machine.machine.run(2_000_000_000).ending is Ending.OFF, text.decode(errors="replace")
+    import zlib
+
+    assert f"==> {zlib.crc32(machine.machine.memory.read(0x1000, 0x20)):08x}".encode() in text
+    return bytes(text)
