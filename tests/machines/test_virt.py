@@ -147,8 +147,8 @@ ready:  lw    t0, 0(s0)             # hart 1 has run the function many times
         sw    t3, 0(t2)             # its second instruction over its first
         addi  t4, zero, 1
         sw    t4, 8(s0)
-hang:   wfi
-        j     hang
+done:   wfi
+        j     done
 other:  addi  s1, zero, 0
 again:  addi  s1, s1, 1
         sw    s1, 0(s0)
