@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from isagen import linux_options
 from isagen.generated import folder_of, is_built, load_syntax
+from isagen.inspection import session
 from isagen.options import number, size
-from runtime.errors import IsagenError
+from runtime.errors import IsagenError, NotYetError
 
 if TYPE_CHECKING:
     from isagen.trace import Tracer
@@ -41,11 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="how code runs: interpreted, or also translated where it is hot (auto: translated if possible)",
     )
-    parser.add_argument("--count", action="store_true", help="print the number of instructions at the end")
-    parser.add_argument(
-        "--trace", action="store_true", help="print each instruction and the registers that it changes"
-    )
     parser.add_argument("--memory", type=size, metavar="SIZE", help="most memory for the program (K, M, G)")
+    session.add(parser)
     linux = parser.add_argument_group("Linux programs")
     linux_options.add(linux)
     bare = parser.add_argument_group("images without a system")
@@ -107,10 +105,12 @@ def run_linux(arguments: argparse.Namespace) -> int:
     from runtime.cpu.engine import load_target
     from runtime.linux import program
     from runtime.linux.engine import EngineCpu, EngineMemory
+    from runtime.linux.errors import GuestExit
     from runtime.linux.host_signals import die
     from runtime.linux.messages import say
-    from runtime.linux.scheduler import Scheduler
+    from runtime.linux.scheduler import End, Scheduler
 
+    inspection = session.Inspection(arguments)
     descriptors = prepare_streams()
     namespace = namespace_of(arguments)
     elf = linux_options.find_program(arguments.program, namespace)
@@ -123,9 +123,8 @@ def run_linux(arguments: argparse.Namespace) -> int:
         check_fit(package, elf)
         memory = EngineMemory()
         cpu = EngineCpu(package, memory, features_of(arguments.isa, package))
-        if arguments.trace:
-            cpu.step = tracer(cpu.engine).run
         choose_tier(arguments, cpu.engine)
+        inspection.attach(cpu, abi, elf)
         return abi, cpu, memory
 
     abi, cpu, memory = prepare(elf)
@@ -147,11 +146,13 @@ def run_linux(arguments: argparse.Namespace) -> int:
 
         observer = Strace()
     try:
+        inspection.begin(process)
         end = Scheduler(process, host_signals=True, observer=observer).run(arguments.limit)
+    except GuestExit as ended:  # the debugger killed it before it ran
+        end = End(ended.status)
     finally:
         process.cpu.close()
-    if arguments.count:
-        say(f"isagen: {process.instructions} instructions\n")
+    inspection.finish(0 if end is None else end.status, process.instructions)
     if end is None:
         say(f"isagen: stopped after {process.instructions} instructions, as --limit asks\n")
         return LIMIT_REACHED
@@ -162,7 +163,9 @@ def run_linux(arguments: argparse.Namespace) -> int:
 
 def choose_tier(arguments: argparse.Namespace, cpu: Cpu) -> None:
     """Let the CPU translate hot code, as --tier asks. Traces are the interpreter's."""
-    if arguments.tier == "translator" or (arguments.tier == "auto" and not arguments.trace):
+    if arguments.tier == "translator" or (
+        arguments.tier == "auto" and not session.wants_interpreter(arguments)
+    ):
         from runtime.cpu.translator.template import FILE
 
         if arguments.tier == "translator" or (cpu.package.directory / FILE).is_file():
@@ -180,6 +183,9 @@ def features_of(text: str | None, package: TargetPackage) -> list[str] | None:
 
 def run_bare(arguments: argparse.Namespace) -> int:
     """An image on a bare machine. The status is the program's exit code."""
+    for option in ("trace_at", "trace_register", "profile", "flame", "coverage"):
+        if getattr(arguments, option):
+            raise NotYetError(f"--{option.replace('_', '-')} is for Linux programs", remedy="leave it away")
     from machines.bare import RAM_SIZE, RAM_START, BareMachine
     from runtime.cpu.engine import load_target
 
@@ -209,6 +215,10 @@ def run_bare(arguments: argparse.Namespace) -> int:
     if arguments.trace:
         machine.step = tracer(machine.cpu).run
     choose_tier(arguments, machine.cpu)
+    if arguments.gdb is not None:
+        from isagen.inspection.debugger import debug_machine
+
+        machine.step = debug_machine(machine.cpu, arguments.gdb, machine.step)
     try:
         outcome = machine.run(arguments.limit)
     finally:

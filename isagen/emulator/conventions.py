@@ -74,6 +74,15 @@ class CallingCpu:
     def run(self, budget: int) -> Stop:
         raise NotImplementedError
 
+    def save(self) -> object:
+        raise NotImplementedError
+
+    def restore(self, saved: object) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing runs beside it."""
+
     def changed_code(self, start: int, size: int) -> None:
         """The address space tells the engine by itself."""
 
