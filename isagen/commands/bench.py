@@ -1,7 +1,9 @@
-"""Compare speed: C programs run under isagen, qemu-user and Unicorn, in turns.
+"""Compare speed in turns with others; a ratio above 1 means that isagen is faster.
 
-Needs a cross compiler and qemu-user. Time is the processor's (user and system), start-up included; a ratio
-above 1 means that isagen is faster.
+programs (the default): C programs under isagen, qemu-user and Unicorn. Needs a cross compiler and qemu-user.
+Time is the processor's (user and system), start-up included.
+
+disks: jobs of `isagen image` and qemu-img on the same data. Time is the wall clock's, start-up included.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ PEERS = ("qemu", "unicorn")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("subject", nargs="?", choices=("programs", "disks"), default="programs")
     parser.add_argument("--target", action="append", metavar="T", help="a built target (default: riscv64)")
     parser.add_argument("--programs", nargs="+", default=[], metavar="NAME", help="only these (patterns)")
     parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="runs of each (default: 3)")
@@ -30,9 +33,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--peer", action="append", choices=PEERS, help="compare with this only (default: both)"
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    disks = parser.add_argument_group("disks")
+    disks.add_argument(
+        "--jobs", nargs="+", default=[], metavar="TEXT", help="only jobs with this in their names"
+    )
+    disks.add_argument("--pairs", action="store_true", help="every pair of formats, uncompressed")
+    disks.add_argument(
+        "--size", type=positive, default=1024, metavar="MIB", help="of the disk (default: 1024)"
+    )
+    disks.add_argument(
+        "--folder",
+        metavar="FOLDER",
+        help="where the disks lie (default: the system's folder for temporary files)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.subject == "disks":
+        from isagen.disk_bench import run as run_disks
+
+        return run_disks(arguments)
     from rich.console import Console
 
     from conformance.bench.compile import compile_program, platform_of, sources

@@ -13,9 +13,9 @@ from enum import Enum
 from typing import NamedTuple
 
 from runtime.block.errors import ImageIOError, ImageUnsupported
-from runtime.block.jobs.pipeline import ordered, processors
+from runtime.block.jobs.pipeline import Buffers, ordered, processors
 from runtime.block.jobs.progress import Progress, silent
-from runtime.block.jobs.zeroes import is_zero, runs, zeroes
+from runtime.block.jobs.zeroes import is_zero, runs
 from runtime.block.node import Compression, Extent, ExtentKind, FormatNode, Node
 
 PIECE = 1 << 20
@@ -82,9 +82,12 @@ class _Piece(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """What a worker made of a piece: (offset, data) to write, ranges to zero, clusters to store packed."""
+    """What a worker made of a piece: (offset, data) to write, ranges to zero, clusters to store packed. The
+    data lies in `buffer`.
+    """
 
     end: int
+    buffer: bytearray | None
     writes: list[tuple[int, memoryview]]
     zeroed: list[tuple[int, int]]
     packed: list[tuple[int, bytes]]
@@ -127,6 +130,7 @@ class _Copier:
         if self._compression:
             self._unit = self._cluster
         self._piece = max(PIECE // self._unit * self._unit, self._unit)
+        self._buffers = Buffers(self._piece)
         self._result = CopyResult()
 
     def run(self, progress: Progress, checkpoint: Callable[[int], None]) -> CopyResult:
@@ -209,31 +213,32 @@ class _Copier:
     def _read(self, piece: _Piece) -> _Read:
         offset, length, action = piece
         if action is _Action.ZERO:
-            return _Read(piece.end, [], [(offset, length)], [], 0, 0)
-        data, unreadable = self._load(offset, length)
-        read = _Read(piece.end, [], [], [], unreadable, 0)
+            return _Read(piece.end, None, [], [(offset, length)], [], 0, 0)
+        buffer = self._buffers.take()
+        unreadable = self._load(offset, memoryview(buffer)[:length])
+        read = _Read(piece.end, buffer, [], [], [], unreadable, 0)
         if action is _Action.COMPARE:
-            return self._only_changes(read, offset, data)
+            return self._only_changes(read, offset, buffer, length)
         if not self._options.sparse:
-            self._keep(read, offset, data, 0, length)
+            self._keep(read, offset, buffer, 0, length)
             return read
-        for at, size, zero in runs(data, self._unit):
+        for at, size, zero in runs(buffer, self._unit, length):
             if zero:
                 read.zeroed.append((offset + at, size))
             else:
-                self._keep(read, offset, data, at, size)
+                self._keep(read, offset, buffer, at, size)
         return read
 
-    def _only_changes(self, read: _Read, offset: int, data: bytes) -> _Read:
+    def _only_changes(self, read: _Read, offset: int, data: bytearray, length: int) -> _Read:
         """Units that the target's backing node doesn't hold already."""
         base = self._options.base
         assert base is not None
-        there = max(0, min(len(data), base.length() - offset))
+        there = max(0, min(length, base.length() - offset))
         old = base.pread(offset, there) if there else b""
-        old += bytes(len(data) - there)
+        old += bytes(length - there)
         skipped = 0
-        for at in range(0, len(data), self._unit):
-            unit = data[at : at + self._unit]
+        for at in range(0, length, self._unit):
+            unit = data[at : min(at + self._unit, length)]
             if unit == old[at : at + self._unit]:
                 skipped += len(unit)
             elif is_zero(unit):
@@ -242,7 +247,7 @@ class _Copier:
                 self._keep(read, offset, data, at, len(unit))
         return read._replace(skipped=skipped)
 
-    def _keep(self, read: _Read, offset: int, data: bytes, at: int, size: int) -> None:
+    def _keep(self, read: _Read, offset: int, data: bytearray, at: int, size: int) -> None:
         view = memoryview(data)
         if self._compression is None:
             read.writes.append((offset + at, view[at : at + size]))
@@ -255,22 +260,23 @@ class _Copier:
             else:
                 read.packed.append((offset + start, packed))
 
-    def _load(self, offset: int, length: int) -> tuple[bytes, int]:
-        """The data, and how much of it couldn't be read."""
+    def _load(self, offset: int, target: memoryview) -> int:
+        """Fill `target`; gives how many bytes couldn't be read."""
         try:
-            return self._source.pread(offset, length), 0
+            self._source.read_into(offset, target)
+            return 0
         except ImageIOError:
             if not self._options.salvage:
                 raise
-        parts, lost = [], 0
-        for at in range(offset, offset + length, SPARSE):
-            size = min(SPARSE, offset + length - at)
+        lost = 0
+        for at in range(0, len(target), SPARSE):
+            part = target[at : at + SPARSE]
             try:
-                parts.append(self._source.pread(at, size))
+                self._source.read_into(offset + at, part)
             except ImageIOError:
-                parts.append(zeroes(size))
-                lost += size
-        return b"".join(parts), lost
+                part[:] = bytes(len(part))
+                lost += len(part)
+        return lost
 
     # Writing, in the calling thread
 
@@ -287,6 +293,8 @@ class _Copier:
         self._result.unreadable += read.unreadable
         self._result.skipped += read.skipped
         self._result.copied += written + len(read.packed) * self._cluster
+        if read.buffer is not None:
+            self._buffers.give(read.buffer)
 
 
 def _reads_zero(node: Node, extent: Extent) -> bool:

@@ -16,6 +16,24 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+class Buffers:
+    """Buffers of `size` bytes that are used again: fresh memory costs more than reading into it."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._free: list[bytearray] = []
+
+    def take(self) -> bytearray:
+        try:
+            return self._free.pop()
+        except IndexError:
+            return bytearray(self.size)
+
+    def give(self, buffer: bytearray) -> None:
+        """Let `buffer` be used again; views of it are worth nothing from now on."""
+        self._free.append(buffer)
+
+
 def processors() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0))

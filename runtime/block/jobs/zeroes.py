@@ -17,14 +17,16 @@ def is_zero(data: bytes | bytearray) -> bool:
     return data.startswith(zeroes(len(data)))
 
 
-def runs(data: bytes, unit: int) -> Iterator[tuple[int, int, bool]]:
-    """`data` as (offset, length, only zeroes), seen in steps of `unit`; neighbours differ."""
-    size = len(data)
+def runs(data: bytes | bytearray, unit: int, size: int | None = None) -> Iterator[tuple[int, int, bool]]:
+    """The first `size` bytes of `data` (all) as (offset, length, only zeroes), seen in steps of `unit`;
+    neighbours differ.
+    """
+    size = len(data) if size is None else size
     zero = zeroes(unit)
     starts_zero = data.startswith
-    start, state = 0, starts_zero(zero) if size >= unit else is_zero(data)
+    start, state = 0, starts_zero(zero if size >= unit else zeroes(size))
     for at in range(unit, size, unit):
-        current = starts_zero(zero, at) if at + unit <= size else starts_zero(zeroes(size - at), at)
+        current = starts_zero(zero if at + unit <= size else zeroes(size - at), at)
         if current is not state:
             yield start, at - start, state
             start, state = at, current
