@@ -11,6 +11,7 @@ from typing import Final
 
 from runtime.cpu.engine import Cpu, TargetPackage
 from runtime.memory.space import AddressSpace
+from runtime.state.snapshot import CpuState
 
 SOFTWARE, TIMER, SUPERVISOR_EXTERNAL, MACHINE_EXTERNAL = 3, 7, 9, 11
 """Bits of `mip` that the platform drives (volume II, 3.1.9)."""
@@ -52,6 +53,26 @@ class Hart:
     def lines(self) -> int:
         """The levels of all lines."""
         return self._lines
+
+    def save(self) -> CpuState:
+        """The hart, for a snapshot."""
+        retired, executed = self.cpu.save_counters()
+        return CpuState(
+            registers=bytes(self.cpu.state),
+            pc=self.cpu.pc,
+            next_pc=self.cpu.next_pc,
+            retired=retired,
+            executed=executed,
+            waiting=self.waiting,
+            lines=self._lines,
+        )
+
+    def restore(self, state: CpuState) -> None:
+        """Take over what `save` returned."""
+        counters = state.retired, state.executed
+        self.cpu.load_state(state.registers, state.pc, state.next_pc, counters)
+        self._lines = state.lines
+        self.waiting = state.waiting
 
     @property
     def time(self) -> int:

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from machines.hart import INSTRUCTIONS_PER_TICK, Hart
 from runtime.clock import NANOSECONDS, Clock, CountedClock, HostClock
@@ -19,7 +19,8 @@ from runtime.cpu.exits import Exit, Reason
 from runtime.devices.bus import Bus
 from runtime.devices.device import Device
 from runtime.errors import IsagenError
-from runtime.memory.space import AddressSpace
+from runtime.memory.space import ALL, AddressSpace, Ram
+from runtime.state.snapshot import MachineState, Snapshot, SnapshotError
 
 TIMEBASE: Final = 10_000_000
 """Ticks of the harts' time in a second."""
@@ -80,6 +81,18 @@ class Ticks:
         return max(0, ticks - self.offset) * TICK
 
 
+class Mapping(NamedTuple):
+    """A RAM, and where it lies."""
+
+    start: int
+    ram: Ram
+    permissions: int
+
+
+def _sizes(state: MachineState) -> dict[str, int]:
+    return {name: image.size for name, image in sorted(state.memory.items())}
+
+
 class Machine:
     """Made by a board (`machines.virt`). `load` puts images into memory and sets the harts' registers; it is
     called at every reset.
@@ -94,6 +107,9 @@ class Machine:
         """By name, those that drive lines before those that listen."""
         self.harts: list[Hart] = []
         self.load: Callable[[], None] = lambda: None
+        self.rams: dict[str, Mapping] = {}
+        self.description: dict[str, Any] = {}
+        """What a snapshot's machine has to share."""
         self.restarts = True
         self.selector = selectors.DefaultSelector()
         """Inputs: `data` of a key is a function to call when its file is ready."""
@@ -124,6 +140,66 @@ class Machine:
         self.memory.map_device(start, device.size)
         self.devices[name] = device
 
+    def add_ram(self, name: str, start: int, ram: Ram, permissions: int = ALL) -> None:
+        """Map a RAM, which snapshots keep under `name`."""
+        self.memory.map_ram(start, ram, permissions=permissions)
+        self.rams[name] = Mapping(start, ram, permissions)
+
+    # --- snapshots --------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """The whole state, between two runs. Disks have snapshots of their own."""
+        package = self.harts[0].cpu.package
+        state = MachineState(
+            board=self.description,
+            target=package.name,
+            layout=package.layout_digest,
+            clock=self.clock.now(),
+            ticks=self.ticks.offset,
+            spent=self.spent,
+            cpus=[hart.save() for hart in self.harts],
+            devices={name: device.save().model_dump(mode="json") for name, device in self.devices.items()},
+        )
+        return Snapshot.take(state, {name: mapping.ram for name, mapping in self.rams.items()})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot of this machine, or of one like it. Raises SnapshotError that says what
+        differs; the machine is then as it was.
+        """
+        state = snapshot.state
+        self._check_fit(state)
+        models = {
+            name: device.state_type.model_validate(state.devices[name])
+            for name, device in self.devices.items()
+        }
+        for name, mapping in self.rams.items():
+            self.add_ram(name, mapping.start, snapshot.ram(name), mapping.permissions)
+        self.clock.set_now(state.clock)
+        self.ticks.offset = state.ticks
+        self.spent = state.spent
+        # Devices first: the lines that they drive wake harts.
+        for name, device in self.devices.items():
+            device.restore(models[name])
+        for hart, saved in zip(self.harts, state.cpus, strict=True):
+            hart.restore(saved)
+
+    def _check_fit(self, state: MachineState) -> None:
+        package = self.harts[0].cpu.package
+        differing = [
+            f"{what} ({theirs} there, {ours} here)"
+            for what, theirs, ours in (
+                ("target", state.target, package.name),
+                ("register layout", state.layout[:12], package.layout_digest[:12]),
+                *((f"board.{k}", state.board.get(k), v) for k, v in self.description.items()),
+                ("devices", sorted(state.devices), sorted(self.devices)),
+                ("memory", _sizes(state), {name: m.ram.size for name, m in sorted(self.rams.items())}),
+            )
+            if theirs != ours
+        ]
+        if differing:
+            what = "the snapshot is of another machine: " + ", ".join(differing)
+            raise SnapshotError(what, remedy="restore it into a machine with the same settings and build")
+
     # --- running ----------------------------------------------------------------------------------------
 
     def reset(self) -> None:
@@ -139,8 +215,9 @@ class Machine:
         return sum(hart.cpu.executed for hart in self.harts)
 
     def run(self, limit: int | None = None) -> Outcome:
-        """Run until the guest ends it, `stop` is called, or `limit` instructions were executed (a trap that is
-        delivered counts as one)."""
+        """Run until the guest ends it, `stop` is called, or `limit` instructions were executed (a trap that
+        is delivered counts as one).
+        """
         self._ending = None
         last = None if limit is None else self.spent + limit
         if isinstance(self.clock, HostClock):

@@ -105,10 +105,14 @@ class Virt:
         self.machine = Machine(memory, clock)
         self.machine.load = self._load
         self._random = random.Random(settings.seed) if settings.seed is not None else None
-        self.ram = Ram(settings.memory, shared=True)
-        self._rom = Ram(ROM_SIZE)
-        memory.map_ram(RAM, self.ram)
-        memory.map_ram(ROM, self._rom, permissions=READ | EXECUTE)
+        self.machine.add_ram("ram", RAM, Ram(settings.memory, shared=True))
+        self.machine.add_ram("rom", ROM, Ram(ROM_SIZE), READ | EXECUTE)
+        self.machine.description = {
+            "board": settings.board,
+            "smp": settings.smp,
+            "features": sorted(self.features),
+            "drives": len(settings.drive),
+        }
         for number in range(settings.smp):
             self.machine.harts.append(Hart(package, memory, number, self.features))
         self.plic = Plic(SOURCES, [self._wire(*place) for place in self._contexts()])
@@ -186,7 +190,7 @@ class Virt:
         if len(tree) > TREE_ROOM // 2:
             raise IsagenError(f"a device tree of {len(tree)} bytes", where=str(settings.dtb))
         images.place(memory, tree, tree_at, "device tree")
-        self._rom.memory[:] = self._reset_vector(start, tree_at, entry).ljust(ROM_SIZE, b"\0")
+        memory.write(ROM, self._reset_vector(start, tree_at, entry))
         for hart in self.machine.harts:
             hart.reset(ROM)
 
@@ -195,7 +199,7 @@ class Virt:
         return min(RAM + self.settings.memory, RAM + TREE_LIMIT if self.width == 64 else 1 << 32)
 
     def _reset_vector(self, start: int, tree: int, entry: int) -> bytes:
-        """What each hart executes first: a0 = its number, a1 = the device tree, a2 = OpenSBI's information."""
+        """What each hart executes first: a0 = its number, a1 = the tree, a2 = OpenSBI's information."""
         load = 0x3000 if self.width == 64 else 0x2000  # ld, lw
         code = [
             0x00000297,  # auipc t0, 0

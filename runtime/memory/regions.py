@@ -18,7 +18,8 @@ CODE_NEWS: Final = 24
 """Several CPUs taking turns over the memory: host address of what they tell each other about code; else 0.
 
 A count (u64, 8 bytes unused behind it), then a ring of `NEWS_ENTRIES` entries (u64 host address, u64 size):
-bytes of a page with code changed (size `PAGE_SIZE`: forget its code), or size 0: the page has code from now on.
+bytes of a page with code changed (size `PAGE_SIZE`: forget its code), or size 0: the page has code from now
+on.
 """
 NEWS_ENTRIES: Final = 1024
 NEWS_HEAD_SIZE: Final = 16

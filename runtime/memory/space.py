@@ -65,18 +65,22 @@ class Ram:
     """Host memory for a guest: whole pages of zeros, paid for when touched.
 
     `shared`: in a memory file (memfd), so that other processes and copy-on-write mappings can share it.
+    `copy_of`: with the contents of this memory file, which isn't changed: pages are copied when written.
     """
 
-    def __init__(self, size: int, *, shared: bool = False) -> None:
+    def __init__(self, size: int, *, shared: bool = False, copy_of: int | None = None) -> None:
         if size <= 0 or size % PAGE_SIZE:
             raise AddressError(f"RAM of {size} bytes", 0, f"take a multiple of {PAGE_SIZE}")
         self.size = size
         self.file: int | None = None
+        self._copied = copy_of is not None
         try:
             if shared:
                 self.file = os.memfd_create("guest-ram", os.MFD_CLOEXEC)
                 os.ftruncate(self.file, size)
                 self.memory = mmap.mmap(self.file, size)
+            elif copy_of is not None:
+                self.memory = mmap.mmap(copy_of, size, flags=mmap.MAP_PRIVATE)
             else:
                 flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
                 self.memory = mmap.mmap(-1, size, flags=flags)
@@ -99,7 +103,9 @@ class Ram:
 
     def release(self, offset: int, size: int) -> None:
         """Give the host its pages back; the guest would read zeros."""
-        if self.file is None and hasattr(mmap, "MADV_DONTNEED"):
+        if self._copied:
+            self.memory[offset : offset + size] = bytes(size)  # giving them back would bring the copied ones
+        elif self.file is None and hasattr(mmap, "MADV_DONTNEED"):
             self.memory.madvise(mmap.MADV_DONTNEED, offset, size)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from isagen.generated import is_built
 from machines.machine import Ending
 from machines.settings import load_settings, settings_from
 from runtime.errors import IsagenError
+from runtime.state.snapshot import Snapshot, SnapshotError
 
 UBOOT = Path("/usr/lib/u-boot/qemu-riscv64/u-boot.bin")
 UBOOT_SUPERVISOR = Path("/usr/lib/u-boot/qemu-riscv64_smode/uboot.elf")
@@ -275,3 +277,64 @@ def talk(machine) -> bytes:
 
     assert f"==> {zlib.crc32(machine.machine.memory.read(0x1000, 0x20)):08x}".encode() in text
     return bytes(text)
+
+
+# --- snapshots ----------------------------------------------------------------------------------------------
+
+
+def outcome_of(board, text) -> tuple[object, ...]:
+    """What the rest of a run leads to."""
+    start = len(text)
+    ending = board.machine.run(3_000_000)
+    harts = [bytes(hart.cpu.state) for hart in board.machine.harts]
+    return ending, harts, board.machine.clock.now(), bytes(text[start:])
+
+
+@pytest.fixture
+def paused(uboot_machine):
+    """U-Boot on OpenSBI, in the middle of its start."""
+    kernel = firmware(UBOOT_SUPERVISOR, "u-boot-qemu")
+    machine = uboot_machine({"bios": firmware(OPENSBI, "opensbi"), "kernel": kernel})
+    text = text_of(machine)
+    machine.machine.run(18_000_000)
+    return machine, text
+
+
+def test_a_restored_machine_goes_on_exactly(paused, tmp_path):
+    machine, text = paused
+    snapshot = machine.machine.snapshot()
+    first = outcome_of(machine, text)
+    machine.machine.restore(snapshot)
+    assert outcome_of(machine, text) == first
+    file = tmp_path / "state"
+    snapshot.save(file)
+    other = build(machine.settings)
+    other_text = text_of(other)
+    other.machine.restore(Snapshot.load(file))
+    assert outcome_of(other, other_text) == first
+
+
+def test_a_snapshot_of_another_machine_is_refused(paused):
+    machine, _ = paused
+    snapshot = machine.machine.snapshot()
+    other = build(machine.settings.model_copy(update={"smp": 2, "memory": 64 << 20}))
+    with pytest.raises(SnapshotError, match=r"board.smp \(1 there, 2 here\).*memory"):
+        other.machine.restore(snapshot)
+
+
+def test_damage_is_detected(paused, tmp_path):
+    machine, _ = paused
+    file = tmp_path / "state"
+    machine.machine.snapshot().save(file)
+    good = file.read_bytes()
+    generator = random.Random(3)
+    size = len(good)
+    nonzero = [place for place in (generator.randrange(size) for _ in range(4000)) if good[place]]
+    for place in [0, 20, 40, 300, *nonzero[:20]]:
+        file.write_bytes(good[:place] + bytes([good[place] ^ 0x10]) + good[place + 1 :])
+        with pytest.raises(SnapshotError):
+            Snapshot.load(file)
+    for length in (0, 10, 25, 100, size // 2):
+        file.write_bytes(good[:length])
+        with pytest.raises(SnapshotError):
+            Snapshot.load(file)
