@@ -220,6 +220,14 @@ class MappedFiles:
         file = self.at(address)
         return None if file is None else file.line_at(address)
 
+    def name_at(self, address: int) -> str:
+        """The function at an address, or the file in brackets."""
+        file = self.at(address)
+        if file is None:
+            return "[unknown]"
+        function = file.function_at(address)
+        return function.name if function else f"[{os.path.basename(file.name)}]"  # noqa: PTH119
+
     def label(self, address: int) -> str | None:
         """``name+0x10`` for an address in code with a name."""
         function = self.function_at(address)

@@ -59,8 +59,7 @@ def report(files: MappedFiles, counts: Mapping[int, int], decode: Decode) -> str
     functions: dict[str, int] = defaultdict(int)
     sources: dict[tuple[str, int], int] = defaultdict(int)
     for address, count in counts.items():
-        function = files.function_at(address)
-        functions[function.name if function else "(no symbol)"] += count
+        functions[files.name_at(address)] += count
         row = files.line_at(address)
         if row is not None:
             sources[row.file, row.line] += count

@@ -55,8 +55,7 @@ class Sampler:
             return
         names = []
         for address in reversed(self._unwinder.stack()):
-            function = self._files.function_at(address)
-            names.append(function.name if function else f"{address & -4096:#x}")
+            names.append(self._files.name_at(address))
         self.stacks[tuple(names)] += self._period
         self._taken += 1
         self.samples += 1

@@ -39,13 +39,15 @@ class _Frames:
         dwarf = file.dwarf
         if dwarf is None:
             return
+        from elftools.dwarf.callframe import FDE
+
         found: list[Any] = []
         try:
             if dwarf.has_EH_CFI():
                 found += dwarf.EH_CFI_entries()
             if dwarf.has_CFI():
                 found += dwarf.CFI_entries()
-            rows = [(entry["initial_location"], entry) for entry in found if hasattr(entry, "cie")]
+            rows = [(entry["initial_location"], entry) for entry in found if isinstance(entry, FDE)]
         except Exception:  # whatever damaged debugging data does to pyelftools
             return
         rows.sort(key=lambda row: row[0])
@@ -84,6 +86,9 @@ class Unwinder:
             package.family, "sp"
         )
         self._stack = self._names.index(stack) if stack in self._names else -2
+        link = {"riscv": "x1", "ppc": "lr"}.get(package.family, "x30" if self._word == 8 else "lr")
+        self._link = self._names.index(link) if link in self._names else -3
+        """Where the return address of a function that calls none is, if in a register."""
         self._known = [(n, name) for n, name in enumerate(self._names) if name]
 
     def stack(self) -> list[int]:
@@ -95,14 +100,24 @@ class Unwinder:
         values = {number: self.registers.read(name) for number, name in self._known}
         inside = pc
         while len(found) < DEEPEST:
-            caller = self._caller(inside, values)
+            caller = self._caller(inside, values, innermost=len(found) == 1)
             if caller is None or caller <= 1:
                 break
             inside = caller - 1
             found.append(inside)
         return found
 
-    def _caller(self, pc: int, values: dict[int, int]) -> int | None:
+    def _leaf(self, values: dict[int, int]) -> int | None:
+        """The return address of a function without frame description that calls none (in assembly,
+        mostly).
+        """
+        if self._link in values:
+            return values[self._link]
+        address = self._load(values[self._stack])
+        values[self._stack] += self._word
+        return address
+
+    def _caller(self, pc: int, values: dict[int, int], *, innermost: bool) -> int | None:
         """The return address of the frame that `pc` is in; `values` become the caller's."""
         file = self.files.at(pc)
         if file is None:
@@ -113,7 +128,7 @@ class Unwinder:
         try:
             found = frames.rules(pc - file.bias)
             if found is None:
-                return None
+                return self._leaf(values) if innermost else None
             row, cie = found
             rule = row["cfa"]
             if rule.reg is None or rule.reg not in values:
