@@ -39,7 +39,8 @@ def choose_volume(disk: Node, number: int | None) -> Node:
             if partition.number == number:
                 return slice_of(disk, partition)
         raise ImageNotFound(f"the disk has no partition {number}", where=disk.name)
-    if not found:
+    # A bootable CD has a partition table beside its file system.
+    if not found or file_system(disk) == "iso9660":
         return disk
     fitting = [
         p

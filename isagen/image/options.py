@@ -191,5 +191,11 @@ def open_image(
 
 
 def encryption_options(options: dict[str, str]) -> dict[str, str]:
-    """`options` without those that name secrets: the one secret of the command is meant anyway."""
-    return {name: value for name, value in options.items() if not name.endswith("key-secret")}
+    """`options` without those that name secrets: the one secret of the command is meant anyway. qemu-img's
+    ``encrypt.format`` is our ``encrypt-format``, and so on.
+    """
+    return {
+        name.replace("encrypt.", "encrypt-"): value
+        for name, value in options.items()
+        if not name.endswith("key-secret")
+    }

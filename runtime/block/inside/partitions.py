@@ -221,7 +221,7 @@ def _is_protected(disk: Node) -> bool:
 
 
 def _check(disk: Node, place: int, what: str, offset: int, length: int) -> None:
-    if offset + length > disk.length() or offset <= 0:
+    if offset + length > disk.length():
         raise _corrupt(disk, f"{what} lies outside of the disk", place, "extent", offset)
 
 

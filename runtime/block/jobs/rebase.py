@@ -9,6 +9,8 @@ from runtime.block.jobs.progress import Progress, silent
 from runtime.block.node import Extent, ExtentKind, FormatNode, Node
 
 PIECE = 1 << 20
+WINDOW = 1 << 30
+"""Bytes of the disk whose extents are kept at a time."""
 
 
 def absorb(
@@ -53,17 +55,20 @@ def _from_below(overlay: FormatNode, new: Node | None, shared: int | None, unit:
     size = overlay.length()
     piece = max(PIECE // unit * unit, unit)
     done = 0
-    # Writing moves extents from below to here: look at all of them first (a few tuples a range).
-    for extent in list(_suspects(overlay, new, shared)):
-        start = max(extent.offset // unit * unit, done)
-        done = max(done, min(-(-extent.end // unit) * unit, size))
-        for at in range(start, done, piece):
-            yield Extent(at, min(piece, done - at), ExtentKind.DATA)
+    for window in range(0, size, WINDOW):
+        # Writing moves extents from below to here: look at all of a window first.
+        for extent in list(_suspects(overlay, new, shared, window, min(WINDOW, size - window))):
+            start = max(extent.offset // unit * unit, done)
+            done = max(done, min(-(-extent.end // unit) * unit, size))
+            for at in range(start, done, piece):
+                yield Extent(at, min(piece, done - at), ExtentKind.DATA)
 
 
-def _suspects(overlay: FormatNode, new: Node | None, shared: int | None) -> Iterator[Extent]:
+def _suspects(
+    overlay: FormatNode, new: Node | None, shared: int | None, offset: int, length: int
+) -> Iterator[Extent]:
     held: Extent | None = None
-    for extent in overlay.extents():
+    for extent in overlay.extents(offset, length):
         if extent.depth == 0 and extent.kind is not ExtentKind.HOLE:
             continue
         if new is None and extent.reads_zero:

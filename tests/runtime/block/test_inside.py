@@ -75,7 +75,7 @@ def test_a_chain_that_comes_back_is_an_error() -> None:
         partitions(disk)
 
 
-@pytest.mark.parametrize("start, count", [(0, 10), (2048, 0xFFFF_FFFF), (0xFFFF_FFFF, 1)])
+@pytest.mark.parametrize("start, count", [(2048, 0xFFFF_FFFF), (0xFFFF_FFFF, 1)])
 def test_partitions_outside_are_errors(start: int, count: int) -> None:
     with pytest.raises(ImageCorrupt, match="outside"):
         partitions(sparse(10 * MIB, (0, mbr((0x83, start, count)))))
