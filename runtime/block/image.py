@@ -131,7 +131,8 @@ class Image(io.RawIOBase):
             raise ImageUnsupported("images can only be created in files", where=str(path))
         existed = path.exists()
         file = FileNode(path, writable=True, create=True, overwrite=overwrite)
-        chain = Chain(path, overwrite=overwrite)
+        # Who creates an image names the files that it refers to: the policy is for images of others.
+        chain = Chain(path, ReferencePolicy(anything=True), overwrite=overwrite)
         try:
             create_image(
                 row.driver,
