@@ -105,7 +105,12 @@ def open_format(
             probed=not format,
             options=options or {},
         )
-        return row.driver.open(file, context)
+        node = row.driver.open(file, context)
+        if row.side_snapshots and isinstance(file, FileNode) and not file.fixed_length:
+            from runtime.block.snapshots.node import with_snapshots
+
+            node = with_snapshots(node, file.path, whole=backing, check=check)
+        return node
     except BaseException:
         with contextlib.suppress(ImageError):
             file.close()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.block.chain import Chain, open_format
 from runtime.block.driver import OpenContext
-from runtime.block.errors import ImageOption, ImageUnsupported
+from runtime.block.errors import ImageExists, ImageOption, ImageUnsupported
 from runtime.block.location import open_location, scheme_of
 from runtime.block.node import Buffer, Extent, FormatNode, Preallocation, ProtocolNode, Repair, Snapshots
 from runtime.block.policy import ReferencePolicy
@@ -130,6 +130,12 @@ class Image(io.RawIOBase):
         if scheme_of(path) is not None:
             raise ImageUnsupported("images can only be created in files", where=str(path))
         existed = path.exists()
+        if path.with_name(f"{path.name}.snapshots").is_dir():
+            raise ImageExists(
+                "there are snapshots of an image of that name",
+                where=f"{path}.snapshots",
+                remedy="move that folder away, or choose another name",
+            )
         file = FileNode(path, writable=True, create=True, overwrite=overwrite)
         # Who creates an image names the files that it refers to: the policy is for images of others.
         chain = Chain(path, ReferencePolicy(anything=True), overwrite=overwrite)

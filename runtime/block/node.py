@@ -252,6 +252,10 @@ class FormatNode(Node):
     #: The node below, where unallocated parts are read from; shorter ones are continued by zeroes.
     backing: Node | None = None
 
+    def files(self) -> list[ProtocolNode]:
+        """All files that the image itself consists of; not those of its backing node."""
+        return [self.file]
+
     @property
     def snapshots(self) -> Snapshots:
         """Internal snapshots. Raises ImageUnsupported for formats without them."""

@@ -48,6 +48,7 @@ class Format:
     signatures: tuple[Signature, ...] = ()
     aliases: tuple[str, ...] = ()
     extensions: tuple[str, ...] = ()
+    side_snapshots: bool = False  # has none of its own: `runtime.block.snapshots` keeps them beside the image
 
     @property
     def driver(self) -> Driver:
@@ -62,6 +63,7 @@ FORMATS: tuple[Format, ...] = (
         "the disk's bytes as they are",
         aliases=("file", "host_device"),
         extensions=(".raw", ".img", ".iso"),
+        side_snapshots=True,
     ),
     Format(
         "qcow2",
@@ -76,6 +78,7 @@ FORMATS: tuple[Format, ...] = (
         "VirtualBox: dynamic, fixed, differencing",
         signatures=(Signature(b"\x7f\x10\xda\xbe", 64),),
         extensions=(".vdi",),
+        side_snapshots=True,
     ),
     Format(
         "vmdk",
@@ -83,6 +86,7 @@ FORMATS: tuple[Format, ...] = (
         "VMware: sparse, flat, split, compressed, delta links",
         signatures=(Signature(b"KDMV"), Signature(b"COWD"), Signature(b"# Disk DescriptorFile")),
         extensions=(".vmdk",),
+        side_snapshots=True,
     ),
     Format(
         "vhdx",
@@ -90,6 +94,7 @@ FORMATS: tuple[Format, ...] = (
         "Hyper-V: dynamic, fixed, differencing",
         signatures=(Signature(b"vhdxfile"),),
         extensions=(".vhdx",),
+        side_snapshots=True,
     ),
     Format(
         "qed",
@@ -97,6 +102,7 @@ FORMATS: tuple[Format, ...] = (
         "QEMU enhanced disks",
         signatures=(Signature(b"QED\0"),),
         extensions=(".qed",),
+        side_snapshots=True,
     ),
     Format(
         "parallels",
@@ -108,6 +114,7 @@ FORMATS: tuple[Format, ...] = (
             Signature(b"<", 0, ("diskdescriptor.xml",)),
         ),
         extensions=(".hds", ".hdd", ".parallels"),
+        side_snapshots=True,
     ),
     Format(
         "luks",
@@ -123,6 +130,7 @@ FORMATS: tuple[Format, ...] = (
         signatures=(Signature(b"conectix"), Signature(b"conectix", -512, (".vhd", ".vpc"))),
         aliases=("vpc",),
         extensions=(".vhd", ".vpc"),
+        side_snapshots=True,
     ),
 )
 

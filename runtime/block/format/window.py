@@ -85,3 +85,33 @@ class ZeroNode(Node):
 
     def close(self) -> None:
         pass
+
+
+class Borrowed(Node):
+    """Another node that is read, but not owned: closing this changes nothing."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.name = node.name
+        self.read_only = True
+
+    def length(self) -> int:
+        return self.node.length()
+
+    def pread(self, offset: int, length: int) -> bytes:
+        return self.node.pread(offset, length)
+
+    def read_into(self, offset: int, target: memoryview) -> None:
+        self.node.read_into(offset, target)
+
+    def pwrite(self, offset: int, data: Buffer) -> None:
+        self.writable_or_raise()
+
+    def extents(self, offset: int = 0, length: int | None = None) -> Iterator[Extent]:
+        return self.node.extents(offset, length)
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

@@ -167,7 +167,8 @@ class VhdxNode(MappedNode):
         if high - low + 1 == count:
             return every
         blocks = np.arange(first, first + count)
-        return every[blocks + blocks // self.metadata.chunk_ratio - low]
+        picked: Entries = every[blocks + blocks // self.metadata.chunk_ratio - low]
+        return picked
 
     def _bind(self, first: int, places: Entries) -> None:
         raw = self._encode(places)

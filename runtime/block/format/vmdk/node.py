@@ -446,6 +446,14 @@ class VmdkNode(FormatNode):
 
     # About the image
 
+    def files(self) -> list[ProtocolNode]:
+        found = [self.file]
+        for part in self.parts:
+            node = part.node.node if isinstance(part.node, Window) else part.node
+            if isinstance(node, FormatNode) and node.file is not self.file:
+                found.append(node.file)
+        return found
+
     def check(self, repair: Repair | None = None) -> CheckReport:
         report = CheckReport(filename=self.name, format=self.format)
         if repair:
