@@ -10,6 +10,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -325,3 +326,65 @@ def test_addresses(text: str, expected: uri.Address) -> None:
 def test_addresses_that_are_none(text: str) -> None:
     with pytest.raises(ImageOption):
         uri.parse(text)
+
+
+GREETING = wire.MAGIC + wire.OPTION_MAGIC + b"\0\3"
+GO_AHEAD = (
+    wire.OPTION_REPLY.pack(wire.OPTION_REPLY_MAGIC, 8, 1, 0)
+    + wire.OPTION_REPLY.pack(wire.OPTION_REPLY_MAGIC, 10, 4, 4 + 15)
+    + struct.pack(">I", 1)
+    + b"base:allocation"
+    + wire.OPTION_REPLY.pack(wire.OPTION_REPLY_MAGIC, 10, 1, 0)
+    + wire.OPTION_REPLY.pack(wire.OPTION_REPLY_MAGIC, 7, 3, 12)
+    + struct.pack(">HQH", 0, 1 << 20, 0x1ED)
+    + wire.OPTION_REPLY.pack(wire.OPTION_REPLY_MAGIC, 7, 1, 0)
+)
+
+
+def structured(flags: int, kind: int, length: int, payload: bytes = b"") -> bytes:
+    return wire.STRUCTURED_REPLY.pack(wire.STRUCTURED_REPLY_MAGIC, flags, kind, 1, length) + payload
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        wire.MAGIC + b"\0" * 8,
+        GREETING,
+        GREETING + wire.OPTION_REPLY.pack(wire.OPTION_REPLY_MAGIC, 8, 1, 0xFFFF_FFFF),
+        GREETING + wire.OPTION_REPLY.pack(wire.OPTION_REPLY_MAGIC, 8, 3, 0) * 1000,
+        GREETING + GO_AHEAD,
+        GREETING + GO_AHEAD + b"\xff" * 64,
+        GREETING + GO_AHEAD + wire.SIMPLE_REPLY.pack(wire.SIMPLE_REPLY_MAGIC, 0, 77) + bytes(4096),
+        GREETING + GO_AHEAD + structured(1, 1, 8 + 4096, struct.pack(">Q", 1 << 19) + bytes(4096)),
+        GREETING + GO_AHEAD + structured(1, 1, 0xFFFF_FFFF, struct.pack(">Q", 0) + bytes(8192)),
+        GREETING + GO_AHEAD + structured(1, 2, 12, struct.pack(">QI", 0, 0xFFFF_FFFF)),
+        GREETING + GO_AHEAD + structured(1, 0, 0),
+        GREETING + GO_AHEAD + structured(1, 5, 12, bytes(12)),
+        GREETING + GO_AHEAD + structured(1, 0x8001, 0xFFFF_FFFF),
+        GREETING + GO_AHEAD + structured(1, 0x8001, 6, struct.pack(">IH", 5, 0)),
+    ],
+)
+def test_hostile_servers_get_nowhere(answer: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    listener = listen_unix(path)
+
+    def serve() -> None:
+        stream, _ = listener.accept()
+        with stream, contextlib.suppress(OSError):
+            stream.sendall(answer)
+            stream.shutdown(socket.SHUT_WR)
+            while stream.recv(65536):
+                pass
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    with pytest.raises(ImageError):
+        node = NbdNode(f"nbd+unix:///?socket={path}")
+        try:
+            node.pread(0, 4096)
+        finally:
+            node.close()
+    thread.join(10)
+    listener.close()
