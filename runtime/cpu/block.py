@@ -112,7 +112,11 @@ TLB_ENTRY_SIZE: Final = 16
 TLB_OFFSET_MASK: Final = (TLB_ENTRIES - 1) * TLB_ENTRY_SIZE
 TLB_WRITE: Final = TLB_ENTRIES * TLB_ENTRY_SIZE
 """Distance from a read entry to the write entry of the same address."""
-TLB_SET_SIZE: Final = 2 * TLB_WRITE
+TLB_RANGES: Final = 2 * TLB_WRITE
+"""Distance from an entry to (u64 first guest address, u64 length): addresses around it whose bytes lie behind
+each other in host memory and are accessible in the same way; length is 0 without `RANGES`, else 15 less than
+it is, so that an access of up to 16 bytes is inside if it begins below the length."""
+TLB_SET_SIZE: Final = 2 * TLB_RANGES
 TLB_EMPTY: Final = 1
 
 # --- where dynamic jumps find their records -----------------------------------------------------------------
@@ -195,6 +199,8 @@ HOOK_BEGINS: Final = 880
 
 CODE_NEWS_SEEN: Final = 1000
 """How much of `regions.CODE_NEWS` this CPU has acted on."""
+RANGES: Final = 1000
+"""1: user mode, fill the TLB's ranges, too (for `runtime.cpu.translator`)."""
 HELPERS: Final = 1008
 """Host address of the table of functions that regions call (`runtime.cpu.translator`): 8 bytes each."""
 HEADER_SIZE: Final = 1024

@@ -36,6 +36,9 @@ TRANSLATED: Final = block.PRIVATE + 24
 PARTIAL: Final = block.PRIVATE + 32
 """Whether what was resolved last holds for 4 bytes, not for the page: memory protection divides it."""
 
+RANGE_PAGES: Final = 1024
+"""Most pages of a range for writes: all of them are looked at."""
+
 REASON_FAULT: Final = int(Reason.FAULT)
 REASON_MMIO: Final = int(Reason.MMIO)
 REASON_WATCH: Final = int(Reason.WATCH)
@@ -141,6 +144,43 @@ def watched(s, address, size, accesses):  # type: ignore[no-untyped-def]
 
 
 @cold
+def fill_range(s, entry, address, access):  # type: ignore[no-untyped-def]
+    """User mode: note what lies around an address in one piece, and may be accessed without looking it up.
+
+    Writes must go by pages that hold code; all others of the range count as written.
+    """
+    region = region_of(s, address)
+    low = load64(region + regions.START)
+    last = load64(region + regions.LAST)
+    if load64(s + block.WATCH_COUNT) != 0:
+        low = address & -PAGE
+        last = low + PAGE - 1
+    elif access == 1:
+        flags = load64(region + regions.FLAGS)
+        start = shr(low, 12)
+        here = shr(address, 12)
+        first = here & -RANGE_PAGES
+        if ult(first, start):
+            first = start
+        end = (here & -RANGE_PAGES) + RANGE_PAGES
+        if ult(shr(last, 12) + 1, end):
+            end = shr(last, 12) + 1
+        page = here
+        while ult(first, page) and load8(flags + page - 1 - start) & regions.PAGE_CODE == 0:
+            page -= 1
+            store8(flags + page - start, load8(flags + page - start) | regions.PAGE_DIRTY)
+        low = page << 12
+        page = here + 1
+        while ult(page, end) and load8(flags + page - start) & regions.PAGE_CODE == 0:
+            store8(flags + page - start, load8(flags + page - start) | regions.PAGE_DIRTY)
+            page += 1
+        last = (page << 12) - 1
+    store64(entry + block.TLB_RANGES, low)
+    store64(entry + block.TLB_RANGES + 8, last - low - 14)
+    return 0
+
+
+@cold
 def resolve(s, address, access):  # type: ignore[no-untyped-def]
     """The host address of a guest address, AT_DEVICE or FAILED. `access`: 0 read, 1 write, 2 execute. Fills
     the TLB.
@@ -173,6 +213,8 @@ def resolve(s, address, access):  # type: ignore[no-untyped-def]
         return host
     store64(entry, address & -PAGE)
     store64(entry + 8, host - address)
+    if load64(s + block.RANGES) != 0:
+        fill_range(s, entry, address, access)
     return host
 
 

@@ -18,7 +18,7 @@ from runtime.cpu.native.raw import (
     zero_bytes,
 )
 from runtime.cpu.native.registry import cold
-from runtime.cpu.primitives import shr
+from runtime.cpu.primitives import shr, ult
 from runtime.memory import regions
 
 PAGE: Final = regions.PAGE_SIZE
@@ -207,8 +207,14 @@ def forget_writes(c, host):  # type: ignore[no-untyped-def]
         while i < block.TLB_ENTRIES:
             place = tlb + i * block.TLB_ENTRY_SIZE
             tag = load64(place)
-            if tag != block.TLB_EMPTY and tag + load64(place + 8) == host:
-                store64(place, block.TLB_EMPTY)
+            if tag != block.TLB_EMPTY:
+                guest = host - load64(place + 8)
+                if tag == guest:
+                    store64(place, block.TLB_EMPTY)
+                elif ult(
+                    guest - load64(place + block.TLB_RANGES), load64(place + block.TLB_RANGES + 8)
+                ):
+                    store64(place, block.TLB_EMPTY)
             i += 1
         number += 1
     return 1

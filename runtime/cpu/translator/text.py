@@ -40,7 +40,8 @@ class Target:
     """Offsets of registers that always are 0."""
     sink: int
     """Offset of the register that takes what is written to them: never read, never stored."""
-    pc_mask: int
+    ranges: bool
+    """User mode: the TLB has ranges."""
 
 
 def header(offset: int) -> int:
@@ -69,6 +70,14 @@ class Formats:
             self._known[template.op] = self._made(template)
         return self._known[template.op]
 
+    def sites(self, template: Template) -> set[str]:
+        """The sites of a template's accesses, as they stand in its format string."""
+        found = (match.group(1).split("\x04") for match in _ACCESS.finditer(template.text))
+        return {
+            (_HOLE.sub(r"%(s\2)s", base) or "none") + (".r" if kind == "readable" else ".w")
+            for kind, *_, base in found
+        }
+
     def _made(self, template: Template) -> str:
         text = template.text.replace("%", "%%")
         text = _ACCESS.sub(lambda match: self._access(match.group(1).split("\x04")), text)
@@ -94,12 +103,23 @@ class Formats:
         return f"{note}br label %%%({kind})s"
 
     def _access(self, parts: Sequence[str]) -> str:
-        """The software TLB's test (`runtime.cpu.block.TLB`), and the access."""
-        kind, size, address, value, label, _ = parts
+        """The test whether memory may be accessed directly, and the access.
+
+        The software TLB (`runtime.cpu.block.TLB`) says so, but is two loads behind each other away. What it said
+        last is kept for each base register, in variables of the region (a *site*):
+
+        * user mode: the range of addresses around, with what to add to them. The TLB is only looked at when an
+          address is outside.
+        * system mode: what to add. That is the same for all pages of a piece of RAM that is mapped in one; the
+          TLB's entry is only compared with it, and the access need not wait for it.
+        """
+        kind, size, address, value, label, base = parts
         write = kind != "readable"
+        site = f"%%site.{base or 'none'}.{'w' if write else 'r'}"
         n = f"%%{label}"
+        to = n
         bits = 8 * int(size)
-        lines = [
+        lookup = [
             f"{n}l = add i64 {address}, {int(size) - 1}",
             f"{n}t = and i64 {n}l, {PAGE_MASK}",
             f"{n}h = lshr i64 {address}, 8",
@@ -107,11 +127,42 @@ class Formats:
             f"{n}e = getelementptr i8, ptr %%tlb.{'write' if write else 'read'}, i64 {n}o",
             f"{n}g = load i64, ptr {n}e, !invariant.load !0",
             f"{n}c = icmp eq i64 {n}g, {n}t",
-            f"br i1 {n}c, label %{n[1:]}, label %%%(leave)s, !prof !1",
-            f"{label}:",
+            f"br i1 {n}c, label {to}hit, label %%%(leave)s, !prof !1",
+            f"{label}hit:",
             f"{n}f = getelementptr i8, ptr {n}e, i64 8",
-            f"{n}d = load i64, ptr {n}f, !invariant.load !0",
+            f"{n}m = load i64, ptr {n}f, !invariant.load !0",
         ]
+        if self.target.ranges:
+            lines = [
+                f"{n}i = load i64, ptr {site}.low",
+                f"{n}j = load i64, ptr {site}.length",
+                f"{n}k = sub i64 {address}, {n}i",
+                f"{n}s = icmp ult i64 {n}k, {n}j",
+                f"br i1 {n}s, label {to}, label {to}out, !prof !1",
+                f"{label}out:",
+                *lookup,
+                f"{n}q = getelementptr i8, ptr {n}e, i64 {block.TLB_RANGES}",
+                f"{n}r = load i64, ptr {n}q",
+                f"{n}u = getelementptr i8, ptr {n}q, i64 8",
+                f"{n}x = load i64, ptr {n}u",
+                f"store i64 {n}r, ptr {site}.low",
+                f"store i64 {n}x, ptr {site}.length",
+                f"store i64 {n}m, ptr {site}",
+                f"br label {to}",
+            ]
+        else:
+            lines = [
+                *lookup,
+                f"{n}k = load i64, ptr {site}",
+                f"{n}s = icmp eq i64 {n}m, {n}k",
+                f"br i1 {n}s, label {to}, label {to}new, !prof !1",
+                f"{label}new:",
+                # LLVM must not see that this is the same value.
+                f'{n}x = call i64 asm "", "=r,0"(i64 {n}m)',
+                f"store i64 {n}x, ptr {site}",
+                f"br label {to}",
+            ]
+        lines += [f"{label}:", f"{n}d = load i64, ptr {site}"]
         if kind in ("readable", "writable"):
             return "\n".join([*lines, f"{value} = add i64 {address}, {n}d"])
         lines += [f"{n}a = add i64 {address}, {n}d", f"{n}p = inttoptr i64 {n}a to ptr"]
@@ -301,6 +352,7 @@ class _Text:
                 line(f"store i64 0, ptr %g{place}")
             elif place not in (self.target.sink, self.target.sink + 8):
                 line(f"%i{place} = load i64, ptr %m{place}", f"store i64 %i{place}, ptr %g{place}")
+        self._sites()
         if len(self.region.pages) > 1:
             self._page_checks()
         entries = self.region.entries
@@ -315,6 +367,17 @@ class _Text:
             "%which = load i64, ptr %which.p",
             f"switch i64 %which, label %c{entries[0]} [ {cases} ]",
         )
+
+    def _sites(self) -> None:
+        """Variables for what was last added to addresses: see `Formats`."""
+        names: set[str] = set()
+        for template, node in zip(self.templates, self.region.nodes, strict=True):
+            values = {f"s{at}": value for (at, _), value in zip(template.slots, node.slots, strict=True)}
+            names.update(site % values for site in self.formats.sites(template))
+        for name in sorted(names):
+            parts = ("", ".low", ".length") if self.target.ranges else ("",)
+            for part in parts:
+                self.line(f"%site.{name}{part} = alloca i64", f"store i64 0, ptr %site.{name}{part}")
 
     def _wide(self, number: int, slots: Sequence[int]) -> list[int]:
         template = self.templates[number]

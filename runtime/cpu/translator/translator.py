@@ -97,12 +97,12 @@ class CodeView:
         return guest + int(offset)
 
 
-def compiler_for(package: TargetPackage, templates: Templates) -> Compile:
+def compiler_for(package: TargetPackage, templates: Templates, *, ranges: bool) -> Compile:
     """What compiles regions of a target; imports LLVM."""
     from runtime.cpu.translator.compiler import Compiler
     from runtime.cpu.translator.text import region_text
 
-    target = target_of(package, templates)
+    target = target_of(package, templates, ranges=ranges)
     compiler = Compiler()
 
     def compile(description: str, name: str) -> bytes:
@@ -111,7 +111,7 @@ def compiler_for(package: TargetPackage, templates: Templates) -> Compile:
     return compile
 
 
-def target_of(package: TargetPackage, templates: Templates) -> Target:
+def target_of(package: TargetPackage, templates: Templates, *, ranges: bool) -> Target:
     """What regions' texts depend on beside their descriptions."""
     from runtime.cpu.translator.text import Target
 
@@ -120,7 +120,7 @@ def target_of(package: TargetPackage, templates: Templates) -> Target:
         for register in package.registers.values()
         if register.zero is not None
     )
-    return Target(templates, zeros, package.sink, (1 << package.pc_width) - 1)
+    return Target(templates, zeros, package.sink, ranges)
 
 
 class Translator:
@@ -145,6 +145,12 @@ class Translator:
         self._keep: list[object] = []
         self._slice = FIRST_SLICE
         self._helpers = self._helper_table()
+        self.ranges = not cpu.system
+        """Whether regions work with ranges of addresses: in user mode."""
+        if self.ranges:
+            struct.pack_into("=Q", cpu.block, block.RANGES, 1)
+            cpu.flush()
+            self._flushes = cpu.cache.counter(cache.FLUSHES)
         self.off = False
 
     def _helper_table(self) -> ctypes.Array[ctypes.c_uint64]:
@@ -234,7 +240,7 @@ class Translator:
 
     def _compile_here(self) -> None:
         if self._compile is None:
-            self._compile = compiler_for(self.cpu.package, self.templates)
+            self._compile = compiler_for(self.cpu.package, self.templates, ranges=self.ranges)
         while self._queue:
             number = self._queue.pop()
             pending = self._pending[number]
@@ -248,8 +254,8 @@ class Translator:
             if self._worker is None or not self._worker.mine:
                 if self._worker is not None:
                     self._worker.close()
-                package, templates = self.cpu.package, self.templates
-                self._worker = Worker(lambda: compiler_for(package, templates))
+                package, templates, ranges = self.cpu.package, self.templates, self.ranges
+                self._worker = Worker(lambda: compiler_for(package, templates, ranges=ranges))
             while self._queue and self._worker.waiting < 2:
                 number = self._queue.pop(0)
                 pending = self._pending[number]
