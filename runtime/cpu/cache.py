@@ -61,6 +61,10 @@ PENDING_COUNT: Final = 192
 """Jump targets of the run being decoded that need stubs: (patch address, pc) each."""
 TARGETS: Final = 200
 """Number of direct jump targets decoded since the cache was made."""
+DYNAMIC: Final = 216
+"""Host address of `DYNAMIC_ENTRIES` guest addresses (u64) that computed jumps led to and that the jump cache did
+not know, in the jump cache's places; 0: none. For the translator."""
+DYNAMIC_ENTRIES: Final = block.JUMP_CACHE_ENTRIES
 CONTROL_SIZE: Final = 512
 
 # --- a page entry -------------------------------------------------------------------------------------------
@@ -166,6 +170,7 @@ class CodeCache:
             "steps": STEP_CAPACITY * STEP_WORDS * 8,
             "pending": PENDING_CAPACITY * 16,
             "scratch": SCRATCH_TOTAL,
+            "dynamic": DYNAMIC_ENTRIES * 8,
             "control": CONTROL_SIZE,
         }
         starts: dict[str, int] = {}
@@ -178,7 +183,8 @@ class CodeCache:
         self.base = base
         """All of it, and the host address of its first byte; the record arena comes first."""
         self.pages = starts["pages"]
-        """Where the page entries begin."""
+        self.dynamic = starts["dynamic"]
+        """Where the page entries and the targets of computed jumps begin."""
         at = {name: base + start for name, start in starts.items()}
         self.address = at["control"]
         self.scratch = at["scratch"]
@@ -199,6 +205,7 @@ class CodeCache:
             STEPS: at["steps"],
             STEP_COUNT: 1,
             PENDING: at["pending"],
+            DYNAMIC: at["dynamic"],
         }.items():
             struct.pack_into("=q", self._memory, self._control + offset, value)
         for number in range(SPACE_CAPACITY):

@@ -189,12 +189,22 @@ def settle_steps(s, c, t, reason):  # type: ignore[no-untyped-def]
 
 
 @cold
+def note_dynamic(c, pc):  # type: ignore[no-untyped-def]
+    """Remember where a computed jump led to."""
+    number = (pc ^ shr(pc, 11)) & (cache.DYNAMIC_ENTRIES - 1)
+    store64(load64(c + cache.DYNAMIC) + 8 * number, pc)
+    return 0
+
+
+@cold
 def settle(s, c, t, reason):  # type: ignore[no-untyped-def]
     """Make the state's program counters exact after threaded code was left."""
     delay = load64(t + tables.H_DELAY)
     mask = load64(t + tables.H_PC_MASK)
     if load64(t + tables.H_STEPPED) != 0:
         settle_steps(s, c, t, reason)
+    if reason == LOOKUP or reason == LOOKUP_NEXT:
+        note_dynamic(c, load64(s + block.PC))
     if reason == LOOKUP or (reason == DISPATCH and delay == 0):
         store64(s + block.NEXT_PC, (load64(s + block.PC) + delay) & mask)
         return 0

@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import struct
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -32,6 +32,12 @@ MAXIMUM_NODES: Final = 400
 """Instructions in a region."""
 MAXIMUM_ACCESSES: Final = 160
 """Accesses to guest memory in a region: each costs an exit."""
+NEAR: Final = 4096
+"""Targets of a computed jump that are at most so many bytes away are taken for its own."""
+MAXIMUM_DYNAMIC: Final = 64
+"""Targets of computed jumps in a region."""
+STRAIGHT: Final = 24
+"""How far straight code is followed to see whether it is executed."""
 MAXIMUM_LINKS: Final = 8
 """Links that are followed from one record on."""
 
@@ -102,9 +108,10 @@ def parsed(description: str) -> Region:
 class Former:
     """Forms regions of one CPU's code."""
 
-    def __init__(self, templates: Templates, code: Code) -> None:
+    def __init__(self, templates: Templates, code: Code, pc_mask: int) -> None:
         self.templates = templates
         self.code = code
+        self.pc_mask = pc_mask
         self.delay = templates.record_size
 
     # --- records ------------------------------------------------------------------------------------------
@@ -193,14 +200,17 @@ class Former:
 
     # --- forming ------------------------------------------------------------------------------------------
 
-    def form(self, start: int, dynamic: Sequence[tuple[int, int]]) -> Region | None:
+    def form(self, start: int, dynamic: Mapping[int, int], seen: Collection[int] = ()) -> Region | None:
         """The region around the record `start`; None where none can be. `dynamic`: addresses that computed
-        jumps were seen to lead to, with their records.
+        jumps were seen to lead to, with their records. `seen`: records that were met in samples; where there
+        are some, code that leads to none of them is left out.
         """
+        self._seen = seen
+        self._known_lively: dict[Key, bool] = {}
         first = self.follow(self.key_of(start))
         if self.template_of(first) is None or not self.may_enter(first):
             return None
-        order = self._walk(first)
+        order = self._walk(first, dynamic)
         index = {key: number for number, key in enumerate(order)}
         region = Region([], [0], [])
         followers: list[list[int]] = []
@@ -224,7 +234,46 @@ class Former:
                 region.pages.append(number)
         return region
 
-    def _walk(self, start: Key) -> list[Key]:
+    def _lively(self, key: Key) -> bool:
+        """Whether samples met the straight code that begins at a node."""
+        if not self._seen:
+            return True
+        if key in self._known_lively:
+            return self._known_lively[key]
+        passed: list[Key] = []
+        here, found = key, False
+        for _ in range(STRAIGHT):
+            passed.append(here)
+            template = self.template_of(here)
+            if here[0] in self._seen:
+                found = True
+                break
+            leads = [there for _, there, _ in self.edges(here, template)] if template is not None else []
+            if len(leads) != 1 or leads[0] is None:
+                break
+            here = leads[0]
+        for there in passed:
+            self._known_lively[there] = found
+        return found
+
+    def _computed(self, key: Key, template: Template, dynamic: Mapping[int, int]) -> list[Key]:
+        """What computed jumps may lead to from a node, or from what it calls: instructions that its slots name
+        (where calls return to), and for computed jumps those near it.
+        """
+        if "next" in template.ends:
+            return []
+        record = key[0]
+        pcs = {
+            self._read(_FORMATS[kind], record + at) & self.pc_mask
+            for at, kind in template.slots
+            if kind in ("i32", "i64")
+        }
+        if "jump" in template.ends or "jump_annulled" in template.ends:
+            here = self.code.pc_of(record)
+            pcs.update(sorted((pc for pc in dynamic if abs(pc - here) < NEAR), key=lambda pc: abs(pc - here)))
+        return [self.follow(self.key_of(dynamic[pc])) for pc in pcs if pc in dynamic]
+
+    def _walk(self, start: Key, dynamic: Mapping[int, int]) -> list[Key]:
         """The region's nodes, those first that are reached over few jumps; straight code in sequence."""
         seen = {start}
         order: list[Key] = []
@@ -241,10 +290,18 @@ class Former:
                 for end, there, _ in self.edges(key, template):
                     if there is None or there in seen or self.template_of(there) is None:
                         continue
+                    if len(template.ends) > 1 and not self._lively(there):
+                        continue
                     seen.add(there)
                     if end == "next":
                         following = there
                     else:
+                        todo.append(there)
+                for there in self._computed(key, template, dynamic):
+                    if there in seen or self.template_of(there) is None:
+                        continue
+                    if self.may_enter(there) and self._lively(there):
+                        seen.add(there)
                         todo.append(there)
                 key = following
         return order
@@ -254,12 +311,13 @@ class Former:
         region: Region,
         index: Mapping[Key, int],
         loops: Sequence[int],
-        dynamic: Sequence[tuple[int, int]],
+        dynamic: Mapping[int, int],
     ) -> None:
         page = self.page_of(region.records[0][0])
-        for pc, record in dynamic:
+        for pc, record in sorted(dynamic.items()):
             key = self.follow(self.key_of(record))
-            if key in index and (self.code.across or self.page_of(key[0]) == page):
+            usable = key in index and self.may_enter(key) and len(region.dynamic) < MAXIMUM_DYNAMIC
+            if usable and (self.code.across or self.page_of(key[0]) == page):
                 region.dynamic.append((pc, index[key]))
         for number in [*loops, *(number for _, number in region.dynamic)]:
             if number not in region.entries and self.may_enter(region.records[number]):

@@ -29,6 +29,8 @@ from runtime.cpu.translator.template import Template, Templates
 STEP: Final = "i64 %cpu, i64 %record, i64 %tlb, i64 %table, i64 %budget.in, i64 %next.in"
 _TYPES: Final = "i64, i64, i64, i64, i64, i64"
 PAGE_MASK: Final = -4096
+FEW: Final = 3
+"""So many targets of computed jumps are compared with one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +220,7 @@ class _Text:
         self.leaders = self._leaders()
         self.costs = self._costs()
         self.touched, self.dirty = self._registers()
+        self.found = 0  # what may have been written where an address is looked up
 
     def _template(self, op: int) -> Template:
         found = self.target.templates.get(op)
@@ -539,19 +542,16 @@ class _Text:
     def _find(self, number: int, label: str, *, annulled: bool) -> list[str]:
         """To the address in `%to`."""
         lines = []
-        if self.region.dynamic and not self.delay:
+        if 0 < len(self.region.dynamic) <= FEW and not self.delay:
             cases = " ".join(f"i64 {pc}, label %{self.label_of(node)}" for pc, node in self.region.dynamic)
             lines += [
                 f"%{label}.to = load i64, ptr %to",
                 f"switch i64 %{label}.to, label %{label}.out [ {cases} ]",
                 f"{label}.out:",
             ]
-        lines += self._stores(self.behind[number], label)
-        lines += [
-            f"store i64 {number}, ptr %node",
-            f"br label %find{'.now' if annulled or not self.delay else ''}",
-        ]
-        return lines
+        self.found |= self.behind[number]
+        now = "find.now" if annulled or not self.delay else "find"
+        return [*lines, f"store i64 {number}, ptr %node", f"br label %{now}"]
 
     def _endings(self) -> None:
         """What exits share."""
@@ -645,17 +645,46 @@ class _Text:
                 f"{n}.f = getelementptr i8, ptr {n}.e, i64 8",
                 f"{n}.record = load i64, ptr {n}.f",
             )
+            self._inside(label)
+            self.line(*self._stores(self.found, f"{label}.away"))
             if label == later:
                 self.line(f"store i64 {n}.next, ptr %there", f"store i64 {n}.record, ptr %behind")
             else:
                 self.line(f"store i64 {n}.record, ptr %there")
                 if self.delay:
                     self.line(f"{n}.b = add i64 {n}.record, {self.delay}", f"store i64 {n}.b, ptr %behind")
-            self.line("br label %go", f"{label}.lost:")
+            self.line("br label %go", f"{label}.lost:", *self._stores(self.found, f"{label}.lost"))
             if label == later:  # the delay slot's instruction is next
                 self._lost(n, exits.Reason.LOOKUP_NEXT, f"{n}.next", f"{n}.next")
             else:
                 self._lost(n, exits.Reason.LOOKUP, f"{n}.own", f"{n}.next" if self.delay else None)
+
+    def _inside(self, label: str) -> None:
+        """Stay in the region if the record that was found is one of its entries."""
+        entries = {number: position for position, number in enumerate(self.region.entries)}
+        known = [(entries[node], node) for _, node in self.region.dynamic if node in entries]
+        if len(known) <= FEW or self.delay:
+            return
+        n = f"%{label}"
+        cases = " ".join(f"i64 {position}, label %{self.label_of(node)}" for position, node in known)
+        self.line(
+            f"{n}.q = inttoptr i64 {n}.record to ptr",
+            f"{n}.op = load i16, ptr {n}.q",
+            f"{n}.is = icmp eq i16 {n}.op, {block.OP_REGION}",
+            f"br i1 {n}.is, label {n}.region, label {n}.away",
+            f"{label}.region:",
+            f"{n}.wp = getelementptr i8, ptr {n}.q, i64 {block.REGION_DISTANCE}",
+            f"{n}.w = load ptr, ptr {n}.wp",
+            f"{n}.wr = getelementptr i8, ptr {n}.w, i64 {block.REGION_RECORDS}",
+            f"{n}.records = load ptr, ptr {n}.wr",
+            f"{n}.mine = icmp eq ptr {n}.records, %records",
+            f"br i1 {n}.mine, label {n}.inside, label {n}.away",
+            f"{label}.inside:",
+            f"{n}.ip = getelementptr i8, ptr {n}.w, i64 {block.REGION_ENTRY}",
+            f"{n}.index = load i64, ptr {n}.ip",
+            f"switch i64 {n}.index, label {n}.away [ {cases} ]",
+            f"{label}.away:",
+        )
 
     def _lost(self, n: str, reason: exits.Reason, record: str, following: str | None) -> None:
         values = {block.REASON: str(int(reason)), block.EXIT_RECORD: record}

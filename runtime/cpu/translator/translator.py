@@ -13,6 +13,7 @@ import hashlib
 import logging
 import struct
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -36,10 +37,11 @@ BUCKET: Final = 9
 """Samples are counted by pieces of 2**9 bytes of records, about 40 instructions."""
 HOT: Final = 3
 """Samples in a piece that make it hot."""
+BURST: Final = 300
+BURST_SLICES: Final = (53, 71, 97, 61, 83, 47, 67)
+"""When a piece is hot, so many samples are taken so many instructions apart, to see what belongs to it."""
 FAILURES: Final = 3
 """Workers that may die before the translator gives up."""
-DYNAMIC: Final = 12
-"""Most targets of computed jumps that a region knows."""
 
 
 @dataclass(slots=True)
@@ -130,7 +132,7 @@ class Translator:
         self.cpu = cpu
         self.templates = load_templates(cpu.package.directory)
         self.code = CodeView(cpu)
-        self.former = Former(self.templates, self.code)
+        self.former = Former(self.templates, self.code, (1 << cpu.package.pc_width) - 1)
         self.statistics = Statistics()
         self.background = background
         self._worker: Worker | None = None
@@ -144,6 +146,8 @@ class Translator:
         self._number = 0
         self._keep: list[object] = []
         self._slice = FIRST_SLICE
+        self._burst = 0
+        self._seen: dict[int, int] = {}
         self._helpers = self._helper_table()
         self.ranges = not cpu.system
         """Whether regions work with ranges of addresses: in user mode."""
@@ -166,11 +170,12 @@ class Translator:
         if self.off:
             return LAST_SLICE
         self._settle()
-        record: int = struct.unpack_from("=Q", self.cpu.block, block.EXIT_RECORD)[0]
-        statistics = self.statistics
-        statistics.samples += 1
+        record = int(struct.unpack_from("=Q", self.cpu.block, block.EXIT_RECORD)[0])
+        self.statistics.samples += 1
+        if self._burst:
+            return self._look(record)
         if record in self._covered:
-            statistics.samples_in_regions += 1
+            self.statistics.samples_in_regions += 1
             self._slice = min(self._slice * 2, LAST_SLICE)
             return self._slice
         self._slice = max(FIRST_SLICE, self._slice // 4)
@@ -181,7 +186,20 @@ class Translator:
         self._counts[bucket] = count
         if count >= HOT:
             self._counts[bucket] = 0
-            self.translate(record)
+            self._seen.clear()
+            self._burst = BURST
+            return self._look(record)
+        return self._slice
+
+    def _look(self, record: int) -> int:
+        """Many samples behind each other, to see which code is executed now; then translate the hottest."""
+        self._seen[record] = self._seen.get(record, 0) + 1
+        self._burst -= 1
+        if self._burst:
+            return BURST_SLICES[self._burst % len(BURST_SLICES)]
+        cold = {there: count for there, count in self._seen.items() if there not in self._covered}
+        if cold:
+            self.translate(max(cold, key=cold.__getitem__), self._seen)
         return self._slice
 
     def _settle(self) -> None:
@@ -190,6 +208,7 @@ class Translator:
         if flushes != self._flushes:
             self._flushes = flushes
             self._counts.clear()
+            self._burst = 0
             self._covered.clear()
             self.code.heads.clear()
             for pending in self._pending.values():
@@ -212,10 +231,12 @@ class Translator:
 
     # --- regions ------------------------------------------------------------------------------------------
 
-    def translate(self, record: int) -> bool:
-        """Have the region around a record compiled. Whether there is one."""
+    def translate(self, record: int, seen: Collection[int] = ()) -> bool:
+        """Have the region around a record compiled: what samples met there (`seen`), or all. Whether there is
+        one.
+        """
         start = time.process_time()
-        region = self.former.form(record, self._dynamic_targets())
+        region = self.former.form(record, self._dynamic_targets(), seen)
         self.statistics.form_seconds += time.process_time() - start
         if region is None:
             return False
@@ -232,11 +253,14 @@ class Translator:
             self._compile_here()
         return True
 
-    def _dynamic_targets(self) -> list[tuple[int, int]]:
-        """Addresses that computed jumps led to, and their records: what is in the jump cache."""
-        address: int = struct.unpack_from("=Q", self.cpu.block, block.JUMP_CACHE)[0]
-        rows = struct.iter_unpack("=QQ", ctypes.string_at(address, 16 * block.JUMP_CACHE_ENTRIES))
-        return [(pc, record) for pc, record in rows if record]
+    def _dynamic_targets(self) -> dict[int, int]:
+        """Addresses that computed jumps led to, and their records, where the jump cache has them."""
+        address = int(struct.unpack_from("=Q", self.cpu.block, block.JUMP_CACHE)[0])
+        known = struct.iter_unpack("=QQ", ctypes.string_at(address, 16 * block.JUMP_CACHE_ENTRIES))
+        start, end = self.cpu.cache.dynamic, self.cpu.cache.dynamic + 8 * cache.DYNAMIC_ENTRIES
+        seen = struct.iter_unpack("=Q", self.code.memory[start:end])
+        pairs = zip(known, seen, strict=True)
+        return {pc: record for (pc, record), (target,) in pairs if record and pc == target}
 
     def _compile_here(self) -> None:
         if self._compile is None:
