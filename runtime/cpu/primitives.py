@@ -337,7 +337,7 @@ def float_flags_address(b: Any, cpu: Value) -> Value:
     return b.add(cpu, const(header(block.RESULTS + 8 * (block.RESULT_COUNT - 1))))
 
 
-@primitive(INT, INT)
+@primitive(INT, INT, part=True)
 def float_flags(b: Any, cpu: Value) -> Value:
     """The exception flags of the floating-point function called last."""
     return b.load(_at(b, cpu, header(block.RESULTS + 8 * (block.RESULT_COUNT - 1))))

@@ -56,6 +56,7 @@ def _declarations() -> str:
     for name, kind in {"state": "i64", "wide_state": wide}.items():
         lines.append(f"declare {kind} @{PART_PREFIX}{name}(i64, i64) {_READS}")
         lines.append(f"declare void @{PART_PREFIX}set_{name}(i64, i64, {kind}) {_WRITES}")
+    lines.append(f"declare i64 @{PART_PREFIX}float_flags(i64) {_READS}")
     # What a trap is about is found again by the interpreter, which executes the instruction anew.
     lines.append(f"declare void @{PART_PREFIX}trap(i64, i64, i64) {_PURE}")
     lines.append(f"declare void @{PART_PREFIX}trap_argument(i64, i64, i64) {_PURE}")
@@ -243,8 +244,12 @@ class _Template:
                 made = f"call {kind} @{function}({text})"
                 self.lines.append(self.operands(f"{result} = {made}" if result else made))
         elif function.startswith("sf_"):
+            label = f"\x01fp{len(self.lines)}"
             self.calls.add(function)
-            self.lines.append(self.operands(f"{result} = call {kind} \x02call {function}\x03({text})"))
+            self.renamed[self.block] = label
+            parts = (function, f"%{self.name(name)}", label, *map(self.operands, arguments))
+            self.lines.append("\x07" + "\x04".join(parts) + "\x06")
+            self.block = label
         else:
             raise _Untranslatable
 
@@ -290,6 +295,8 @@ class _Template:
                 self.lines.append(f"store {value}, ptr %g{offset}, align 8")
             case "trap" | "trap_argument":
                 pass
+            case "float_flags":
+                self.lines.append(f"%{self.name(name)} = load i64, ptr %fp.flags")
             case "readable" | "writable":
                 self._address_name = _local(arguments[2])
                 size = self.number(arguments[3])

@@ -209,11 +209,8 @@ def forget_writes(c, host):  # type: ignore[no-untyped-def]
             tag = load64(place)
             if tag != block.TLB_EMPTY:
                 guest = host - load64(place + 8)
-                if tag == guest:
-                    store64(place, block.TLB_EMPTY)
-                elif ult(
-                    guest - load64(place + block.TLB_RANGES), load64(place + block.TLB_RANGES + 8)
-                ):
+                ahead = guest - load64(place + block.TLB_RANGES)
+                if tag == guest or ult(ahead, load64(place + block.TLB_RANGES + 8)):
                     store64(place, block.TLB_EMPTY)
             i += 1
         number += 1

@@ -10,6 +10,12 @@ LEVEL: Final = 1
 """LLVM's level of code generation; more brings nothing for regions."""
 
 
+def has_fused() -> bool:
+    """Whether the host has an instruction for x * y + z with one rounding."""
+    features = llvm.get_host_cpu_features()
+    return bool(features.get("fma")) or llvm.get_default_triple().startswith("aarch64")
+
+
 class Compiler:
     """Compiles LLVM text for this host."""
 

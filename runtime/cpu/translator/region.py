@@ -257,8 +257,8 @@ class Former:
         return found
 
     def _computed(self, key: Key, template: Template, dynamic: Mapping[int, int]) -> list[Key]:
-        """What computed jumps may lead to from a node, or from what it calls: instructions that its slots name
-        (where calls return to), and for computed jumps those near it.
+        """What computed jumps may lead to from a node, or from what it calls: instructions that its slots
+        name (where calls return to), and for computed jumps those near it.
         """
         if "next" in template.ends:
             return []

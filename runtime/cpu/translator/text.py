@@ -23,6 +23,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from runtime.cpu import block, exits
+from runtime.cpu.translator import arithmetic
 from runtime.cpu.translator.region import Edge, Region, loop_heads
 from runtime.cpu.translator.template import Template, Templates
 
@@ -31,6 +32,9 @@ _TYPES: Final = "i64, i64, i64, i64, i64, i64"
 PAGE_MASK: Final = -4096
 FEW: Final = 3
 """So many targets of computed jumps are compared with one after the other."""
+
+
+_VARIABLES: Final = ("budget", "to", "node", "op", "there", "behind", "fp.flags")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ class Target:
     """Offset of the register that takes what is written to them: never read, never stored."""
     ranges: bool
     """User mode: the TLB has ranges."""
+    fused: bool
+    """The host has a fused multiply-add."""
 
 
 def header(offset: int) -> int:
@@ -55,7 +61,7 @@ def header(offset: int) -> int:
 
 _HOLE: Final = re.compile(r"\x02(n|r)(\d+)\x03")
 _END: Final = re.compile(r"\x02end (\w+)(?: ([^\x03]*))?\x03")
-_CALL: Final = re.compile(r"^(.*)\x02call (\w+)\x03(.*)$", re.MULTILINE)
+_CALL: Final = re.compile(r"\x07([^\x06]*)\x06")
 _ACCESS: Final = re.compile(r"\x05([^\x06]*)\x06")
 
 
@@ -83,20 +89,22 @@ class Formats:
     def _made(self, template: Template) -> str:
         text = template.text.replace("%", "%%")
         text = _ACCESS.sub(lambda match: self._access(match.group(1).split("\x04")), text)
-        text = _CALL.sub(self._call, text)
+        text = _CALL.sub(lambda match: self._call(match.group(1).split("\x04")), text)
         text = _END.sub(self._end, text)
         text = _HOLE.sub(r"%(s\2)s", text)
         return text.replace("\x01", "%(p)s")
 
-    def _call(self, match: re.Match[str]) -> str:
-        before, name, behind = match.groups()
+    def _call(self, parts: Sequence[str]) -> str:
+        name, result, label, *arguments = parts
         place = self.target.templates.functions.index(name)
-        pointer = f"%%\x01call{match.start()}"
-        return (
-            f"{pointer}p = getelementptr ptr, ptr %%helpers, i64 {place}\n"
-            f"{pointer} = load ptr, ptr {pointer}p, !invariant.load !0\n"
-            f"{before}{pointer}{behind}"
-        )
+        pointer = f"%%{label}function"
+        # The address is loaded where it is needed only: LLVM sinks it to the slow path.
+        lines = [
+            f"{pointer}p = getelementptr ptr, ptr %%helpers, i64 {place}",
+            f"{pointer} = load ptr, ptr {pointer}p, !invariant.load !0",
+        ]
+        made = arithmetic.call(name, result, arguments, label, pointer, fused=self.target.fused)
+        return "\n".join(lines + [line.replace("%", "%%").replace("%%%%", "%%") for line in made])
 
     @staticmethod
     def _end(match: re.Match[str]) -> str:
@@ -107,13 +115,13 @@ class Formats:
     def _access(self, parts: Sequence[str]) -> str:
         """The test whether memory may be accessed directly, and the access.
 
-        The software TLB (`runtime.cpu.block.TLB`) says so, but is two loads behind each other away. What it said
-        last is kept for each base register, in variables of the region (a *site*):
+        The software TLB (`runtime.cpu.block.TLB`) says so, but is two loads behind each other away. What it
+        said last is kept for each base register, in variables of the region (a *site*):
 
-        * user mode: the range of addresses around, with what to add to them. The TLB is only looked at when an
-          address is outside.
-        * system mode: what to add. That is the same for all pages of a piece of RAM that is mapped in one; the
-          TLB's entry is only compared with it, and the access need not wait for it.
+        * user mode: the range of addresses around, with what to add to them. The TLB is only looked at when
+          an address is outside.
+        * system mode: what to add. That is the same for all pages of a piece of RAM that is mapped in one;
+          the TLB's entry is only compared with it, and the access need not wait for it.
         """
         kind, size, address, value, label, base = parts
         write = kind != "readable"
@@ -338,7 +346,7 @@ class _Text:
             "%tlb.read = inttoptr i64 %tlb to ptr",
             f"%tlb.write = getelementptr i8, ptr %tlb.read, i64 {block.TLB_WRITE}",
             "%steps = inttoptr i64 %table to ptr",
-            *(f"%{name} = alloca i64" for name in ("budget", "to", "node", "op", "there", "behind")),
+            *(f"%{name} = alloca i64" for name in _VARIABLES),
             "store i64 %budget.in, ptr %budget",
         )
         wide = {

@@ -115,6 +115,7 @@ def compiler_for(package: TargetPackage, templates: Templates, *, ranges: bool) 
 
 def target_of(package: TargetPackage, templates: Templates, *, ranges: bool) -> Target:
     """What regions' texts depend on beside their descriptions."""
+    from runtime.cpu.translator.compiler import has_fused
     from runtime.cpu.translator.text import Target
 
     zeros = frozenset(
@@ -122,7 +123,7 @@ def target_of(package: TargetPackage, templates: Templates, *, ranges: bool) -> 
         for register in package.registers.values()
         if register.zero is not None
     )
-    return Target(templates, zeros, package.sink, ranges)
+    return Target(templates, zeros, package.sink, ranges, has_fused())
 
 
 class Translator:

@@ -1,16 +1,18 @@
-"""The interpreter and the translator beside each other on random programs, with random budgets: state, memory, counts and
-what stopped them must be the same at every stop.
+"""The interpreter and the translator beside each other on random programs, with random budgets: state,
+memory, counts and what stopped them must be the same at every stop.
 
-    python -m tests.runtime.cpu.lockstep TARGET FIRST COUNT
+    python -m tests.runtime.cpu.lockstep TARGET FIRST COUNT [PATTERN]
 
-Every piece of code that is reached is translated at once, in this process, so that even the shortest program runs in both.
-Programs come from the target's forms (`tests.runtime.cpu.sequences`); the host's part resets the pc, changes registers,
-writes into code, changes permissions and sets breakpoints between runs.
+Every piece of code that is reached is translated at once, in this process, so that even the shortest program
+runs in both. Programs come from the target's forms (`tests.runtime.cpu.sequences`); the host's part resets
+the pc, changes registers, writes into code, changes permissions and sets breakpoints between runs. `PATTERN`:
+a regular expression for the names of the instructions that programs consist of.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import sys
 from collections import Counter
 
@@ -30,6 +32,17 @@ def registers_of(cpu: Cpu) -> bytes:
     sink = cpu.package.sink
     state[sink : sink + 16] = bytes(16)
     return bytes(state)
+
+
+def corner(choose: random.Random) -> int:
+    """A floating-point number that arithmetic likes to get wrong, of 64 bits or (upper half ones) 32."""
+    wide = choose.random() < 0.6
+    bits, bias, width = (52, 1023, 64) if wide else (23, 127, 32)
+    exponents = [0, 0, 1, 2, bias - bits - 1, bias - 1, bias, bias, bias, bias + 1, bias + 30, bias + 31]
+    exponents += [bias + 62, bias + 63, bias + bits, bias + bits + 1, 2 * bias - 1, 2 * bias, 2 * bias + 1]
+    fractions = [0, 0, 1, 1 << bits - 1, (1 << bits) - 1, (1 << bits) - 2, choose.getrandbits(bits)]
+    value = choose.getrandbits(1) << width - 1 | choose.choice(exponents) << bits | choose.choice(fractions)
+    return value if wide else value | 0xFFFFFFFF << 32
 
 
 class Pair:
@@ -66,7 +79,8 @@ class Pair:
         stops = [cpu.run(budget) for cpu in self.both()]
         what = f"seed {self.seed}, budget {budget}, {stops}"
         assert stops[0] == stops[1], what
-        assert self.plain.executed == self.other.executed, f"{what}: {self.plain.executed}, {self.other.executed}"
+        counts = self.plain.executed, self.other.executed
+        assert counts[0] == counts[1], f"{what}: {counts}"
         assert self.plain.next_pc == self.other.next_pc, what
         if registers_of(self.plain) != registers_of(self.other):
             names = [n for n in self.plain.names() if self.plain.get(n) != self.other.get(n)]
@@ -97,6 +111,11 @@ def run_one(sequences: Sequences, seed: int) -> Counter[str]:
             for index in range(1, len(entries)):
                 if choose.random() < 0.3:
                     entries[index] = DATA + choose.choice((0, PAGE, SIZE, SIZE + PAGE)) - choose.randrange(17)
+    if choose.random() < 0.5:
+        for entries in start.files.values():
+            for index in range(1, len(entries)):
+                if choose.random() < 0.5:
+                    entries[index] = corner(choose)
     pair = Pair(sequences, start, seed, system=choose.random() < 0.2)
     ends: Counter[str] = Counter()
     starts = [CODE + 4 * choose.randrange(8) for _ in range(3)] + [CODE] * 3
@@ -144,16 +163,19 @@ def disturb(pair: Pair, sequences: Sequences, choose: random.Random) -> None:
                 cpu.set(name, value)
 
 
-def sequences_for(name: str) -> Sequences:
-    """Random programs for a built target."""
+def sequences_for(name: str, pattern: str = "") -> Sequences:
+    """Random programs for a built target, of the instructions whose names match."""
     from generator.load import load_target as load_model
     from isagen.targets import all_targets
 
-    return Sequences(load_model(paths.spec_root(), all_targets()[name], name), load_target(folder_of(name)))
+    target = load_model(paths.spec_root(), all_targets()[name], name)
+    return Sequences(
+        target, load_target(folder_of(name)), lambda form: re.search(pattern, form.name) is not None
+    )
 
 
 def main() -> None:
-    sequences = sequences_for(sys.argv[1])
+    sequences = sequences_for(sys.argv[1], *sys.argv[4:])
     first, count = int(sys.argv[2]), int(sys.argv[3])
     ends: Counter[str] = Counter()
     for seed in range(first, first + count):
