@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         console.status("disks") as status,
     ):
         report = (lambda text: None) if quiet else status.update
-        results = measure(chosen, Path(folder), arguments.size << 20, arguments.rounds, report)
+        results = list(measure(chosen, Path(folder), arguments.size << 20, arguments.rounds, report))
     if arguments.json:
         json.dump([result.as_json() for result in results], sys.stdout, indent=1)
         sys.stdout.write("\n")

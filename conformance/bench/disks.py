@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -142,18 +142,16 @@ def measure(
     size: int,
     rounds: int,
     report: Callable[[str], None] = lambda text: None,
-) -> list[Result]:
-    """Run the jobs in `folder`, which needs about five times `size`."""
+) -> Iterator[Result]:
+    """Run the jobs in `folder`, which needs about five times `size`; results as they come."""
     qemu = shutil.which("qemu-img")
     if qemu is None:
         raise IsagenError("the program qemu-img isn't installed", remedy="install the package qemu-utils")
     disks = {"raw": folder / "disk.raw"}
     report("making the data")
     make_data(disks["raw"], size)
-    results = []
     for job in chosen:
         result = Result(job)
-        results.append(result)
         try:
             for needed in dict.fromkeys((job.source, *(f for f in FORMATS if f"{{{f}}}" in job.ours))):
                 if needed not in disks:
@@ -168,7 +166,7 @@ def measure(
         except subprocess.CalledProcessError as error:
             text = error.stderr.decode(errors="replace").strip() if error.stderr else str(error)
             result.error = text.splitlines()[-1] if text else str(error)
-    return results
+        yield result
 
 
 def _timed(words: tuple[str, ...], job: Job, disks: dict[str, Path], folder: Path) -> Spent:
