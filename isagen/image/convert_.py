@@ -18,8 +18,12 @@ from runtime.block.errors import ImageOption
 from runtime.errors import NotYetError
 
 if TYPE_CHECKING:
+    from runtime.block.jobs.convert import Result
     from runtime.block.jobs.copy import CopyOptions
     from runtime.block.node import Node
+
+
+_BACKING = ("backing_file", "backing_fmt")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,18 +126,20 @@ def run(arguments: argparse.Namespace) -> int:
                 "seconds": result.seconds,
             }
         )
-    elif not arguments.quiet and (result.resumed_from or result.verified or result.copied.unreadable):
-        _tell(target, result.resumed_from, result.copied.unreadable, result.verified)
+    elif not arguments.quiet:
+        _tell(arguments, target, result)
     return 0
 
 
-def _tell(target: str, resumed: int, unreadable: int, verified: bool) -> None:
+def _tell(arguments: argparse.Namespace, target: str, result: Result) -> None:
     """What isn't usual."""
-    if resumed:
-        print(f"{target}: resumed at {show.human_size(resumed)}")
-    if unreadable:
-        print(f"{target}: {unreadable} bytes of the source couldn't be read and are zeroes")
-    if verified:
+    if result.resumed_from:
+        print(f"{target}: resumed at {show.human_size(result.resumed_from)}")
+    elif arguments.resume:
+        print(f"{target}: there was nothing to resume; converted from the start")
+    if result.copied.unreadable:
+        print(f"{target}: {result.copied.unreadable} bytes of the source couldn't be read and are zeroes")
+    if result.verified:
         print(f"{target}: verified")
 
 
@@ -176,12 +182,14 @@ def _copying(
     )
     if arguments.threads is not None and not 1 <= arguments.threads <= 64:
         raise ImageOption("the number of threads must lie between 1 and 64")
-    backing = arguments.backing or chosen.get("backing_file")
+    named = {name: chosen.pop(name) for name in list(chosen) if name.replace("-", "_") in _BACKING}
+    named = {name.replace("-", "_"): value for name, value in named.items()}
+    backing = arguments.backing or named.get("backing_file")
     if backing:
         path = Path(target).parent / str(backing)
         arguments.file = target
         format = (
-            arguments.backing_format or chosen.get("backing_fmt") or probed_format(arguments, str(backing))
+            arguments.backing_format or named.get("backing_fmt") or probed_format(arguments, str(backing))
         )
         base = stack.enter_context(Image.open(path, str(format), allow=[*arguments.allow, path.parent]))
         copying.base = base.node

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -168,7 +169,7 @@ class _NewImage:
     def _create(self) -> Image:
         request = self._request
         self._journal_path.unlink(missing_ok=True)
-        return Image.create(
+        image = Image.create(
             self._work,
             request.format,
             request.source.length(),
@@ -176,6 +177,9 @@ class _NewImage:
             passphrase=request.passphrase,
             **request.options,
         )
+        if self._work != self._target:
+            _copy_permissions(self._target, self._work)
+        return image
 
     def _open_unfinished(self) -> tuple[Image | None, int]:
         """The image that an earlier run of the same conversion left, and how far it came."""
@@ -263,6 +267,14 @@ def _is_write_once(options: dict[str, Any]) -> bool:
     on, only begin again.
     """
     return str(options.get("subformat", "")).lower() == "streamoptimized"
+
+
+def _copy_permissions(old: Path, new: Path) -> None:
+    """Let the file that replaces `old` be readable by the same people."""
+    with contextlib.suppress(OSError):
+        status = old.stat()
+        os.chown(new, status.st_uid, status.st_gid)
+        new.chmod(stat.S_IMODE(status.st_mode))
 
 
 def _has_data(path: Path) -> bool:

@@ -82,7 +82,6 @@ def test_bad_input_is_one_line_and_a_status(raw: bytes, tell: Run) -> None:
         (1, "resize", "disk.raw", "1M"),
         (1, "resize", "disk.raw", "-100M"),
         (1, "commit", "disk.raw"),
-        (1, "snapshot", "-c", "x", "disk.raw"),
         (1, "rebase", "-b", "absent", "disk.raw"),
         (1, "bench", "-s", "100M", "disk.raw"),
         (2, "compare", "disk.raw", "absent"),
@@ -287,3 +286,19 @@ def test_machines_through_the_command(raw: bytes, tell: Run) -> None:
     assert (machine["cpus"], machine["firmware"]) == (2, "efi")
     assert run("compare", "disk.raw", f"new/{machine['disks'][0]['file']}") == 0
     assert tell("export", "--mac", "nonsense", "disk.raw", "x.ova")[0] == 1
+
+
+def test_a_replaced_file_keeps_its_permissions(raw: bytes) -> None:
+    Path("x.qcow2").touch(mode=0o600)
+    assert run("convert", "disk.raw", "x.qcow2") == 0
+    assert Path("x.qcow2").stat().st_mode & 0o777 == 0o600
+
+
+def test_backing_files_among_the_options(raw: bytes, tell: Run) -> None:
+    run("convert", "disk.raw", "base.qcow2")
+    run("create", "-q", "-b", "base.qcow2", "top.qcow2")
+    assert run("convert", "-o", "backing_file=base.qcow2,backing_fmt=qcow2", "top.qcow2", "thin.qcow2") == 0
+    assert Path("thin.qcow2").stat().st_size < MIB
+    assert tell("convert", "--resume", "disk.raw", "y.qcow2")[1].startswith(
+        "y.qcow2: there was nothing to resume"
+    )
