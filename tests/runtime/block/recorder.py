@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from runtime.block.driver import OpenContext
-from runtime.block.errors import ImageExists, ImageIOError, ImageNotFound
+from runtime.block.errors import ImageChainError, ImageExists, ImageIOError, ImageNotFound
 from runtime.block.node import Buffer, Extent, FormatNode, Node, Preallocation, ProtocolNode
 from runtime.block.protocol.memory import MemoryNode
 from runtime.block.registry import find_format, probe
@@ -153,6 +153,10 @@ class Files:
         return self.node(reference, writable=writable)
 
     def open_image(self, reference: str, kind: str, *, format: str | None) -> Node:
+        if reference not in self.contents:
+            raise ImageNotFound(f"the {kind} doesn't exist", where=reference)
+        if reference == "disk":
+            raise ImageChainError(f"the {kind} is the image itself", where=reference)
         return self.open(reference, format, writable=False)
 
     def create_file(self, reference: str, *, writable: bool = True) -> ProtocolNode:

@@ -13,7 +13,7 @@ from tests.runtime.block.cases import CASES, Case, case_id
 from tests.runtime.block.guest import Durable, Guest
 from tests.runtime.block.recorder import Files
 
-REQUESTS, MOMENTS, SUBSETS, JUDGED = 25, 20, 2, 4
+REQUESTS, MOMENTS, SUBSETS, JUDGED = 25, 12, 2, 3
 
 
 def prepare(case: Case, rng: random.Random) -> tuple[Files, bytes]:

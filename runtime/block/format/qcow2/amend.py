@@ -182,7 +182,7 @@ def _expand_zeroes(node: Qcow2Node) -> None:
     at = 0
     while at < end:
         stop = min(end, at + (64 << 20))
-        for run in list(node.mapping.runs(node.tables.get, at, stop - at)):
+        for run in list(node.mapping.runs(node.tables, at, stop - at)):
             if run.kind != ZEROES:
                 continue
             covered = min(run.length, max(0, -(-below // size) * size - run.offset))

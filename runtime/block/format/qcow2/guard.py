@@ -9,39 +9,53 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
+from runtime.block.format.qcow2.header import OFFSET_MASK
+
+_CHUNK = 4096
+_SMALL = 1 << 16
+
 
 class Guard:
-    """Cluster ranges of metadata. `fixed` is everything but L2 tables."""
+    """Clusters of metadata. `fixed` is everything but L2 tables."""
 
     def __init__(self, cluster_bits: int) -> None:
         self._bits = cluster_bits
-        self._fixed: list[tuple[int, int]] = []
+        self._ranges: list[tuple[int, int]] = []
+        self._blocks: array[int] = array("Q")
         self._l2: array[int] = array("Q")
         self._gone: set[int] = set()  # clusters that were freed since
 
-    def set(self, fixed: list[tuple[int, int]], l2_offsets: array[int]) -> None:
-        """`fixed`: (offset, length) in bytes. `l2_offsets`: of the L2 tables, in bytes; zeroes are ignored.
-        """
+    def set(self, ranges: list[tuple[int, int]], blocks: array[int], l2: array[int]) -> None:
+        """`ranges`: (offset, length) in bytes. `blocks`, `l2`: the refcount table and the L1 table."""
         clusters = sorted(
             (offset >> self._bits, (offset + length + (1 << self._bits) - 1) >> self._bits)
-            for offset, length in fixed
+            for offset, length in ranges
             if length
         )
-        self._fixed = []
-        self._gone.clear()
+        self._ranges = []
         for start, end in clusters:
-            if self._fixed and start <= self._fixed[-1][1]:
-                self._fixed[-1] = (self._fixed[-1][0], max(end, self._fixed[-1][1]))
+            if self._ranges and start <= self._ranges[-1][1]:
+                self._ranges[-1] = (self._ranges[-1][0], max(end, self._ranges[-1][1]))
             else:
-                self._fixed.append((start, end))
-        if len(l2_offsets) > 1 << 16:  # as Python numbers they would take too much memory
-            import numpy
+                self._ranges.append((start, end))
+        self._blocks = self._sorted(blocks)
+        self._l2 = self._sorted(l2)
+        self._gone.clear()
 
-            numbers = numpy.frombuffer(l2_offsets, dtype=numpy.uint64) >> numpy.uint64(self._bits)
-            numbers = numpy.unique(numbers[numbers != 0])
-            self._l2 = array("Q", numbers.tobytes())
-        else:
-            self._l2 = array("Q", sorted({offset >> self._bits for offset in l2_offsets if offset}))
+    def _sorted(self, entries: array[int]) -> array[int]:
+        """The clusters that a table's entries point at, in order. (The largest have millions.)"""
+        zeroes = bytes(_CHUNK * 8)
+        found = array("Q")
+        for start in range(0, len(entries), _CHUNK):
+            chunk = entries[start : start + _CHUNK]
+            if chunk.tobytes() != zeroes[: len(chunk) * 8]:
+                found.extend((entry & OFFSET_MASK) >> self._bits for entry in chunk if entry & OFFSET_MASK)
+        if len(found) <= _SMALL:
+            return array("Q", sorted(found))
+        import numpy
+
+        numpy.frombuffer(found, dtype=numpy.uint64).sort()
+        return found
 
     def forget(self, cluster: int, count: int) -> None:
         """These clusters were freed, and may be used for anything."""
@@ -49,16 +63,20 @@ class Guard:
 
     def _find(self, first: int, end: int) -> Iterator[int]:
         """The guarded clusters in [first, end)."""
-        at = bisect_left(self._l2, first)
-        while at < len(self._l2) and self._l2[at] < end:
-            yield self._l2[at]
-            at += 1
+        yield from self._find_in(self._l2, first, end)
         yield from self._find_fixed(first, end)
 
+    def _find_in(self, numbers: array[int], first: int, end: int) -> Iterator[int]:
+        at = bisect_left(numbers, first)
+        while at < len(numbers) and numbers[at] < end:
+            yield numbers[at]
+            at += 1
+
     def _find_fixed(self, first: int, end: int) -> Iterator[int]:
-        at = max(0, bisect_right(self._fixed, (first, 1 << 64)) - 1)
-        while at < len(self._fixed) and self._fixed[at][0] < end:
-            start, stop = self._fixed[at]
+        yield from self._find_in(self._blocks, first, end)
+        at = max(0, bisect_right(self._ranges, (first, 1 << 64)) - 1)
+        while at < len(self._ranges) and self._ranges[at][0] < end:
+            start, stop = self._ranges[at]
             yield from range(max(start, first), min(stop, end))
             at += 1
 

@@ -7,8 +7,8 @@ masks of subclusters that are allocated and that read as zeroes (one bit for sta
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
 
 from runtime.block.errors import ImageCorrupt
 from runtime.block.format.qcow2.header import COMPRESSED, COPIED, OFFSET_MASK, ZERO, Header
@@ -16,6 +16,17 @@ from runtime.block.format.qcow2.tables import L2Table
 
 HOLE, ZEROES, DATA, PACKED = range(4)
 _LOW32 = 0xFFFF_FFFF
+_NOTHING = array("Q", bytes(8 * 64))
+
+
+class TableSource(Protocol):
+    """L2 tables by their L1 index."""
+
+    def get(self, index: int) -> L2Table | None:
+        """The table; None if there is none."""
+
+    def skip(self, index: int, end: int) -> int:
+        """The first index from `index` on, before `end`, that has a table; `end` if none has."""
 
 
 class Run(NamedTuple):
@@ -146,14 +157,17 @@ class Mapping:
 
     # --- runs ---
 
-    def runs(self, tables: Callable[[int], L2Table | None], offset: int, length: int) -> Iterator[Run]:
-        """The range as runs, none over the end of an L2 table. `tables` gives them by their L1 index."""
+    def runs(self, tables: TableSource, offset: int, length: int) -> Iterator[Run]:
+        """The range as runs, none over the end of an L2 table that is there."""
         end = offset + length
         while offset < end:
             index = offset >> self.l1_shift
             stop = min(end, (index + 1) << self.l1_shift)
-            table = tables(index)
+            table = tables.get(index)
             if table is None:
+                if stop < end:
+                    last = ((end - 1) >> self.l1_shift) + 1
+                    stop = min(end, tables.skip(index + 1, last) << self.l1_shift)
                 yield Run(HOLE, offset, stop - offset, 0)
             elif self.extended:
                 yield from self._extended(table, offset, stop)
@@ -190,6 +204,8 @@ class Mapping:
                 kind = HOLE
                 while index <= last and entries[index] == 0:
                     index += 1
+                    while index + 64 <= last and entries[index : index + 64] == _NOTHING:
+                        index += 64
             end = min(stop, (offset & -size) + (index - first) * size)
             yield Run(kind, offset, end - offset, host)
             offset = end

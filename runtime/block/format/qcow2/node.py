@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from runtime.block.driver import OpenContext
@@ -26,9 +25,9 @@ from runtime.block.errors import ImageCorrupt, ImageError, ImageUnsupported
 from runtime.block.format.qcow2 import header as h
 from runtime.block.format.qcow2.codec import Codec
 from runtime.block.format.qcow2.header import Header, Incompatible
-from runtime.block.format.qcow2.mapping import DATA, HOLE, PACKED, ZEROES, Mapping, Run
+from runtime.block.format.qcow2.mapping import DATA, HOLE, PACKED, ZEROES, Mapping, Run, TableSource
 from runtime.block.format.qcow2.refcounts import Refcounts
-from runtime.block.format.qcow2.tables import L2Table, Tables
+from runtime.block.format.qcow2.tables import Tables
 from runtime.block.format.qcow2.writer import Writer
 from runtime.block.node import (
     Buffer,
@@ -150,16 +149,14 @@ class Qcow2Node(FormatNode):
     def guard_metadata(self) -> None:
         """Tell the allocator where metadata lies now."""
         header, size = self.header, self.header.cluster_size
-        fixed = [
+        ranges = [
             (0, size),
             (header.l1_table_offset, header.l1_size * 8),
             (header.refcount_table_offset, header.refcount_table_clusters * size),
         ]
-        fixed += [(offset, size) for offset in self.refcounts.table if offset]
         if header.nb_snapshots:
-            fixed += self.snapshots.ranges()
-        l2 = array("Q", (entry & h.OFFSET_MASK for entry in self.tables.l1))
-        self.refcounts.guard.set(fixed, l2)
+            ranges += self.snapshots.ranges()
+        self.refcounts.guard.set(ranges, self.refcounts.table, self.tables.l1)
 
     def _open_data_file(self) -> None:
         if not self.external:
@@ -201,13 +198,13 @@ class Qcow2Node(FormatNode):
     def read_into(self, offset: int, target: memoryview) -> None:
         self.in_range_or_raise(offset, len(target))
         with self._reading():
-            self.read_mapped(self.tables.get, offset, target)
+            self.read_mapped(self.tables, offset, target)
 
     def _reading(self) -> contextlib.AbstractContextManager[object]:
         # Nothing changes in an image that is open for reading.
         return contextlib.nullcontext() if self.context.writable is False else self.lock
 
-    def read_mapped(self, tables: Callable[[int], L2Table | None], offset: int, target: memoryview) -> None:
+    def read_mapped(self, tables: TableSource, offset: int, target: memoryview) -> None:
         """Fill `target` from guest offset `offset` as `tables` (L2 tables by L1 index) map it."""
         for run in self.mapping.runs(tables, offset, len(target)):
             start = run.offset - offset
@@ -296,11 +293,9 @@ class Qcow2Node(FormatNode):
     def extents(self, offset: int = 0, length: int | None = None) -> Iterator[Extent]:
         length = self.length() - offset if length is None else length
         self.in_range_or_raise(offset, length)
-        return self.mapped_extents(self.tables.get, offset, length)
+        return self.mapped_extents(self.tables, offset, length)
 
-    def mapped_extents(
-        self, tables: Callable[[int], L2Table | None], offset: int, length: int
-    ) -> Iterator[Extent]:
+    def mapped_extents(self, tables: TableSource, offset: int, length: int) -> Iterator[Extent]:
         """`extents` as `tables` map them."""
         # The hole so far: joined, so that empty tables cost no calls of the backing node.
         start = end = offset

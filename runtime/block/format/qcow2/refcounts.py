@@ -23,7 +23,7 @@ from runtime.block.node import ProtocolNode
 
 _LITTLE = sys.byteorder == "little"
 _CODES = {3: "B", 4: "H", 5: "I", 6: "Q"}
-CACHE_BYTES = 24 << 20
+CACHE_BYTES = 16 << 20
 
 
 def swapped(data: array[int]) -> bytes:

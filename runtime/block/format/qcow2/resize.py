@@ -73,7 +73,7 @@ def _grow(node: Qcow2Node, length: int, preallocation: Preallocation) -> None:
 def _blank(node: Qcow2Node, start: int, end: int) -> None:
     if start < end:
         old = bytearray(end - start)
-        node.read_mapped(node.tables.get, start, memoryview(old))
+        node.read_mapped(node.tables, start, memoryview(old))
         if any(old):
             node.writer.write(start, memoryview(bytes(end - start)))
 

@@ -17,7 +17,7 @@ from runtime.block.errors import ImageCorrupt, ImageExists, ImageNotFound, Image
 from runtime.block.format.qcow2 import header as h
 from runtime.block.format.qcow2.header import COMPRESSED, COPIED, OFFSET_MASK
 from runtime.block.format.qcow2.refcounts import swapped
-from runtime.block.format.qcow2.tables import L2Table, read_table
+from runtime.block.format.qcow2.tables import L2Table, first_entry, read_table
 from runtime.block.node import Buffer, Extent, FormatNode, Node, Snapshots
 from runtime.block.report import ImageInfo, SnapshotInfo
 
@@ -30,10 +30,12 @@ _ENTRY = struct.Struct(">QIHHIIQII")  # 40 bytes
 _EXTRA = struct.Struct(">QQQ")
 _MAX_EXTRA = 1024
 _MAX_TABLE = 16 << 20  # of ours; enough for 65536 snapshots of usual names
+_LARGEST = _ENTRY.size + _MAX_EXTRA + 2 * 0xFFFF  # bytes of an entry
+_AHEAD = 256 << 10
 _NO_ICOUNT = (1 << 64) - 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One entry of the snapshot table. `disk_size` is 0 where the entry doesn't say it (version 2)."""
 
@@ -97,6 +99,8 @@ class Qcow2Snapshots(Snapshots):
         header, file = self.node.header, self.node.file
         items: list[Snapshot] = []
         at = header.snapshots_offset
+        window, base = b"", 0  # read ahead
+        tables = 0
         for number in range(header.nb_snapshots):
 
             def corrupt(what: str, offset: int, field: str, value: int, number: int = number) -> ImageCorrupt:
@@ -106,8 +110,10 @@ class Qcow2Snapshots(Snapshots):
 
             if at + _ENTRY.size > file.length():
                 raise corrupt("the snapshot table isn't inside of the file", at, "entry", at)
+            if at + _LARGEST > base + len(window):
+                window, base = file.pread(at, max(_LARGEST, _AHEAD)), at
             (l1_offset, l1_size, id_size, name_size, sec, nsec, clock, state_size, extra_size) = (
-                _ENTRY.unpack(file.pread(at, _ENTRY.size))
+                _ENTRY.unpack_from(window, at - base)
             )
             if extra_size > _MAX_EXTRA:
                 raise corrupt("a snapshot has too much extra data", at + 36, "extra_data_size", extra_size)
@@ -120,7 +126,11 @@ class Qcow2Snapshots(Snapshots):
                 raise corrupt(
                     "a snapshot's L1 table isn't inside of the file", at, "l1_table_offset", l1_offset
                 )
-            body = file.pread(at + _ENTRY.size, extra_size + id_size + name_size)
+            tables += l1_size * 8
+            if tables > file.length():
+                raise corrupt("the snapshots' L1 tables lie on each other", at + 8, "l1_size", l1_size)
+            start = at - base + _ENTRY.size
+            body = window[start : start + extra_size + id_size + name_size]
             extra = body[:extra_size]
             disk_size, icount = 0, _NO_ICOUNT
             if extra_size >= 8:
@@ -362,12 +372,12 @@ class Qcow2Snapshots(Snapshots):
         with node.lock:
             view = memoryview(target)
             if snapshot is None:
-                node.read_mapped(node.tables.get, self._vm_state_offset(node.header.size) + offset, view)
+                node.read_mapped(node.tables, self._vm_state_offset(node.header.size) + offset, view)
             else:
                 item = self.find(snapshot)
                 below = SnapshotNode(node, item)
                 size = item.disk_size or node.header.size
-                node.read_mapped(below.table, self._vm_state_offset(size) + offset, view)
+                node.read_mapped(below, self._vm_state_offset(size) + offset, view)
         return bytes(target)
 
     def write_vm_state(self, offset: int, data: Buffer) -> None:
@@ -397,7 +407,7 @@ class SnapshotNode(FormatNode):
         self._l1 = read_table(node.file, item.l1_offset, item.l1_size)
         self._tables: dict[int, L2Table] = {}
 
-    def table(self, index: int) -> L2Table | None:
+    def get(self, index: int) -> L2Table | None:
         """The L2 table of an L1 entry."""
         found = self._tables.get(index)
         if found is not None or index >= len(self._l1) or not self._l1[index] & OFFSET_MASK:
@@ -410,6 +420,10 @@ class SnapshotNode(FormatNode):
         self._tables[index] = found
         return found
 
+    def skip(self, index: int, end: int) -> int:
+        """See `mapping.TableSource`."""
+        return first_entry(self._l1, index, end)
+
     def length(self) -> int:
         return self.item.disk_size or self.node.header.size
 
@@ -421,13 +435,13 @@ class SnapshotNode(FormatNode):
     def read_into(self, offset: int, target: memoryview) -> None:
         self.in_range_or_raise(offset, len(target))
         with self.node.lock:
-            self.node.read_mapped(self.table, offset, target)
+            self.node.read_mapped(self, offset, target)
 
     def extents(self, offset: int = 0, length: int | None = None) -> Iterator[Extent]:
         length = self.length() - offset if length is None else length
         self.in_range_or_raise(offset, length)
         with self.node.lock:
-            return iter(list(self.node.mapped_extents(self.table, offset, length)))
+            return iter(list(self.node.mapped_extents(self, offset, length)))
 
     def pwrite(self, offset: int, data: Buffer) -> None:
         self.writable_or_raise()

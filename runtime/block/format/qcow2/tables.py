@@ -15,7 +15,9 @@ from runtime.block.format.qcow2.refcounts import Refcounts, swapped
 from runtime.block.node import ProtocolNode
 
 _LITTLE = sys.byteorder == "little"
-CACHE_BYTES = 48 << 20
+CACHE_BYTES = 24 << 20
+_CHUNK = 256
+_ZEROES = bytes(8 * _CHUNK)
 
 
 class L2Table:
@@ -52,6 +54,20 @@ def read_table(file: ProtocolNode, offset: int, count: int) -> array[int]:
         if _LITTLE:
             table.byteswap()
     return table
+
+
+def first_entry(l1: array[int], index: int, end: int) -> int:
+    """The first of the entries [index, end) that isn't 0; `end` if all are."""
+    end_here = min(end, len(l1))
+    while index < end_here:
+        if l1[index]:
+            return index
+        step = min(_CHUNK, end_here - index)
+        if l1[index : index + step].tobytes() == _ZEROES[: step * 8]:
+            index += step
+        else:
+            index += 1
+    return end
 
 
 class Tables:
@@ -104,6 +120,10 @@ class Tables:
         table = L2Table(offset, read_table(self.file, offset, self.items_per_table), linked=True)
         self._add(index, table)
         return table
+
+    def skip(self, index: int, end: int) -> int:
+        """See `mapping.TableSource`."""
+        return first_entry(self.l1, index, end)
 
     def _add(self, index: int, table: L2Table) -> None:
         if len(self.cache) >= self.limit:

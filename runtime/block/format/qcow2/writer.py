@@ -58,7 +58,7 @@ class Writer:
         """The write widened to whole encrypted sectors."""
         start, end = offset & -512, -(-(offset + len(data)) // 512) * 512
         wide = bytearray(end - start)
-        self.node.read_mapped(self.node.tables.get, start, memoryview(wide))
+        self.node.read_mapped(self.node.tables, start, memoryview(wide))
         wide[offset - start : offset - start + len(data)] = data
         return start, memoryview(wide)
 
@@ -192,7 +192,7 @@ class Writer:
                 self._put(host + inside, guest, part)  # the rest is a hole of the file
             else:
                 whole = bytearray(high - low)
-                node.read_mapped(node.tables.get, base + low, memoryview(whole))
+                node.read_mapped(node.tables, base + low, memoryview(whole))
                 whole[inside - low : inside - low + len(part)] = part
                 self._put(host + low, base + low, memoryview(whole))
         except BaseException:
@@ -211,7 +211,7 @@ class Writer:
         node = self.node
         return all(
             run.kind == ZEROES or (run.kind == HOLE and self._nothing_below(run.offset))
-            for run in node.mapping.runs(node.tables.get, offset, length)
+            for run in node.mapping.runs(node.tables, offset, length)
         )
 
     def _nothing_below(self, offset: int) -> bool:
@@ -256,7 +256,7 @@ class Writer:
         node = self.node
         while start < end:
             part = min(end - start, _ZERO_STEP)
-            for run in list(node.mapping.runs(node.tables.get, start, part)):
+            for run in list(node.mapping.runs(node.tables, start, part)):
                 if run.kind != ZEROES and not (run.kind == HOLE and self._nothing_below(run.offset)):
                     self.write(run.offset, memoryview(bytes(run.length)))
             start += part
