@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _PAGE_BITS = 16
 _PAGE = 1 << _PAGE_BITS
 _MANY = 255
+_TOLD = 1000
 _FULL = 0xFFFF_FFFF  # all subclusters
 _L1_RESERVED = 0x7F00_0000_0000_01FF
 _L2_RESERVED = 0x3F00_0000_0000_01FE
@@ -180,6 +181,7 @@ class Checker:
         self.rebuild = False
         self.repair: Repair | None = None
         self._last_end = 0
+        self._mended = False  # entries of the L2 table at hand were mended
         self._large = len(node.tables.l1) >= 64  # worth loading numpy for
         self._data: ClusterSet | None = None  # filled if it's there
 
@@ -219,6 +221,13 @@ class Checker:
         return report
 
     # --- counting ---
+
+    def _many(self, kind: str, fixed: bool) -> bool:
+        """Whether enough problems were told: then this one is only counted."""
+        if len(self.report.problems) < _TOLD:
+            return False
+        self.report.note(kind, "", fixed=fixed)
+        return True
 
     def _bad(self, text: str, offset: int | None = None, *, fixed: bool = False) -> None:
         self.report.note("corruption", text, offset=offset, fixed=fixed)
@@ -356,7 +365,7 @@ class Checker:
         while index < total:
             entry = items[index]
             if mapping.extended and self._wrong_bitmap(entry, entries[2 * index + 1]):
-                self._bad_l2(entries, place, index, f"a wrong bitmap: {entries[2 * index + 1]:#x}")
+                self._bad_l2(entries, place, index, "one with a wrong bitmap")
                 index += 1
                 continue
             if entry == 0:
@@ -368,7 +377,7 @@ class Checker:
             if entry & COMPRESSED:
                 first, count = mapping.packed_clusters(entry & (COMPRESSED - 1))
                 if entry & COPIED or node.external or first + count > self.file_end or first == 0:
-                    self._bad_l2(entries, place, index, f"a wrong compressed cluster: {entry:#x}")
+                    self._bad_l2(entries, place, index, "a wrong compressed cluster")
                 else:
                     counter.add(first, count, times)
                     if self._data is not None:
@@ -380,7 +389,7 @@ class Checker:
                 continue
             host = entry & OFFSET_MASK
             if entry & reserved or host & (size - 1):
-                self._bad_l2(entries, place, index, f"a wrong entry: {entry:#x}")
+                self._bad_l2(entries, place, index, "a wrong entry")
                 index += 1
                 continue
             if not host or node.external:
@@ -392,7 +401,7 @@ class Checker:
             while stop <= index:
                 stop = next(ends)
             if (host >> bits) + (stop - index) > self.file_end + 1:
-                self._bad_l2(entries, place, index, f"a cluster behind the file's end: {entry:#x}")
+                self._bad_l2(entries, place, index, "a cluster behind the file's end")
                 index += 1
                 continue
             counter.add(host >> bits, stop - index, times)
@@ -404,6 +413,9 @@ class Checker:
                     fragmented += 1
                 last_end = host + (stop - index) * size
             index = stop
+        if self._mended:
+            self._mended = False
+            self.file.pwrite(place, swapped(entries))
         if active:
             self._last_end = last_end
             report.allocated_clusters = (report.allocated_clusters or 0) + allocated
@@ -423,15 +435,17 @@ class Checker:
         fix = self.repair == "all"
         width = 2 if self.node.mapping.extended else 1
         offset = place + index * width * 8
-        self._bad(f"L2 entry {index} of the table at {place:#x} is {what}", offset, fixed=fix)
+        if not self._many("corruption", fix):
+            entry = entries[index * width]
+            text = f"L2 entry {index} of the table at {place:#x} is {what}: {entry:#x}"
+            self._bad(text, offset, fixed=fix)
         if not fix:
             return
         if width == 2:
-            new = array("Q", [0, _FULL << 32])
+            entries[2 * index : 2 * index + 2] = array("Q", [0, _FULL << 32])
         else:
-            new = array("Q", [ZERO if self.header.version >= 3 else 0])
-        entries[index * width : (index + 1) * width] = new
-        self.file.pwrite(offset, swapped(new))
+            entries[index] = ZERO if self.header.version >= 3 else 0
+        self._mended = True
 
     # --- comparing ---
 
@@ -491,6 +505,8 @@ class Checker:
                 fix = False
                 self._bad(str(error), cluster << self.bits)
         kind = "leak" if leak else "corruption"
+        if self._many(kind, fix):
+            return
         text = f"cluster {cluster} has refcount {stored} and {counted} references"
         self.report.note(kind, text, offset=cluster << self.bits, fixed=fix)
 
@@ -528,8 +544,9 @@ class Checker:
             if entry & OFFSET_MASK and not entry & COMPRESSED:
                 for at in self._wrong_copied((entry & OFFSET_MASK) >> self.bits, stop - start, entry):
                     index = start + at
-                    text = f"L2 entry {index} of the table at {place:#x} has a wrong COPIED flag"
-                    self._bad(f"{text}: {items[index]:#x}", place + index * step * 8, fixed=fix)
+                    if not self._many("corruption", fix):
+                        text = f"L2 entry {index} of the table at {place:#x} has a wrong COPIED flag"
+                        self._bad(f"{text}: {items[index]:#x}", place + index * step * 8, fixed=fix)
                     entries[index * step] ^= COPIED
                     low, high = min(low, index * step), max(high, index * step + 1)
             start = stop

@@ -13,6 +13,7 @@ from runtime.block.format.qcow2.header import OFFSET_MASK
 
 _CHUNK = 4096
 _SMALL = 1 << 16
+_ENOUGH = 1 << 20  # tables that are guarded; more would take too much memory for what is a safety net
 
 
 class Guard:
@@ -47,6 +48,8 @@ class Guard:
         zeroes = bytes(_CHUNK * 8)
         found = array("Q")
         for start in range(0, len(entries), _CHUNK):
+            if len(found) > _ENOUGH:
+                break
             chunk = entries[start : start + _CHUNK]
             if chunk.tobytes() != zeroes[: len(chunk) * 8]:
                 found.extend((entry & OFFSET_MASK) >> self._bits for entry in chunk if entry & OFFSET_MASK)
