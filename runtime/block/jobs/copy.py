@@ -135,8 +135,9 @@ class _Copier:
 
     def run(self, progress: Progress, checkpoint: Callable[[int], None]) -> CopyResult:
         throttle = _Throttle(self._options.bytes_per_second)
-        # Compression keeps all processors busy; plain copies are one reader and one writer.
-        workers = self._options.workers or (processors() if self._compression else 2)
+        # Compression keeps all processors busy, with some threads over that wait for data; plain copies are
+        # one reader and one writer.
+        workers = self._options.workers or (processors() + 2 if self._compression else 2)
         for read in ordered(self._read, self._pieces(), workers=workers, ahead=workers + 2):
             self._write(read)
             progress(read.end, self._size)

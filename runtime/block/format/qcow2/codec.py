@@ -38,9 +38,7 @@ class Codec:
         if self.kind == COMPRESSION_ZSTD:
             packed: bytes = self._zstd_compressor().compress(data)
         else:
-            deflate = _deflate()
-            packed = deflate.compress(data)
-            packed += deflate.flush()
+            packed = _deflate(data)
         return packed if len(packed) < self.cluster_size else None
 
     def decompress(self, data: bytes, offset: int) -> bytes:
@@ -83,12 +81,13 @@ class Codec:
         )
 
 
-def _deflate() -> Any:
+def _deflate(data: Buffer) -> bytes:
     try:
         from isal import isal_zlib
     except ImportError:
-        return zlib.compressobj(6, zlib.DEFLATED, _WINDOW)
-    return isal_zlib.compressobj(2, isal_zlib.DEFLATED, _WINDOW)
+        return zlib.compress(data, 6, _WINDOW)
+    packed: bytes = isal_zlib.compress(data, 2, _WINDOW)
+    return packed
 
 
 def _inflate(data: bytes, size: int) -> bytes:
