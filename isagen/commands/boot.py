@@ -53,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clock", choices=("host", "counted"), help="counted: time follows instructions")
     parser.add_argument("--seed", type=number, metavar="N", help="the guest's random numbers come from it")
     parser.add_argument("--epoch", type=number, metavar="SECONDS", help="the date at the start, since 1970")
+    parser.add_argument(
+        "--tier",
+        choices=("auto", "interpreter", "translator"),
+        default="auto",
+        help="how code runs: interpreted, or also translated where it is hot (auto: translated)",
+    )
     parser.add_argument("--no-reboot", action="store_true", help="end when the guest resets")
     parser.add_argument("--limit", type=number, metavar="N", help="stop after N instructions")
     parser.add_argument("--count", action="store_true", help="print the number of instructions at the end")
@@ -135,6 +141,9 @@ def boot(board: Virt, arguments: argparse.Namespace) -> int:
 
     machine = board.machine
     machine.restarts = not arguments.no_reboot
+    if arguments.tier != "interpreter":
+        for hart in machine.harts:
+            hart.cpu.translate()
     with Terminal(board.serial, machine.stop) as terminal:
 
         def ready() -> None:
@@ -143,7 +152,11 @@ def boot(board: Virt, arguments: argparse.Namespace) -> int:
 
         if not register(machine, terminal.input, ready):
             feed_all(board, terminal.input)
-        outcome = machine.run(arguments.limit)
+        try:
+            outcome = machine.run(arguments.limit)
+        finally:
+            for hart in machine.harts:
+                hart.cpu.close()
     if arguments.count:
         sys.stderr.write(f"isagen: {machine.executed} instructions\n")
     if outcome.ending is Ending.LIMIT:

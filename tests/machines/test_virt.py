@@ -338,3 +338,19 @@ def test_damage_is_detected(paused, tmp_path):
         file.write_bytes(good[:length])
         with pytest.raises(SnapshotError):
             Snapshot.load(file)
+
+
+def test_translated_code_gives_the_same_run(uboot_machine):
+    """With the counted clock the tier is invisible: state, time and console are alike to the instruction."""
+    kernel = firmware(UBOOT_SUPERVISOR, "u-boot-qemu")
+    runs = []
+    for translated in (False, True):
+        machine = uboot_machine({"bios": firmware(OPENSBI, "opensbi"), "kernel": kernel})
+        text = text_of(machine)
+        (hart,) = machine.machine.harts
+        if translated:
+            hart.cpu.translate()
+        machine.machine.run(60_000_000)
+        runs.append((bytes(hart.cpu.state), hart.cpu.pc, machine.machine.clock.now(), bytes(text)))
+        hart.cpu.close()
+    assert runs[0] == runs[1]
