@@ -93,6 +93,8 @@ def _value(node: ast.expr, case: Case) -> Any:
             return _named(_path(node), case)
         case ast.Subscript(value=ast.Name(id=name), slice=index):
             return case.files[name][_value(index, case)]
+        case ast.IfExp(test=test, body=body, orelse=otherwise):
+            return _value(body if _value(test, case) else otherwise, case)
         case ast.Tuple(elts=members):
             return tuple(_value(member, case) for member in members)
         case ast.UnaryOp(op=ast.Not(), operand=operand):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from conformance.corners import DATA
 from generator.ir.decode import Decoded
@@ -16,7 +16,8 @@ Files = dict[str, list[int]]
 Registers = dict[str, int]
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """`width` bits of our register, or of entry `index` of a file, from bit `start` on; in the peer's
     register from bit `low` on.
     """

@@ -98,9 +98,9 @@ class UnicornMachine:
     def value(self, register: PeerRegister, state: State) -> int:
         """What the peer's register holds in our state."""
         value = register.fixed
-        for name, index, low, width, first in register.parts:
-            part = self.maker.evaluator.read(state, name, index, first + width)
-            value |= (part >> first & ((1 << width) - 1)) << low
+        for part in register.parts:
+            ours = self.maker.evaluator.read(state, part.name, part.index, part.start + part.width)
+            value |= (ours >> part.start & ((1 << part.width) - 1)) << part.low
         return value
 
     def run(self, start: Start, pattern: bytes) -> tuple[Ending, list[int], int, bytes]:
@@ -145,13 +145,13 @@ class UnicornMachine:
         result: dict[str, tuple[int, int]] = {}
         for register, value in zip(self._direct + self._copied, found, strict=False):
             mask = 0
-            for name, _, low, width, _ in register.parts:
-                if name not in undefined:
-                    mask |= ((1 << narrow.get(name, width)) - 1) << low
+            for part in register.parts:
+                if part.name not in undefined:
+                    mask |= ((1 << narrow.get(part.name, part.width)) - 1) << part.low
             wanted = self.value(register, expected)
             if (wanted ^ value) & mask:
-                name, index = register.parts[0][:2]
-                label = "+".join(dict.fromkeys(part[0] for part in register.parts))
+                name, index = register.parts[0].name, register.parts[0].index
+                label = "+".join(dict.fromkeys(part.name for part in register.parts))
                 result[label if index is None else f"{name}[{index}]"] = wanted & mask, value & mask
         compared = (1 << self.peer.address_bits) - 1 & self.peer.pc_mask(expected.registers)
         if (pc ^ expected.pc) & compared and "pc" not in undefined:
