@@ -44,7 +44,7 @@ def amend(node: Qcow2Node, options: dict[str, object]) -> None:
     if version > node.header.version:
         _upgrade(node)
     if bits != node.header.refcount_bits:
-        if version < 3:
+        if version < 3 and bits != 16:
             raise ImageOption("version 2 images have refcounts of 16 bits", where=node.name)
         change_refcount_bits(node, bits)
     if "lazy_refcounts" in given:
