@@ -68,6 +68,7 @@ class FileNode(ProtocolNode):
         self.path = Path(path)
         self.name = str(path)
         self.read_only = not writable
+        self._lost = False
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
         if create:
             flags |= os.O_CREAT | (0 if overwrite else os.O_EXCL)
@@ -288,9 +289,18 @@ class FileNode(ProtocolNode):
     def flush(self) -> None:
         if self.read_only or not self.durable:
             return
+        if self._lost:
+            raise ImageIOError(
+                "an earlier flush failed: what was written before it may be lost",
+                errno=errno.EIO,
+                where=self.name,
+                remedy="open the image again, and check it",
+            )
         try:
             os.fdatasync(self._fd)
         except OSError as error:
+            # The kernel forgets what it couldn't write: a later flush would succeed without it.
+            self._lost = True
             raise self._failure("flush", error) from error
 
     def resize(self, length: int, *, shrink: bool = False, preallocation: Preallocation = "off") -> None:

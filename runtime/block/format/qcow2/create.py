@@ -79,7 +79,9 @@ def _write_minimum(file: ProtocolNode, header: Header) -> None:
     counts = decode_counts(bytes(cluster), header.refcount_order)
     for used in range(3):
         counts[used] = 1
-    file.pwrite(0, header.encode())
-    file.pwrite(cluster, swapped(array("Q", [2 * cluster])))
+    # Whole clusters: a device isn't empty before.
+    encoded = header.encode()
+    file.pwrite(0, encoded + bytes(cluster - len(encoded)))
+    file.pwrite(cluster, swapped(array("Q", [2 * cluster])) + bytes(cluster - 8))
     file.pwrite(2 * cluster, encode_counts(counts))
     file.resize(3 * cluster)
