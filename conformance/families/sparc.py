@@ -6,7 +6,9 @@ be reached in it (%psr is privileged); V9's can, by %ccr.
 
 from __future__ import annotations
 
-from conformance.families.base import Family, Part, Peer, PeerRegister
+from random import Random
+
+from conformance.families.base import Family, Files, Part, Peer, PeerRegister, Registers
 
 GROUPS = ("G", "O", "L", "I")
 
@@ -49,6 +51,12 @@ def peer(target: str) -> Peer:
     )
 
 
+def settle(registers: Registers, files: Files, memory: bytes, random: Random) -> None:
+    """%asi often names the primary address space (V9 6.3.1.3)."""
+    if "asi" in registers and random.random() < 0.6:
+        registers["asi"] = random.choice((0x80, 0x80, 0x82))
+
+
 def describe(target: str) -> Family:
     """The family as `target` sees it."""
-    return Family(peers=lambda: [peer(target)])
+    return Family(settle=settle, peers=lambda: [peer(target)])
