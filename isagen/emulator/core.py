@@ -155,6 +155,7 @@ class Emulator(Hooking):
             is_stopping=False,
             is_running=False,
             is_finishing=False,
+            is_retrying=False,
         )
         self.target: str
         self.cpu: Cpu
@@ -171,6 +172,7 @@ class Emulator(Hooking):
         """Whether `stop` was called in this run."""
         self.is_running: bool
         self.is_finishing: bool
+        self.is_retrying: bool
         self.__dict__["hooks"] = Hooks(self)
         self.hooks: Hooks
         if not system:
@@ -388,13 +390,13 @@ class Emulator(Hooking):
         return assemble(self, text, address, dialect)
 
     def disassemble(
-        self, address: int | None = None, count: int = 1, *, dialect: str = ""
+        self, address: int | str | None = None, count: int = 1, *, dialect: str = ""
     ) -> list[Instruction]:
         """`count` instructions from `address` on (`pc` if None); fewer where memory ends."""
         from isagen.emulator.loading import disassembler
 
         printer = disassembler(self.cpu.package.directory.name, dialect)
-        at = self.cpu.pc if address is None else address
+        at = self.cpu.pc if address is None else self.address_of(address)
         found: list[Instruction] = []
         while len(found) < count:
             data = self.peek(at, LONGEST_INSTRUCTION)
@@ -470,6 +472,10 @@ class Emulator(Hooking):
             return
         found = self.disassemble(cpu.pc)
         cpu.retire(cpu.pc + (found[0].size if found else cpu.package.unit))
+
+    def retry_instruction(self) -> None:
+        """In a trap hook that returns true: the instruction is tried again where `pc` hasn't changed."""
+        self.is_retrying = True
 
     def finish_instruction(self) -> None:
         """In a memory hook that has called `stop`: let the instruction happen before the run ends."""

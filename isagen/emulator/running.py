@@ -37,7 +37,7 @@ class Run:
         self.deadline = None if timeout is None else time.monotonic() + timeout
         self.start = self.cpu.executed
         self.refused: tuple[object, ...] | None = None
-        """The fault that a hook answered last: if it comes again unchanged, the answer was none."""
+        """The fault or trap that a hook answered last: if it comes again unchanged, the answer was none."""
 
     def result(self, reason: StopReason) -> RunResult:
         return RunResult(reason, self.cpu.pc, self.cpu.executed - self.start)
@@ -184,13 +184,18 @@ class Run:
                     result = hook.function(emulator, call)
                     if cpu.pc == end.pc:
                         emulator.calls.finish(end, None if result is None else int(result))
+                    cpu.new_block()
                     return
         trap = Trap(name, end.code, end.arguments, end.pc)
-        for hook in emulator.hooks.of("trap"):
+        same = (trap, cpu.executed, bytes(cpu.state))
+        for hook in emulator.hooks.of("trap") if same != self.refused else ():
             if hook.selects(name, end.code):
                 if hook.function(emulator, trap):
-                    if cpu.pc == end.pc:
+                    again, emulator.is_retrying = emulator.is_retrying, False
+                    self.refused = same if again else None
+                    if cpu.pc == end.pc and not again:
                         emulator.skip_instruction()
+                    cpu.new_block()
                     return
                 if emulator.is_stopping:
                     return

@@ -61,6 +61,8 @@ class Architecture:
     """Exception numbers by trap; None: the trap's code. Other traps end the run as invalid instructions."""
     behind: frozenset[str] = frozenset()
     """Traps in whose hooks the program counter is already behind the instruction, and stays there."""
+    ignored: frozenset[str] = frozenset()
+    """Traps that do nothing where nobody has hooked them."""
     initial: Mapping[str, int] = field(default_factory=dict)
     """Registers that it starts with."""
     size: Callable[[bytes], int] = lambda data: 4
@@ -119,7 +121,8 @@ def architecture(arch: int) -> Architecture:
         return Architecture(
             _numbers(x86_const, "UC_X86_REG_"),
             interrupts={"divide_error": 0, "breakpoint": 3, "overflow": 4, "software_interrupt": None},
-            behind=frozenset({"software_interrupt", "breakpoint", "system_call"}),
+            behind=frozenset({"software_interrupt", "breakpoint", "overflow"}),
+            ignored=frozenset({"system_call"}),
             unit=1,
         )
     if arch == uc.UC_ARCH_PPC:

@@ -93,6 +93,7 @@ class Uc:
         self._after: list[tuple[MemoryAccess, Callback, Any]] = []
         self._next_handle = 1
         self._timed_out = False
+        self._ignore: Hook | None = None
         self._inner: tuple[int, int] | None = None
         """A run inside a hook: where it ended, and where the outer one goes on."""
         self._exits: list[int] | None = None
@@ -101,6 +102,9 @@ class Uc:
         for name, value in self._look.initial.items():
             if name in self.emulator.file:
                 self.emulator.file.write(name, value)
+        if self._look.ignored:
+            self._ignore = Hook("trap", lambda *_: True, names=self._look.ignored)
+            self.emulator.hooks.add(self._ignore)
         if arch == uc.UC_ARCH_ARM and mode & uc.UC_MODE_THUMB:
             self.emulator.file.write("t", 1)
 
@@ -315,6 +319,9 @@ class Uc:
         hooks = list(self._hooks(htype, callback, user_data, first, last, aux1))
         for hook in hooks:
             self.emulator.hooks.add(hook)
+        if self._ignore is not None:  # it comes last
+            self.emulator.hooks.all.remove(self._ignore)
+            self.emulator.hooks.all.append(self._ignore)
         handle = self._next_handle
         self._next_handle += 1
         self._handles[handle] = hooks
@@ -394,11 +401,12 @@ class Uc:
             number = look.illegal_interrupt if illegal else look.interrupt(trap)
             if number is None:
                 return False
-            if trap.name in look.behind:
-                if illegal:
-                    self._skip_illegal()
-                else:
-                    emulator.skip_instruction()
+            if trap.name not in look.behind:
+                emulator.retry_instruction()
+            elif illegal:
+                self._skip_illegal()
+            else:
+                emulator.skip_instruction()
             self._call(callback, number, data)
             return True
 
@@ -419,7 +427,6 @@ class Uc:
 
     def _system_call(self, callback: Callback, data: Any) -> Callback:
         def trap(emulator: Emulator, trap: Trap) -> bool:
-            emulator.skip_instruction()
             self._call(callback, data)
             return True
 
