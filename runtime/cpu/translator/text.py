@@ -364,6 +364,13 @@ class _Text:
             elif place not in (self.target.sink, self.target.sink + 8):
                 line(f"%i{place} = load i64, ptr %m{place}", f"store i64 %i{place}, ptr %g{place}")
         self._sites()
+        if self.delay:
+            line(
+                f"%sequential.n = add i64 %record, {self.delay}",
+                "%sequential = icmp eq i64 %sequential.n, %next.in",
+                "br i1 %sequential, label %in_sequence, label %refuse, !prof !1",
+                "in_sequence:",
+            )
         if len(self.region.pages) > 1:
             self._page_checks()
         entries = self.region.entries
@@ -399,11 +406,11 @@ class _Text:
         for number in self.region.pages:
             n = f"%stale{number}"
             self.line(
-                f"{n}.p = getelementptr ptr, ptr %records, i64 {number}",
+                f"{n}.p = getelementptr ptr, ptr %records, i64 {self.width * number}",
                 f"{n}.r = load ptr, ptr {n}.p",
                 f"{n}.o = load i16, ptr {n}.r",
                 f"{n} = icmp eq i16 {n}.o, {block.OP_STALE}",
-                f"br i1 {n}, label %stale, label %fresh{number}, !prof !2",
+                f"br i1 {n}, label %refuse, label %fresh{number}, !prof !2",
                 f"fresh{number}:",
             )
 
@@ -593,24 +600,8 @@ class _Text:
             "%leave.step = load ptr, ptr %leave.s, !invariant.load !0",
         )
         go("leave", "%leave.record", "%leave.step", "%leave.next")
-        if len(self.region.pages) > 1:
-            # The entry's own operation is one of the entries'.
-            line("stale:")
-            cases = self.region.entries
-            line(
-                "%stale.p = getelementptr i8, ptr %entry, i64 8",
-                "%stale.which = load i64, ptr %stale.p",
-                f"switch i64 %stale.which, label %x.stale{cases[0]} [ "
-                + " ".join(f"i64 {n}, label %x.stale{entry}" for n, entry in enumerate(cases) if n)
-                + " ]",
-            )
-            for entry in cases:
-                line(
-                    f"x.stale{entry}:",
-                    f"store i64 {entry}, ptr %node",
-                    f"store i64 {self.region.nodes[entry].op}, ptr %op",
-                    "br label %leave",
-                )
+        if self._refuses():
+            self._refusal(arguments)
         line(
             "go:",
             "%go.record = load i64, ptr %there",
@@ -624,6 +615,34 @@ class _Text:
         go("go", "%go.record", "%go.step", "%go.next")
         if any(self._finds(node.edges) for node in self.region.nodes):
             self._lookups()
+
+    def _refuses(self) -> bool:
+        """Whether entering the region may turn out to be wrong."""
+        return len(self.region.pages) > 1 or bool(self.delay)
+
+    def _refusal(self, arguments: str) -> None:
+        """Back to the interpreter's step of the entry's instruction, with everything as it was."""
+        entries = self.region.entries
+        cases = " ".join(f"i64 {n}, label %refuse{n}" for n in range(1, len(entries)))
+        self.line(
+            "refuse:",
+            f"%refuse.p = getelementptr i8, ptr %entry, i64 {block.REGION_ENTRY}",
+            "%refuse.which = load i64, ptr %refuse.p",
+            f"switch i64 %refuse.which, label %refuse0 [ {cases} ]",
+        )
+        for number, entry in enumerate(entries):
+            op = self.region.nodes[entry].op
+            self.line(f"refuse{number}:", f"store i64 {op}, ptr %op", "br label %refused")
+        following = "%next.in" if self.delay else "undef"
+        passed = arguments.format(record="%record", budget="%budget.in", next=following)
+        self.line(
+            "refused:",
+            "%refused.op = load i64, ptr %op",
+            "%refused.s = getelementptr ptr, ptr %steps, i64 %refused.op",
+            "%refused.step = load ptr, ptr %refused.s, !invariant.load !0",
+            f"%refused.ret = musttail call ghccc i64 %refused.step({passed})",
+            "ret i64 %refused.ret",
+        )
 
     def _lookups(self) -> None:
         """The jump cache (`runtime.cpu.block.JUMP_CACHE`)."""

@@ -81,7 +81,8 @@ class Pair:
         assert stops[0] == stops[1], what
         counts = self.plain.executed, self.other.executed
         assert counts[0] == counts[1], f"{what}: {counts}"
-        assert self.plain.next_pc == self.other.next_pc, what
+        nexts = self.plain.next_pc, self.other.next_pc
+        assert nexts[0] == nexts[1], f"{what}: next pc {nexts}"
         if registers_of(self.plain) != registers_of(self.other):
             names = [n for n in self.plain.names() if self.plain.get(n) != self.other.get(n)]
             values = [(n, hex(self.plain.get(n)), hex(self.other.get(n))) for n in names]
