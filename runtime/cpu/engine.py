@@ -328,13 +328,11 @@ class Cpu:
             self.translator.close()
 
     def save_counters(self) -> tuple[int, int]:
-        """Instructions as the guest counts them, and all that were executed: beside `state`, for snapshots.
-        """
+        """Instructions as the guest counts them, and all that were executed: beside `state`, for snapshots."""
         return self._header(block.RETIRED), self._header(block.EXECUTED)
 
     def load_state(self, registers: bytes, pc: int, next_pc: int, counters: tuple[int, int]) -> None:
-        """Take over what a CPU of the same `package.layout_digest` had. Raises IsagenError for another size.
-        """
+        """Take over what a CPU of the same `package.layout_digest` had. Raises IsagenError for another size."""
         if len(registers) != len(self.state):
             raise IsagenError(f"registers of {len(registers)} bytes, and the CPU's have {len(self.state)}")
         self.state[:] = registers

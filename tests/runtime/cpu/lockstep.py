@@ -65,7 +65,7 @@ class Pair:
         """Have the code at the pc translated, if it isn't."""
         cpu = self.other
         assert cpu.translator is not None
-        if cpu.breakpoints or cpu.next_pc != (cpu.pc + cpu._delay & cpu._pc_mask):
+        if cpu.breakpoints or (cpu._delay and cpu.next_pc != (cpu.pc + cpu._delay & cpu._pc_mask)):
             return
         saved = bytes(cpu.block)
         record = cpu.package.function(symbols.DECODE)(cpu.address, cpu.pc)
@@ -81,8 +81,9 @@ class Pair:
         assert stops[0] == stops[1], what
         counts = self.plain.executed, self.other.executed
         assert counts[0] == counts[1], f"{what}: {counts}"
-        nexts = self.plain.next_pc, self.other.next_pc
-        assert nexts[0] == nexts[1], f"{what}: next pc {nexts}"
+        if self.plain._delay:  # others don't keep it
+            nexts = self.plain.next_pc, self.other.next_pc
+            assert nexts[0] == nexts[1], f"{what}: next pc {nexts}"
         if registers_of(self.plain) != registers_of(self.other):
             names = [n for n in self.plain.names() if self.plain.get(n) != self.other.get(n)]
             values = [(n, hex(self.plain.get(n)), hex(self.other.get(n))) for n in names]
