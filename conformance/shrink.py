@@ -1,53 +1,64 @@
-"""Makes a failing start state smaller, so that what matters for the failure stands out."""
+"""Makes a failing start state smaller, by hypothesis, so that what matters for the failure stands out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import Final
 
 from conformance.cases import Start
 
-MAXIMUM_TRIALS: Final = 600
+MAXIMUM_EXAMPLES: Final = 400
+"""Start states that are tried to find one to shrink."""
+
+CHOICES: Final = 64
+"""Values of a register that are drawn from: a few simpler ones, else the one it has."""
 
 Fails = Callable[[Start, bytes], bool]
 
 
 def shrink(start: Start, base: Start, pattern: bytes, fails: Fails) -> tuple[Start, bytes]:
-    """A start state, and memory, that still fail while as many registers as possible are as in `base`.
-
-    Registers that have to differ are tried with smaller numbers. Ends after `MAXIMUM_TRIALS` trials at most.
+    """A start state, and memory, that still fail while as many registers as possible are as in `base`, and
+    memory is zeros if it may be. The arguments themselves where hypothesis isn't installed.
     """
-    trials = 0
-
-    def holds(candidate: Start, memory: bytes) -> bool:
-        nonlocal trials
-        trials += 1
-        return trials <= MAXIMUM_TRIALS and fails(candidate, memory)
-
+    try:
+        from hypothesis import HealthCheck, Phase, Verbosity, find, settings
+        from hypothesis import strategies as st
+        from hypothesis.errors import NoSuchExample
+    except ImportError:
+        return start, pattern
+    places = _places(start, base)
     zeros = bytes(len(pattern))
-    if holds(start, zeros):
-        pattern = zeros
-    for name, values in start.files.items():
-        candidate = Start(
-            start.code,
-            start.pc,
-            start.registers,
-            {**start.files, name: base.files[name]},
-            start.contexts,
-            start.wild,
+
+    def made(numbers: list[int]) -> tuple[Start, bytes]:
+        """Number 0 stands for the simplest value of each register, and of memory."""
+        memory, *choices = numbers
+        state = start
+        for (name, index, value, usual), number in zip(places, choices, strict=True):
+            simpler = _simpler(value, usual)
+            if number < len(simpler):
+                state = state.with_register(name, index, simpler[number])
+        return state, zeros if memory == 0 else pattern
+
+    count = len(places) + 1
+    numbers = st.lists(st.integers(0, CHOICES - 1), min_size=count, max_size=count)
+    try:
+        found = find(
+            numbers,
+            lambda drawn: fails(*made(drawn)),
+            settings=settings(
+                max_examples=MAXIMUM_EXAMPLES,
+                database=None,
+                deadline=None,
+                phases=(Phase.generate, Phase.shrink),
+                suppress_health_check=list(HealthCheck),
+                verbosity=Verbosity.quiet,
+            ),
+            random=Random(0),
         )
-        if values != base.files[name] and holds(candidate, pattern):
-            start = candidate
-    changed = True
-    while changed and trials <= MAXIMUM_TRIALS:
-        changed = False
-        for name, index, value, usual in _places(start, base):
-            for simpler in _simpler(value, usual):
-                candidate = start.with_register(name, index, simpler)
-                if holds(candidate, pattern):
-                    start, changed = candidate, True
-                    break
-    return start, pattern
+    except NoSuchExample:
+        return start, pattern
+    return made(found)
 
 
 def _places(start: Start, base: Start) -> list[tuple[str, int | None, int, int]]:

@@ -35,13 +35,26 @@ def test_every_riscv_form_agrees(setup_of: SetupOf, require_module: Callable[[st
     assert sum(row.counts.get("with Unicorn", 0) for row in rows) > 800
 
 
-def test_every_arm_form_agrees_in_any_it_state(setup_of: SetupOf) -> None:
+def test_every_arm_form_agrees_in_any_it_state(
+    setup_of: SetupOf, require_module: Callable[[str], ModuleType]
+) -> None:
     """Both sets, in IT blocks and outside: the first instruction behind IT, or behind a jump out of a block,
     once had another ITSTATE in the engine.
     """
+    require_module("unicorn")
     rows = rows_of(setup_of("arm"), Options(cases=30))
     assert not told(rows)
     assert len(rows) > 150 and all(row.cases == 30 for row in rows)
+    assert sum(row.counts.get("with Unicorn", 0) for row in rows) > 2500
+
+
+def test_64_bit_powerpc_agrees(setup_of: SetupOf, require_module: Callable[[str], ModuleType]) -> None:
+    """Little-endian, 64-bit mode; reservations and privileged instructions among them."""
+    require_module("unicorn")
+    rows = rows_of(setup_of("ppc64le"), Options(cases=20, forms="[ls]*"))
+    assert not told(rows)
+    assert len(rows) > 80
+    assert sum(row.counts.get("with Unicorn", 0) for row in rows) > 1500
 
 
 def test_decoding_follows_the_start_state(setup_of: SetupOf) -> None:
