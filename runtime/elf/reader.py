@@ -336,7 +336,7 @@ def read_segments(elf: ElfFile, offset: int, count: int, entry_size: int) -> tup
             kind, start, address, physical, file_size, memory_size, flags, alignment = row
         segment = Segment(kind, flags, start, address, physical, file_size, memory_size, alignment)
         place, at = f"program header {number}", offset + number * entry_size
-        if kind in (c.PT_LOAD, c.PT_INTERP, c.PT_TLS) and start + file_size > elf.source.size:
+        if kind in (c.PT_LOAD, c.PT_INTERP, c.PT_TLS) and file_size and start + file_size > elf.source.size:
             raise elf.fail(
                 f"p_offset {start:#x} + p_filesz {file_size:#x} lies beyond the file's end "
                 f"({elf.source.size:#x})",

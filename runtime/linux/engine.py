@@ -6,7 +6,8 @@ import ctypes
 import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import cast
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
 from weakref import WeakKeyDictionary
 
 from runtime.cpu.engine import Cpu as Engine
@@ -21,6 +22,9 @@ from runtime.memory.space import AddressError, AddressSpace, Ram
 SMALLEST_ROOM = 1 << 20
 LARGEST_ROOM = 1 << 28
 """Bytes of RAM set aside for a mapping to grow; only what is touched costs anything."""
+
+if TYPE_CHECKING:
+    from runtime.registers import RegisterFile
 
 _ACCESSES = (READ, WRITE, EXECUTE)
 
@@ -229,13 +233,22 @@ class EngineCpu:
         try:
             return self.engine.get(register)
         except IsagenError:
-            raise KeyError(register) from None
+            return self._file.read(register)
 
     def set(self, register: str, value: int) -> None:
         if register == "npc":
             self.engine.next_pc = value
-        else:
+        elif self.engine.has(register):
             self.engine.set(register, value)
+        else:
+            self._file.write(register, value)
+
+    @cached_property
+    def _file(self) -> RegisterFile:
+        """For names of registers that the spec keeps in parts."""
+        from runtime.registers import RegisterFile
+
+        return RegisterFile(self.engine)
 
     def retire(self, pc: int) -> None:
         self.engine.retire(pc)

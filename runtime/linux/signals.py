@@ -186,7 +186,7 @@ def call_handler(p: Process, info: SignalInfo, action: Action, name: str) -> Non
         stack -= abi.red_zone
     with_info = bool(action.flags & SA_SIGINFO)
     size = abi.frame_size(with_info)
-    frame = (stack - size & abi.mask) // 16 * 16
+    frame = (stack - size & abi.mask) // 16 * 16 - abi.frame_skew
     call = SignalCall(
         number=info.number,
         handler=action.handler,

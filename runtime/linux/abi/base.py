@@ -4,6 +4,7 @@ starts.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -15,7 +16,7 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from runtime.elf import ElfFile
-from runtime.errors import NotYetError
+from runtime.errors import IsagenError, NotYetError
 from runtime.linux import layouts
 from runtime.linux.errors import SystemCallError
 from runtime.linux.layouts import Layout
@@ -114,6 +115,8 @@ class Abi:
     """What ``fstat``, ``newfstatat``, ``fstat64`` and ``fstatat64`` fill in."""
     has_restorer: ClassVar[bool] = True
     """Whether ``struct sigaction`` has the field ``sa_restorer``."""
+    frame_skew: ClassVar[int] = 0
+    """How far below a multiple of 16 a signal frame begins."""
     red_zone: ClassVar[int] = 0
     """Bytes below the stack pointer that are a function's own."""
     stack_bias: ClassVar[int] = 0
@@ -253,6 +256,24 @@ class Abi:
         ``sigreturn`` if not `with_info`. Raises `AccessFault`.
         """
         raise SystemCallError(errno.ENOSYS)
+
+    @staticmethod
+    def read_if_there(cpu: Cpu, register: str) -> int:
+        """A register's value; 0 where the target hasn't got it."""
+        try:
+            return cpu.get(register)
+        except (KeyError, IsagenError):
+            return 0
+
+    @staticmethod
+    def write_if_there(cpu: Cpu, register: str, value: int) -> None:
+        with contextlib.suppress(KeyError, IsagenError):
+            cpu.set(register, value)
+
+    def words(self, data: bytes, at: int, count: int) -> list[int]:
+        """`count` words of `data` from offset `at` on."""
+        word = self.word
+        return [self.unpack(data[i : i + word]) for i in range(at, at + count * word, word)]
 
     def host_signal(self, number: int) -> int:
         """The host's number of the guest's signal."""

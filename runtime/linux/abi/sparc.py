@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from runtime.linux import layouts
-from runtime.linux.abi.base import GENERIC_IOCTLS, GENERIC_SIGNALS, Abi
+from runtime.linux.abi.base import GENERIC_IOCTLS, GENERIC_SIGNALS, Abi, GuestReader, SignalCall, SignalReturn
 from runtime.linux.errors import SPARC_ERRORS, renumbering
-from runtime.linux.ports import Cpu, Memory, Stop
+from runtime.linux.ports import EXECUTE, READ, Cpu, Memory, Stop
 
 
 class Sparc(Abi):
@@ -106,6 +106,69 @@ class Sparc(Abi):
     def second_result(self, cpu: Cpu, value: int) -> None:
         cpu.set("o1", value)
 
+    # The stack frame of a signal (arch/sparc/kernel/signal_32.c): 24 words of a function's frame; then either
+    # registers (psr, pc, npc, y, g0..g7, o0..o7), mask, pointer, code, the mask's other half; or siginfo,
+    # registers, mask, pointer, code, stack. The window's other registers stay where they are.
+    _CALLER: ClassVar[int] = 96
+    _SETS: ClassVar = (*(f"g{n}" for n in range(8)), *(f"o{n}" for n in range(6)), "sp", "o7")
+
+    def prepare_memory(self, memory: Memory) -> None:
+        """A page above the stack with what handlers return to: ``mov 101 (rt_sigreturn), %g1; ta 0x10``, and
+        the same with 216 (sigreturn).
+        """
+        memory.map(self.stack_top, self.page_size, READ | EXECUTE)
+        code = (0x8210_2065, self._TRAP, 0x8210_20D8, self._TRAP)
+        memory.write(self.stack_top, b"".join(self.pack(word, 4) for word in code))
+
+    _TRAP: ClassVar[int] = 0x91D0_2010
+
+    def frame_size(self, with_info: bool = True) -> int:
+        return self._CALLER + (128 if with_info else 0) + 80 + 48
+
+    def enter_handler(self, cpu: Cpu, memory: Memory, frame: int, call: SignalCall) -> None:
+        general = [cpu.get(name) for name in self._SETS]
+        state = self.read_if_there(cpu, "psr")
+        registers = self.pack_words(state, cpu.pc, cpu.get("npc"), cpu.get("y"), *general)
+        data = bytes(self._CALLER)
+        first = frame + self._CALLER
+        second = first
+        if call.with_info:
+            second = first + 128
+            data += call.information + registers + self.pack_mask(call.blocked) + bytes(12)
+            data += self.pack_stack(call.stack)
+        else:
+            data += (
+                registers + self.pack_words(call.blocked) + bytes(12) + self.pack_words(call.blocked >> 32)
+            )
+        memory.write(frame, data)
+        self.enter_function(cpu, frame, call, first, second)
+
+    def enter_function(self, cpu: Cpu, frame: int, call: SignalCall, first: int, second: int) -> None:
+        cpu.set("sp", frame - self.stack_bias)
+        cpu.set("o0", call.number)
+        cpu.set("o1", first)
+        cpu.set("o2", second)
+        cpu.set("o7", call.restorer or self.stack_top - 8 + (0 if call.with_info else 8))
+        cpu.pc = call.handler
+        cpu.set("npc", call.handler + 4)
+
+    def leave_handler(self, cpu: Cpu, memory: GuestReader, with_info: bool) -> SignalReturn:
+        data = memory(cpu.get("sp") + self._CALLER & self.mask, self.frame_size(with_info) - self._CALLER)
+        at = 128 if with_info else 0
+        values = self.words(data, at, 20)
+        for name, value in zip(self._SETS[1:], values[5:], strict=True):
+            cpu.set(name, value)
+        self.write_if_there(cpu, "psr", values[0])
+        cpu.set("y", values[3])
+        cpu.pc = values[1]
+        cpu.set("npc", values[2])
+        at += 80
+        if with_info:
+            return SignalReturn(
+                self.unpack_mask(data[at : at + 8]), self.unpack_stack(data[at + 20 : at + 32])
+            )
+        return SignalReturn(self.words(data, at, 1)[0] | self.words(data, at + 16, 1)[0] << 32)
+
 
 class Sparc64(Sparc):
     name = "sparc64"
@@ -116,3 +179,34 @@ class Sparc64(Sparc):
     stat = layouts.STAT_X86_64
     stack_bias = 2047
     carries = ("c", "xc")
+
+    # arch/sparc/kernel/signal_64.c: 24 words of a function's frame, siginfo, registers (g0..g7, o0..o7,
+    # tstate, tpc, tnpc, y, magic), pointer, stack, mask, pointer.
+    _CALLER: ClassVar[int] = 192
+    _TRAP: ClassVar[int] = 0x91D0_206D
+
+    def frame_size(self, with_info: bool = True) -> int:
+        return self._CALLER + 128 + 160 + 8 + 24 + 8 + 8
+
+    def enter_handler(self, cpu: Cpu, memory: Memory, frame: int, call: SignalCall) -> None:
+        general = [cpu.get(name) for name in self._SETS]
+        state = self.read_if_there(cpu, "ccr") << 32
+        data = bytes(self._CALLER) + call.information
+        data += self.pack_words(*general, state, cpu.pc, cpu.get("npc"))
+        data += self.pack(cpu.get("y"), 4) + self.pack(0x57AC_6C00, 4) + bytes(8)
+        data += self.pack_stack(call.stack) + self.pack_mask(call.blocked) + bytes(8)
+        memory.write(frame, data)
+        first = frame + self._CALLER
+        self.enter_function(cpu, frame, call, first, first)
+
+    def leave_handler(self, cpu: Cpu, memory: GuestReader, with_info: bool) -> SignalReturn:
+        frame = cpu.get("sp") + self.stack_bias + self._CALLER
+        data = memory(frame & self.mask, self.frame_size() - self._CALLER)
+        values = self.words(data, 128, 19)
+        for name, value in zip(self._SETS[1:], values[1:16], strict=True):
+            cpu.set(name, value)
+        self.write_if_there(cpu, "ccr", values[16] >> 32 & 0xFF)
+        cpu.set("y", self.unpack(data[280:284]))
+        cpu.pc = values[17]
+        cpu.set("npc", values[18])
+        return SignalReturn(self.unpack_mask(data[320:328]), self.unpack_stack(data[296:320]))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from runtime.linux import layouts
-from runtime.linux.abi.base import Abi
-from runtime.linux.ports import Cpu
+from runtime.linux.abi.base import Abi, GuestReader, SignalCall, SignalReturn
+from runtime.linux.ports import EXECUTE, READ, Cpu, Memory
 
 # Exceptions by vector (SDM vol. 3, table 6-1).
 _SIGNALS = {
@@ -49,6 +49,57 @@ class X86_64(Abi):
         *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp"),
         *(f"r{n}" for n in range(8, 16)),
     )
+    frame_skew = 8
+
+    # The stack frame of a signal (arch/x86/include/asm/sigframe.h, uapi/asm/sigcontext.h): where to return
+    # to; ucontext: flags, link, stack, 256 bytes of registers, mask; siginfo; FXSAVE's 512 bytes.
+    _ORDER: ClassVar = (
+        *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),
+        *("rdi", "rsi", "rbp", "rbx", "rdx", "rax", "rcx", "rsp"),
+    )
+    _INFORMATION: ClassVar[int] = 8 + 304
+    _FLOATS: ClassVar[int] = _INFORMATION + 128  # a multiple of 16, the frame being skewed
+    _SEGMENTS: ClassVar[int] = 0x002B_0000_0000_0033  # cs, gs, fs, ss
+    _XMM: ClassVar[int] = 160
+
+    def frame_size(self, with_info: bool = True) -> int:
+        return self._FLOATS + 512 + 8
+
+    def enter_handler(self, cpu: Cpu, memory: Memory, frame: int, call: SignalCall) -> None:
+        general = [cpu.get(name) for name in self._ORDER]
+        data = self.pack_words(call.restorer, 6, 0) + self.pack_stack(call.stack)
+        data += self.pack_words(*general, cpu.pc, self.read_if_there(cpu, "rflags"), self._SEGMENTS)
+        data += self.pack_words(0, 0, call.blocked, call.address, frame + self._FLOATS).ljust(104, b"\0")
+        data += self.pack_mask(call.blocked) + call.information
+        floats = self.pack(0x37F, 2).ljust(24, b"\0") + self.pack(
+            self.read_if_there(cpu, "mxcsr") or 0x1F80, 4
+        )
+        floats = floats.ljust(self._XMM, b"\0")
+        floats += b"".join(self.pack(self.read_if_there(cpu, f"xmm{n}"), 16) for n in range(16))
+        memory.write(frame, (data.ljust(self._FLOATS, b"\0") + floats).ljust(self._FLOATS + 512, b"\0"))
+        cpu.set("rsp", frame)
+        cpu.set("rdi", call.number)
+        cpu.set("rsi", frame + self._INFORMATION)
+        cpu.set("rdx", frame + 8)
+        cpu.set("rax", 0)
+        self.write_if_there(cpu, "df", 0)
+        cpu.pc = call.handler
+
+    def leave_handler(self, cpu: Cpu, memory: GuestReader, with_info: bool) -> SignalReturn:
+        """The handler's return has taken the first word from the stack."""
+        data = memory(cpu.get("rsp") - 8 & self.mask, self._INFORMATION)
+        values = self.words(data, 48, 24)
+        for name, value in zip(self._ORDER, values, strict=False):
+            cpu.set(name, value)
+        self.write_if_there(cpu, "rflags", values[17])
+        if values[23]:
+            floats = memory(values[23], 512)
+            self.write_if_there(cpu, "mxcsr", self.unpack(floats[24:28]))
+            for n in range(16):
+                at = self._XMM + 16 * n
+                self.write_if_there(cpu, f"xmm{n}", self.unpack(floats[at : at + 16]))
+        cpu.pc = values[16]
+        return SignalReturn(self.unpack_mask(data[304:312]), self.unpack_stack(data[24:48]))
 
 
 class I386(Abi):
@@ -73,3 +124,60 @@ class I386(Abi):
 
     def set_thread_pointer(self, cpu: Cpu, value: int) -> None:
         cpu.set("gs_base", value)
+
+    # The stack frame of a signal: where to return to, the number; then either sigcontext, 624 bytes, the
+    # mask's upper half; or pointers to siginfo and ucontext (flags, link, stack, sigcontext, mask).
+    frame_skew = 4
+    _ORDER: ClassVar = ("edi", "esi", "ebp", "esp", "ebx", "edx", "eax", "ecx")
+    _SEGMENTS: ClassVar = (0x33, 0, 0x2B, 0x2B)  # gs, fs, es, ds
+    _CODE, _STACK = 0x23, 0x2B
+    _CONTEXT: ClassVar[int] = 88
+    _EXTRA: ClassVar[int] = 8 + _CONTEXT + 624
+
+    def prepare_memory(self, memory: Memory) -> None:
+        """A page above the stack with what handlers without a restorer return to: ``pop eax; mov eax, 119
+        (sigreturn); int 0x80``, and ``mov eax, 173 (rt_sigreturn); int 0x80``.
+        """
+        memory.map(self.stack_top, self.page_size, READ | EXECUTE)
+        memory.write(self.stack_top, bytes.fromhex("58b877000000cd80") + bytes.fromhex("b8ad000000cd80"))
+
+    def frame_size(self, with_info: bool = True) -> int:
+        return 16 + 128 + 20 + self._CONTEXT + 8 if with_info else self._EXTRA + 4
+
+    def enter_handler(self, cpu: Cpu, memory: Memory, frame: int, call: SignalCall) -> None:
+        general = [cpu.get(name) for name in self._ORDER]
+        context = self.pack_words(*self._SEGMENTS, *general, 0, 0, cpu.pc, self._CODE)
+        context += self.pack_words(self.read_if_there(cpu, "eflags"), general[3], self._STACK)
+        context += self.pack_words(0, call.blocked, call.address)
+        back = call.restorer or self.stack_top + (8 if call.with_info else 0)
+        first, second = (frame + 16, frame + 144) if call.with_info else (0, 0)
+        if call.with_info:
+            data = (
+                self.pack_words(back, call.number, first, second) + call.information + self.pack_words(0, 0)
+            )
+            data += self.pack_stack(call.stack) + context + self.pack_mask(call.blocked)
+        else:
+            data = (self.pack_words(back, call.number) + context).ljust(self._EXTRA, b"\0")
+            data += self.pack_words(call.blocked >> 32)
+        memory.write(frame, data)
+        cpu.set("esp", frame)
+        cpu.set("eax", call.number)
+        cpu.set("edx", first)
+        cpu.set("ecx", second)
+        self.write_if_there(cpu, "df", 0)
+        cpu.pc = call.handler
+
+    def leave_handler(self, cpu: Cpu, memory: GuestReader, with_info: bool) -> SignalReturn:
+        """The handler's return, and ``pop`` of the old call, have taken words from the stack."""
+        frame = cpu.get("esp") - (4 if with_info else 8)
+        data = memory(frame & self.mask, self.frame_size(with_info))
+        at = 16 + 128 + 20 if with_info else 8
+        values = self.words(data, at, 22)
+        for name, value in zip(self._ORDER, values[4:12], strict=True):
+            cpu.set(name, value)
+        self.write_if_there(cpu, "eflags", values[16])
+        cpu.pc = values[14]
+        if with_info:
+            mask = self.unpack_mask(data[at + self._CONTEXT : at + self._CONTEXT + 8])
+            return SignalReturn(mask, self.unpack_stack(data[152:164]))
+        return SignalReturn(values[20] | self.words(data, self._EXTRA, 1)[0] << 32)
