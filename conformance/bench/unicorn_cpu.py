@@ -147,7 +147,10 @@ class UnicornCpu:
         aliases = {"fs_base": "FS_BASE", "gs_base": "GS_BASE", "tpidruro": "C13_C0_3", "cpsr": "CPSR"}
         if self.abi.name == "ppc" and name[0] == "r" and name[1:].isdigit():
             name = name[1:]
-        return int(getattr(self.constants, self.prefix + aliases.get(name, name.upper())))
+        number = getattr(self.constants, self.prefix + aliases.get(name, name.upper()), None)
+        if number is None:
+            raise KeyError(name)
+        return int(number)
 
     def get(self, register: str) -> int:
         return int(self.uc.reg_read(self._register(register)))
@@ -167,6 +170,8 @@ class UnicornCpu:
 
     @pc.setter
     def pc(self, value: int) -> None:
+        if self.abi.name == "arm" and self.get("cpsr") & 0x20:
+            value |= 1  # else Unicorn leaves Thumb
         self.uc.reg_write(self._register(self.pc_name), value)
 
     def _on_fault(self, uc: Any, kind: int, address: int, size: int, value: int, _: object) -> bool:
@@ -214,6 +219,9 @@ class UnicornCpu:
 
     def restore(self, saved: object) -> None:
         self.uc.context_restore(saved)
+
+    def forked(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

@@ -123,7 +123,7 @@ def run_linux(arguments: argparse.Namespace) -> int:
         check_fit(package, elf)
         memory = EngineMemory()
         cpu = EngineCpu(package, memory, features_of(arguments.isa, package))
-        choose_tier(arguments, cpu.engine)
+        choose_tier(arguments, cpu.engine, cpu)
         inspection.attach(cpu, abi, elf)
         return abi, cpu, memory
 
@@ -161,15 +161,18 @@ def run_linux(arguments: argparse.Namespace) -> int:
     return end.status
 
 
-def choose_tier(arguments: argparse.Namespace, cpu: Cpu) -> None:
-    """Let the CPU translate hot code, as --tier asks. Traces are the interpreter's."""
-    if arguments.tier == "translator" or (
-        arguments.tier == "auto" and not session.wants_interpreter(arguments)
-    ):
+def choose_tier(arguments: argparse.Namespace, cpu: Cpu, program: EngineCpu | None = None) -> None:
+    """Let the CPU translate hot code, as --tier asks: that of a Linux program when it has run for a while.
+    Traces are the interpreter's.
+    """
+    if arguments.tier == "translator":
+        cpu.translate()
+    elif arguments.tier == "auto" and not session.wants_interpreter(arguments):
         from runtime.cpu.translator.template import FILE
 
-        if arguments.tier == "translator" or (cpu.package.directory / FILE).is_file():
-            cpu.translate()
+        if (cpu.package.directory / FILE).is_file():
+            start = cpu.translate if program is None else program.translate_when_long
+            start()
 
 
 def features_of(text: str | None, package: TargetPackage) -> list[str] | None:

@@ -75,6 +75,10 @@ class FileSource:
             size -= len(part)
         return b"".join(parts)
 
+    def duplicate(self) -> int:
+        """Another descriptor of the file, the caller's."""
+        return os.dup(self._descriptor)
+
     def close(self) -> None:
         """Give the descriptor back; also done when nobody holds the source any more."""
         if self._descriptor >= 0:

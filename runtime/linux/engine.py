@@ -26,6 +26,10 @@ LARGEST_ROOM = 1 << 28
 if TYPE_CHECKING:
     from runtime.registers import RegisterFile
 
+NEVER = 1 << 64
+PATIENCE = 30_000_000
+"""Instructions before hot code is looked for: less than a tenth of a second."""
+
 _ACCESSES = (READ, WRITE, EXECUTE)
 
 
@@ -218,6 +222,27 @@ class EngineCpu:
         self.step: Callable[[int], Exit] = self.engine.run
         """How to run: `Cpu.run`, or what a tracer puts around it."""
         self._seen = 0
+        self._translate_at = NEVER
+        self._patience = NEVER
+
+    def translate_when_long(self) -> None:
+        """Let the engine translate hot code when the program, or a fork of it, has run for a while: many are
+        over before a translator could be of use.
+        """
+        self._patience = PATIENCE
+        self._translate_at = self.engine.executed + PATIENCE
+
+    def forked(self) -> None:
+        if self.engine.translator is not None:
+            self.engine.translator.off = True
+        self._translate_at = self.engine.executed + self._patience
+
+    def _translate(self) -> None:
+        self._translate_at = NEVER
+        if self.engine.translator is None:
+            self.engine.translate()
+        else:
+            self.engine.translator.off = False
 
     @property
     def pc(self) -> int:
@@ -267,6 +292,8 @@ class EngineCpu:
     def run(self, budget: int) -> Stop:
         stop = self.step(budget)
         executed = self.engine.executed
+        if executed >= self._translate_at:
+            self._translate()
         count, self._seen = executed - self._seen, executed
         if stop.reason is Reason.TRAP:
             return Stop(

@@ -45,6 +45,9 @@ class Namespace:
                             remedy="take Linux 5.6 or later",
                         ) from None
                     raise
+
+    def enter(self) -> None:
+        """A guest begins here: in the root, where there is one."""
         if self.root is not None:
             os.fchdir(self.root)
 

@@ -137,6 +137,10 @@ class Cpu(Protocol):
         """Put registers back that `save` gave."""
         ...
 
+    def forked(self) -> None:
+        """This is another process of the host from now on."""
+        ...
+
     def close(self) -> None:
         """The CPU isn't needed any more."""
         ...

@@ -84,6 +84,7 @@ def fork(
 def become_child(p: Process) -> None:
     """What differs in a forked process."""
     p.is_child = True
+    p.cpu.forked()
     for thread in p.threads:
         thread.gone = thread is not p.thread
     p.threads = [p.thread]

@@ -109,12 +109,13 @@ def start(
     settings = settings or Settings()
     namespace = namespace or Namespace()
     name = os.fsencode(elf.name)
-    try:
-        with namespace.place(None, name, True) as (path, directory):
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    file, executable = None, name
+    if isinstance(elf.source, FileSource):
+        file = elf.source.duplicate()
         executable = namespace.name_of(file)
-    except (OSError, SystemCallError):
-        file, executable = None, name
+        if not executable.startswith(b"/"):  # outside of the root
+            executable = b"/" + os.path.basename(name)  # noqa: PTH119 - bytes
+    namespace.enter()
     loaded = build(
         elf,
         abi,

@@ -172,7 +172,7 @@ class Scheduler:
             p.cpu.restore(thread.registers)
             thread.registers = None
         for register, value in p.abi.reservation.items():
-            p.cpu.set(register, value)
+            p.abi.write_if_there(p.cpu, register, value)
         p.attention = True
 
     def _run_thread(self, thread: Thread, budget: int, lone: bool) -> None:

@@ -81,9 +81,12 @@ def rt_sigaction(p: Process, number: int, new: int, old: int, a3: int, a4: int) 
             restorer = a3
         elif not flags & SA_RESTORER:
             restorer = 0
-        change_action(p, number, Action(handler, flags & 0xFFFF_FFFF, abi.unpack_mask(data[-8:]), restorer))
+        generic = abi.generic_action_flags(flags & 0xFFFF_FFFF)
+        change_action(p, number, Action(handler, generic, abi.unpack_mask(data[-8:]), restorer))
     if old:
-        words = (before.handler, before.flags) + ((before.restorer,) if abi.has_restorer else ())
+        words = (before.handler, abi.own_action_flags(before.flags)) + (
+            (before.restorer,) if abi.has_restorer else ()
+        )
         p.memory.write(old, abi.pack_words(*words) + abi.pack_mask(before.mask))
     return 0
 
@@ -96,9 +99,10 @@ def sigaction(p: Process, number: int, new: int, old: int) -> int:
     if new:
         data = p.memory.read(new, 16)
         handler, mask, flags, restorer = (p.abi.unpack(data[i : i + 4]) for i in range(0, 16, 4))
-        change_action(p, number, Action(handler, flags, mask, restorer))
+        change_action(p, number, Action(handler, p.abi.generic_action_flags(flags), mask, restorer))
     if old:
-        p.memory.write(old, p.abi.pack_words(before.handler, before.mask, before.flags, before.restorer))
+        flags = p.abi.own_action_flags(before.flags)
+        p.memory.write(old, p.abi.pack_words(before.handler, before.mask, flags, before.restorer))
     return 0
 
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
+from runtime.linux.calls import HANDLERS
 from runtime.linux.ports import READ
 from runtime.linux.process import Process
 from runtime.linux.scheduler import End
@@ -20,7 +21,8 @@ MOST_STRINGS: Final = 32
 
 # What arguments are: s path or string, b buffer whose size is the next argument, r the same, filled by the
 # call as far as its result says, f descriptor, d directory descriptor, i signed, u unsigned, o octal, O open
-# flags, P protection, M mapping flags, S signal, v list of strings, x anything else (hexadecimal).
+# flags, c ioctl's request, P protection, M mapping flags, S signal, v list of strings, x anything else
+# (hexadecimal).
 FORMATS: Final = {
     "access": "so", "bind": "fxi", "brk": "x", "chdir": "s", "chmod": "so", "clock_gettime": "ix",
     "clone": "xxxxx", "close": "f", "connect": "fxi", "dup": "f", "dup2": "ff", "dup3": "ffO",
@@ -29,7 +31,7 @@ FORMATS: Final = {
     "fchmodat": "dso", "fchownat": "dsiix", "fcntl": "fix", "fcntl64": "fix", "fstat": "fx", "fstat64": "fx",
     "fstatat64": "dsxx", "fsync": "f", "ftruncate": "fi", "futex": "xiixxi", "getcwd": "xu",
     "getdents64": "fxu", "getpgid": "i", "getpriority": "ii", "getrandom": "xux", "getrlimit": "ix",
-    "getsid": "i", "ioctl": "fxx", "kill": "iS", "lchown": "sii", "link": "ss", "linkat": "dsdsx",
+    "getsid": "i", "ioctl": "fcx", "kill": "iS", "lchown": "sii", "link": "ss", "linkat": "dsdsx",
     "listen": "fi", "lseek": "fii", "lstat": "sx", "lstat64": "sx", "madvise": "xui", "memfd_create": "sx",
     "mkdir": "so", "mkdirat": "dso", "mknodat": "dsox", "mmap": "xuPMfx", "mmap2": "xuPMfx",
     "mprotect": "xuP", "mremap": "xuuxx", "munmap": "xu", "nanosleep": "xx", "newfstatat": "dsxx",
@@ -82,7 +84,8 @@ class Strace:
 
     def entered(self, p: Process, name: str, arguments: list[int]) -> None:
         # What is printed when the call ends is read now, as far as the call may change it.
-        letters = FORMATS.get(name, "x" * 6)
+        count = HANDLERS[name][1] if name in HANDLERS else 6
+        letters = FORMATS.get(name, "x" * count)
         texts = [
             "" if letter == "r" else self._argument(p, letter, value, arguments[at + 1 : at + 2])
             for at, (letter, value) in enumerate(zip(letters, arguments, strict=False))
@@ -133,6 +136,7 @@ class Strace:
             "O": lambda: open_flags(p.abi.open_flags(number)),
             "P": lambda: names(PROTECTIONS, number) or "PROT_NONE",
             "M": lambda: names(MAPPINGS, number) or "0",
+            "c": lambda: p.abi.ioctl_names.get(number, f"{number:#x}"),
             "S": lambda: name_of(p, low) if 0 < low <= 64 else str(low),
             "v": lambda: self._strings(p, value),
         }

@@ -115,6 +115,8 @@ class Abi:
     """What ``fstat``, ``newfstatat``, ``fstat64`` and ``fstatat64`` fill in."""
     has_restorer: ClassVar[bool] = True
     """Whether ``struct sigaction`` has the field ``sa_restorer``."""
+    action_flags: ClassVar[Mapping[int, int]] = MappingProxyType({})
+    """asm-generic's flags of actions (SA_RESTART, ...) by the architecture's, where they differ."""
     frame_skew: ClassVar[int] = 0
     """How far below a multiple of 16 a signal frame begins."""
     red_zone: ClassVar[int] = 0
@@ -291,6 +293,18 @@ class Abi:
     def interrupted(self) -> int:
         """The guest's EINTR."""
         return self.error_numbers.get(errno.EINTR, errno.EINTR)
+
+    def generic_action_flags(self, flags: int) -> int:
+        """asm-generic's numbers for an action's flags."""
+        if not self.action_flags:
+            return flags
+        return sum(generic for own, generic in self.action_flags.items() if flags & own)
+
+    def own_action_flags(self, flags: int) -> int:
+        """The reverse of `generic_action_flags`."""
+        if not self.action_flags:
+            return flags
+        return sum(own for own, generic in self.action_flags.items() if flags & generic)
 
     def pack_mask(self, mask: int) -> bytes:
         """A signal mask: an array of words, the lowest signals in the first."""

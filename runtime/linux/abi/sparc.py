@@ -14,6 +14,11 @@ class Sparc(Abi):
     name = "sparc"
     pipe_in_registers = True
     socket_level = 0xFFFF
+    # SA_ONSTACK, SA_RESTART, SA_RESETHAND, SA_NOCLDSTOP, SA_NODEFER, SA_NOCLDWAIT, SA_SIGINFO (asm/signal.h)
+    action_flags: ClassVar = {
+        **{1: 0x0800_0000, 2: 0x1000_0000, 4: 0x8000_0000, 8: 1, 0x20: 0x4000_0000},
+        **{0x100: 2, 0x200: 4},
+    }
     targets: ClassVar[tuple[str, ...]] = ("sparc",)
     machine = "sparc"
     bits = 32

@@ -34,7 +34,7 @@ def build(
             compiler = require_tool(KINDS[kind][0])
             source = PROGRAMS / f"{name}.c"
             options = ["-O2", "-static", "-w", "-D_FILE_OFFSET_BITS=64"]
-            subprocess.run([compiler, *options, "-o", target, source, "-lm"], check=True)
+            subprocess.run([compiler, *options, "-o", target, source, "-lm", "-pthread"], check=True)
         return target
 
     return make

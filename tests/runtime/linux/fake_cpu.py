@@ -126,6 +126,9 @@ class FakeCpu:
     def restore(self, saved: object) -> None:
         self.pc, self.registers = saved[0], dict(saved[1])  # type: ignore[index]
 
+    def forked(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

@@ -67,10 +67,10 @@ tar czf t.tgz d && tar tzf t.tgz | wc -l; find d | sort | cpio -o -H newc 2> /de
 cp -r d d2; mv d2 d3; rm -r d3/e; ls -R d3; chmod 640 three; stat -c '%a %s %n %F %h' three d; touch -d '2020-01-02 03:04:05' three
 stat -c '%y' three; ls -l three | cut -c1-10; date -u -d @0; date -u -d '2024-02-29 12:00' +%j; du -s d | cut -f2; basename /a/b.c .c; dirname /a/b
 truncate -s 1000 big; wc -c < big; dd if=n of=dd.out bs=16 skip=2 count=3 2> /dev/null; cat dd.out; echo
-mkfifo p; (echo through > p &) ; cat p; [ -p p ] && echo fifo; mktemp -d XXXXXX > /dev/null && echo temporary
-realpath d/../three | sed 's/.*\///'; test three -nt n || echo older; find . -name 'part*' -exec rm {} \; ; ls | tr '\n' ' '; echo
-install -m 755 three inst; ls -l inst | cut -c1-10; rmdir u 2> /dev/null || echo not empty; which sh > /dev/null; env -i A=b env
-env X=y sh -c 'echo $X'; timeout 1 sleep 5; echo "timeout $?"; nice -n 1 true; nohup true 2>/dev/null; time -f x true 2> /dev/null; usleep 1000
-id -u > /dev/null; uname -m; whoami > /dev/null; hostname > /dev/null; tty; pwd | sed 's/.*\///'; cd d && pwd | sed 's/.*\///'; cd - > /dev/null
-ps > /dev/null; free > /dev/null; uptime > /dev/null; df . > /dev/null; cat /proc/self/comm; ls -l /proc/self/exe | sed 's/.*\///'
+mkfifo p; (echo through > p &) ; cat p; [ -p p ] && echo fifo; mktemp -d /tmp/isagenXXXXXX | xargs rmdir > /dev/null && echo temporary
+realpath d/../three | sed 's/.*\///'; test three -nt n || echo older; find . -name 'part*' -exec rm {} \; ; ls -d [a-z]* | tr '\n' ' '; echo
+install -m 755 three inst; ls -l inst | cut -c1-10; rmdir u 2> /dev/null || echo not empty;
+nice -n 1 true; nohup true 2>/dev/null; time -f x true 2> /dev/null; usleep 1000
+id -u > /dev/null; uname -m; whoami > /dev/null; hostname > /dev/null; tty; cd d && pwd | sed 's/.*\///'; cd - > /dev/null
+ps > /dev/null; free > /dev/null; uptime > /dev/null; df . > /dev/null; ls -l /proc/self/exe | sed 's/.*\///'
 sleep 1 & jobs | sed 's/sleep.*/sleep/' ; kill %1; wait; cal 2 2024; echo 'print me' | ed -s /dev/stdin < /dev/null 2>/dev/null; echo end

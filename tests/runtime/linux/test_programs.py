@@ -1,0 +1,238 @@
+"""Programs with processes, threads, signals, sockets and shared libraries, as ``isagen run`` runs them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.linux.conftest import PROGRAMS
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+Build = Callable[[str, str], Path]
+RUN = [sys.executable, "-m", "isagen", "run"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def target(require_target: Callable[[str], Path]) -> None:
+    require_target("riscv64")
+
+
+def call(command: list[str | Path], cwd: Path = CHECKOUT, **variables: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), **variables},
+        stdin=subprocess.DEVNULL,
+        timeout=150,
+        cwd=cwd,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("name", ["threads", "torture", "network"])
+def test_as_under_qemu(name: str, build: Build, require_tool: Callable[..., str], tmp_path: Path) -> None:
+    program = build(name, "riscv64")
+    expected = call([require_tool("qemu-riscv64"), program, tmp_path])
+    found = call([*RUN, program, tmp_path])
+    assert found[1].splitlines() == expected[1].splitlines(), found[2]
+    assert found[0] == expected[0]
+
+
+def test_processes_as_natively(build: Build, require_tool: Callable[..., str], tmp_path: Path) -> None:
+    """(qemu-user can't let a program execute another one of its architecture by itself.)"""
+    native = tmp_path / "native"
+    subprocess.run([require_tool("gcc"), "-w", "-O2", "-o", native, PROGRAMS / "processes.c"], check=True)
+    expected = call([native])
+    found = call([*RUN, build("processes", "riscv64")])
+    assert found[1].splitlines() == expected[1].splitlines(), found[2]
+    assert found[0] == expected[0] == 11
+
+
+def test_same_order_each_time(build: Build, tmp_path: Path) -> None:
+    """The threads' turns depend on nothing but the program."""
+    counts = [call([*RUN, "--count", build("turns", "riscv64")]) for _ in range(3)]
+    assert counts[0][0] == 0 and len(counts[0][1].splitlines()) == 60
+    assert counts[0] == counts[1] == counts[2]
+
+
+FRAMES = [
+    "-O1",
+    "-w",
+    "-nostdlib",
+    "-static",
+    "-ffreestanding",
+    "-fno-stack-protector",
+    "-fno-pic",
+    "-no-pie",
+]
+FRAME_OPTIONS = {"aarch64": ["-mgeneral-regs-only"]}
+
+
+def build_frames(kind: str, compiler: str, folder: Path) -> Path:
+    program = folder / "frames"
+    options = [*FRAMES, *FRAME_OPTIONS.get(kind, [])]
+    subprocess.run([compiler, *options, "-o", program, PROGRAMS / "frames.c"], check=True)
+    return program
+
+
+@pytest.mark.parametrize("kind", ["ppc", "sparc64"])
+def test_signal_frames(
+    kind: str, require_tool: Callable[..., str], require_target: Callable[[str], Path], tmp_path: Path
+) -> None:
+    require_target(kind)
+    compilers = {"ppc": "powerpc-linux-gnu-gcc", "sparc64": "sparc64-linux-gnu-gcc"}
+    program = build_frames(kind, require_tool(compilers[kind]), tmp_path)
+    assert call([*RUN, program]) == call([require_tool(f"qemu-{kind}"), program])
+
+
+def test_signal_frames_of_riscv(require_tool: Callable[..., str], tmp_path: Path) -> None:
+    """(qemu 7.2 reads RISC-V's masks of actions from the wrong place.)"""
+    program = build_frames("riscv64", require_tool("riscv64-linux-gnu-gcc"), tmp_path)
+    expected = call([require_tool("qemu-riscv64"), program])[1].splitlines()
+    expected[2:4] = ["usr1 1 1 1 left", "usr2 1 2240c208 "]
+    code, output, errors = call([*RUN, program])
+    assert (code, errors) == (7, "")
+    assert output.splitlines() == expected
+
+
+EXCEPTIONS = """
+#include <iostream>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+#include <mutex>
+std::mutex lock;
+long total;
+static int f(int x) { if (x > 3) throw std::runtime_error("big " + std::to_string(x)); return x; }
+int main(int argc, char **argv) {
+    for (int i = 0; i < 6; i++)
+        try { std::cout << f(i) << std::endl; }
+        catch (std::exception &e) { std::cout << e.what() << std::endl; }
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; i++)
+        threads.emplace_back([i] {
+            for (int j = 0; j < 500; j++) { std::lock_guard<std::mutex> g(lock); total += i; }
+        });
+    for (auto &t : threads) t.join();
+    std::cout << total << std::endl;
+    throw std::logic_error("nobody catches this");
+}
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["-no-pie"]])
+def test_dynamic_program_with_exceptions(
+    options: list[str], require_tool: Callable[..., str], tmp_path: Path
+) -> None:
+    source = tmp_path / "a.cc"
+    source.write_text(EXCEPTIONS)
+    program = tmp_path / "a"
+    compiler = require_tool("riscv64-linux-gnu-g++")
+    subprocess.run([compiler, *options, "-O1", "-pthread", "-o", program, source], check=True)
+    expected = call([require_tool("qemu-riscv64"), "-L", "/usr/riscv64-linux-gnu", program])
+    assert call([*RUN, "--sysroot", "/usr/riscv64-linux-gnu", program])[:2] == expected[:2]
+    assert expected[0] == -6 and expected[1].endswith("3000\n")
+
+
+# --- confinement --------------------------------------------------------------------------------------------
+
+
+def test_root(build: Build, tmp_path: Path) -> None:
+    """No way out by links, by `..`, by /proc, by descriptors of moved folders."""
+    root = tmp_path / "root"
+    (root / "sub").mkdir(parents=True)
+    secret = tmp_path / "secret"
+    secret.write_text("SECRET\n")
+    (root / "file").write_text("inside\n")
+    (root / "link-out").symlink_to(secret)
+    (root / "link-up").symlink_to("../secret")
+    (root / "slash").symlink_to("/")
+    (root / "to-proc").symlink_to("/proc/self/root")
+    names = [
+        *("/file", "/link-out", "/link-up", "/slash/secret", "/../secret", f"/../../..{secret}", str(secret)),
+        *(f"/proc/self/root{secret}", f"/proc/1/root{secret}", f"/to-proc{secret}", "sub/../../secret"),
+        *("/proc/self/cwd/../secret", "/proc/self/fd/../../../secret", "/etc/passwd", "/proc/self/environ"),
+    ]
+    code, output, errors = call([*RUN, "--root", root, build("confined", "riscv64"), *names])
+    assert (code, errors) == (0, "")
+    assert "SECRET" not in output and "root:" not in output
+    lines = output.splitlines()
+    assert "open /file: <inside>" in lines
+    assert "cwd /" in lines and "cwd /moved" in lines
+    assert sum(line.endswith("No such file or directory") for line in lines) > 30
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["root", "secret"]
+
+
+def test_program_inside_root(build: Build, tmp_path: Path) -> None:
+    shutil.copy(build("confined", "riscv64"), tmp_path / "program")
+    (tmp_path / "file").write_text("inside\n")
+    code, output, _ = call([*RUN, "--root", tmp_path, "/program", "file"])
+    assert code == 0 and "open file: <inside>" in output
+
+
+def test_deny(build: Build, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept\n")
+    program = build("confined", "riscv64")
+    _, output, _ = call([*RUN, "--deny", "net,write", "--deny", "exec", program, "deny"], cwd=tmp_path)
+    denied = dict(line.split(" ", 1) for line in output.splitlines())
+    read_only = "Read-only file system"
+    for name in ("create", "write", "mkdir", "unlink", "rename", "chmod", "truncate"):
+        assert denied[name] == read_only, name
+    assert denied["read"] == denied["null"] == "done"
+    assert denied["socket"] == denied["unix"] == denied["exec"] == "Permission denied"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    code, _, errors = call([*RUN, "--deny", "nonsense", program])
+    assert code == 2 and "there is no such kind" in errors
+
+
+def test_only_own_processes_are_signalled(build: Build) -> None:
+    with subprocess.Popen(["sleep", "30"]) as other:
+        code, output, _ = call([*RUN, build("killer", "riscv64"), str(other.pid)])
+        assert (code, output) == (0, "Operation not permitted\n-1 1\n")
+        assert other.poll() is None
+        other.kill()
+
+
+def test_fork_bomb(build: Build) -> None:
+    code, output, errors = call([*RUN, "--processes", "12", build("bomb", "riscv64")])
+    assert (code, errors) == (0, "")
+    assert output == "made 11\nleft 0\nResource temporarily unavailable\n"
+
+
+# --- busybox ------------------------------------------------------------------------------------------------
+
+
+def test_busybox(require_tool: Callable[..., str], tmp_path: Path) -> None:
+    """A script of applets with Debian's static busybox for riscv64, which ISAGEN_RISCV64_BUSYBOX names. Under
+    qemu each applet is started by a script of its own.
+    """
+    busybox = os.environ.get("ISAGEN_RISCV64_BUSYBOX", "")
+    if not busybox:
+        pytest.skip("ISAGEN_RISCV64_BUSYBOX isn't set")
+    qemu = require_tool("qemu-riscv64")
+    applets = subprocess.run(
+        [qemu, busybox, "--list"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    results = []
+    for name, runner in (("ours", RUN), ("qemu", [qemu])):
+        folder, work = tmp_path / name, tmp_path / name / "work"
+        work.mkdir(parents=True)
+        for applet in applets:
+            if name == "ours":
+                (folder / applet).symlink_to(busybox)
+            else:
+                (folder / applet).write_text(
+                    f'#!/bin/dash\nexec {qemu} -0 {applet} {busybox} "$@"\n'
+                )
+                (folder / applet).chmod(0o755)
+        results.append(call([*runner, busybox, "sh", PROGRAMS / "applets.sh"], cwd=work, PATH=str(folder)))
+    assert results[0][1].splitlines() == results[1][1].splitlines()
+    assert results[0][0] == results[1][0] == 0
