@@ -67,14 +67,17 @@ class _Display:
         self._terminal = terminal
         self._start = time.monotonic()
         self._shown = self._start + _PATIENCE if terminal else 0.0
+        self._finished = False
         self._bar: Bar | None = None
         self._task: TaskID | None = None
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if now < self._shown:
+        finished = done >= total and not self._finished and not self._terminal
+        if now < self._shown and not finished:
             return
         if not self._terminal:
+            self._finished = done >= total
             self._shown = now + 1.0
             percent = 100 * done / total if total else 100.0
             rate = done / max(now - self._start, 1e-9)
