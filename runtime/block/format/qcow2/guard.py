@@ -25,6 +25,7 @@ class Guard:
         self._blocks: array[int] = array("Q")
         self._l2: array[int] = array("Q")
         self._gone: set[int] = set()  # clusters that were freed since
+        self._few: set[int] | None = set()  # all of them, if they are few
 
     def set(self, ranges: list[tuple[int, int]], blocks: array[int], l2: array[int]) -> None:
         """`ranges`: (offset, length) in bytes. `blocks`, `l2`: the refcount table and the L1 table."""
@@ -42,6 +43,8 @@ class Guard:
         self._blocks = self._sorted(blocks)
         self._l2 = self._sorted(l2)
         self._gone.clear()
+        count = len(self._blocks) + len(self._l2) + sum(end - start for start, end in self._ranges)
+        self._few = set(self._find(0, 1 << 64)) if count <= _SMALL else None
 
     def _sorted(self, entries: array[int]) -> array[int]:
         """The clusters that a table's entries point at, in order. (The largest have millions.)"""
@@ -62,7 +65,10 @@ class Guard:
 
     def forget(self, cluster: int, count: int) -> None:
         """These clusters were freed, and may be used for anything."""
-        self._gone.update(self._find(cluster, cluster + count))
+        gone = set(self._find(cluster, cluster + count))
+        self._gone |= gone
+        if self._few is not None:
+            self._few -= gone
 
     def _find(self, first: int, end: int) -> Iterator[int]:
         """The guarded clusters in [first, end)."""
@@ -92,4 +98,7 @@ class Guard:
 
     def overlaps(self, offset: int, length: int) -> bool:
         """Whether the bytes hold any metadata."""
+        if self._few is not None:
+            bits = self._bits
+            return not self._few.isdisjoint(range(offset >> bits, ((offset + length - 1) >> bits) + 1))
         return any(cluster not in self._gone for cluster in self._find(*self._clusters(offset, length)))

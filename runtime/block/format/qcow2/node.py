@@ -190,15 +190,49 @@ class Qcow2Node(FormatNode):
         return self.header.size
 
     def pread(self, offset: int, length: int) -> bytes:
-        self.in_range_or_raise(offset, length)
-        target = bytearray(length)
-        self.read_into(offset, memoryview(target))
+        with self._reading():
+            host = self._plain(offset, length)
+            if host >= 0:
+                return self.file.pread(host, length)
+            self.in_range_or_raise(offset, length)
+            target = bytearray(length)
+            self.read_mapped(self.tables, offset, memoryview(target))
         return bytes(target)
 
     def read_into(self, offset: int, target: memoryview) -> None:
-        self.in_range_or_raise(offset, len(target))
         with self._reading():
+            host = self._plain(offset, len(target))
+            if host >= 0:
+                self.file.read_into(host, target)
+                return
+            self.in_range_or_raise(offset, len(target))
             self.read_mapped(self.tables, offset, target)
+
+    def _plain(self, offset: int, length: int) -> int:
+        """Where in the file a request inside of one plain cluster lies; -1 if it isn't as simple as that."""
+        mapping = self.mapping
+        inside = offset & (mapping.cluster_size - 1)
+        if (
+            inside + length > mapping.cluster_size
+            or not 0 <= offset <= self.header.size - length
+            or length <= 0
+            or self._special
+        ):
+            return -1
+        index = offset >> mapping.l1_shift
+        table = self.tables.cache.get(index) or self.tables.get(index)
+        if table is None:
+            return -1
+        # COPIED or not, but no flag, and a place in the file
+        host = table.entries[(offset >> mapping.cluster_bits) & mapping.l2_mask] & ~h.COPIED
+        if not host or host & (mapping.cluster_size - 1) or host >> 56:
+            return -1
+        return host + inside
+
+    @property
+    def _special(self) -> bool:
+        """Whether data is more than the bytes of clusters in the image file."""
+        return self.mapping.extended or self.external or self.cipher is not None or self.checksums is not None
 
     def _reading(self) -> contextlib.AbstractContextManager[object]:
         # Nothing changes in an image that is open for reading.
@@ -255,7 +289,7 @@ class Qcow2Node(FormatNode):
         return plain
 
     def pread_many(self, requests: Sequence[tuple[int, int]]) -> list[bytes]:
-        if self.mapping.extended or self.cipher is not None or self.checksums is not None or self.external:
+        if self._special:
             return [self.pread(offset, length) for offset, length in requests]
         with self._reading():
             return self._pread_many(requests)
@@ -327,8 +361,21 @@ class Qcow2Node(FormatNode):
         with self.lock:
             for offset, data in requests:
                 view = memoryview(data).cast("B")
-                self.in_range_or_raise(offset, len(view))
+                length = len(view)
+                host = self._plain(offset, length) if self._begun and self._bitmaps is None else -1
+                if host >= 0 and self._own(offset) and not self.refcounts.guard.overlaps(host, length):
+                    self.file.pwrite(host, data)
+                    continue
+                self.in_range_or_raise(offset, length)
                 self.writer.write(offset, view)
+
+    def _own(self, offset: int) -> bool:
+        """Whether a plain cluster may be written in place."""
+        mapping = self.mapping
+        if not self.tables.l1[offset >> mapping.l1_shift] & h.COPIED:
+            return False  # the table belongs to a snapshot, too
+        table = self.tables.cache[offset >> mapping.l1_shift]
+        return bool(table.entries[(offset >> mapping.cluster_bits) & mapping.l2_mask] & h.COPIED)
 
     def write_zeroes(self, offset: int, length: int, *, unmap: bool = True) -> None:
         self.writable_or_raise()
