@@ -1,9 +1,10 @@
 """Which other files an image may name: backing files, data files, extents, parents, manifests.
 
-An image may come from anybody. By default it may only name files that lie beside it, by their plain names,
-and which are regular files there. Everything else must be allowed by whoever opens the image. Strings that
-select a protocol ("json:", "nbd:", "http:", ...) are never followed: no image needs them that our users make,
-and they let an image open connections and devices (CVE-2024-4467, CVE-2024-32498, CVE-2022-47951).
+An image may come from anybody. By default it may only name regular files that lie in its own folder (where a
+symbolic link leads counts, not where it lies). Everything else must be allowed by whoever opens the image.
+Strings that select a protocol ("json:", "nbd:", "http:", ...) are never followed: no image needs them that
+our users make, and they let an image open connections and devices (CVE-2024-4467, CVE-2024-32498,
+CVE-2022-47951).
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class ReferencePolicy:
         folder = Path() if base is None else base.parent
         full = folder / path
         real = Path(os.path.realpath(full))
-        if not self._permits(path, full, real, folder):
+        if not self._permits(real, folder):
             raise ReferenceDenied(
                 f"the image names a {kind} that isn't a plain file beside it: {reference!r}",
                 where=where,
@@ -70,15 +71,14 @@ class ReferencePolicy:
             raise ImageNotFound(f"the {kind} {str(full)!r} doesn't exist", where=where)
         return full
 
-    def _permits(self, path: Path, full: Path, real: Path, folder: Path) -> bool:
+    def _permits(self, real: Path, folder: Path) -> bool:
         if self.anything:
             return True
         for allowed in self.allowed:
             target = Path(os.path.realpath(allowed))
             if real == target or (target in real.parents and target.is_dir()):
                 return True
-        plain = len(path.parts) == 1 and path.name not in ("", ".", "..") and not path.is_absolute()
-        if not (self.neighbours and plain and real.parent == Path(os.path.realpath(folder))):
+        if not (self.neighbours and real.parent == Path(os.path.realpath(folder))):
             return False
         try:
             return stat.S_ISREG(real.stat().st_mode)

@@ -96,6 +96,8 @@ def test_references_that_are_allowed(inside: Path, outside: Path) -> None:
     overlay(inside / "near.qcow2", "base")
     with Image.open(inside / "near.qcow2") as image:
         assert image.pread(0, 8) == b"basebase"
+    overlay(inside / "absolute.qcow2", str(inside / "base"))
+    Image.open(inside / "absolute.qcow2").close()
     overlay(inside / "far.qcow2", str(outside))
     for allow in (outside, outside.parent, [str(outside)], ReferencePolicy(anything=True)):
         with Image.open(inside / "far.qcow2", allow=allow) as image:

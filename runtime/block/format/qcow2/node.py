@@ -21,7 +21,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from runtime.block.driver import OpenContext
-from runtime.block.errors import ImageCorrupt, ImageError, ImageUnsupported
+from runtime.block.errors import (
+    ImageCorrupt,
+    ImageError,
+    ImageNotFound,
+    ImageUnsupported,
+    ReferenceDenied,
+)
 from runtime.block.format.qcow2 import header as h
 from runtime.block.format.qcow2.codec import Codec
 from runtime.block.format.qcow2.header import Header, Incompatible
@@ -176,7 +182,12 @@ class Qcow2Node(FormatNode):
                 remedy="open it with data_file=...",
             )
         reference = str(given) if given is not None else (name or b"").decode(errors="surrogateescape")
-        self.data = self.context.references.open_file(reference, "data file", writable=not self.read_only)
+        try:
+            self.data = self.context.references.open_file(reference, "data file", writable=not self.read_only)
+        except (ReferenceDenied, ImageNotFound) as error:
+            if self.context.backing or not self.read_only:
+                raise
+            self.data = AbsentNode(error)  # whoever does without a backing file only wants to know
 
     @property
     def backing_name(self) -> str | None:
@@ -630,6 +641,28 @@ class Qcow2Node(FormatNode):
 
         with self.lock:
             return describe(self)
+
+
+class AbsentNode(ProtocolNode):
+    """A file that can't be opened; whoever needs it is told why."""
+
+    def __init__(self, reason: ImageError) -> None:
+        self._reason = reason
+
+    def length(self) -> int:
+        return 0
+
+    def pread(self, offset: int, length: int) -> bytes:
+        raise self._reason
+
+    def pwrite(self, offset: int, data: Buffer) -> None:
+        raise self._reason
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 class Qcow2Compression(Compression):
