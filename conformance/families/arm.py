@@ -9,6 +9,9 @@ from conformance.families.base import Family, Part, Peer, PeerRegister, Register
 from generator.ir.decode import Decoded
 from generator.model.target import Target
 
+EXCEPTIONS = {"supervisor_call": 2, "breakpoint": 7}
+"""QEMU's numbers of exceptions."""
+
 
 def a64() -> Peer:
     """Unicorn's AArch64."""
@@ -31,6 +34,7 @@ def a64() -> Peer:
         registers=tuple(registers),
         rejects=(1,),
         illegal=("undefined_instruction",),
+        numbers=EXCEPTIONS,
     )
 
 
@@ -80,6 +84,7 @@ def aarch32() -> Peer:
         ),
         rejects=(1,),
         illegal=("undefined_instruction",),
+        numbers=EXCEPTIONS,
         set_up=enter_user_mode,
         entry=entry,
         behind=True,  # Unicorn's count doesn't stop it inside IT blocks

@@ -60,11 +60,12 @@ class Peer:
     """Unicorn as a family's CPU: its architecture and mode numbers, model (None: its default) and registers.
 
     `when` are the values of our mode registers that it is for; `rejects` are the numbers of its interrupt
-    hook that mean "no such instruction"; `illegal` are our traps that mean so. `set_up` is called once on a
-    new instance. `entry` makes the address at which the peer starts from ours and our registers. `behind`: it
-    has to be told to stop behind the instruction, since counting doesn't always stop it. `pc_mask`: the bits
-    of pc to compare in the state afterwards. Addresses wrap at `address_bits` in the peer: cases beyond are
-    not compared.
+    hook that mean "no such instruction"; `illegal` are our traps that mean so. `numbers` are its interrupts'
+    numbers for our traps, where they aren't the traps' codes. `set_up` is called once on a new instance.
+    `entry` makes the address at which the peer starts from ours and our registers. `behind`: it has to be
+    told to stop behind the instruction, since counting doesn't always stop it. `pc_mask`: the bits of pc to
+    compare in the state afterwards. Addresses wrap at `address_bits` in the peer: cases beyond are not
+    compared.
     """
 
     architecture: int
@@ -74,6 +75,7 @@ class Peer:
     model: int | None = None
     rejects: tuple[int, ...] = ()
     illegal: tuple[str, ...] = ("illegal",)
+    numbers: Mapping[str, int] = field(default_factory=dict)
     set_up: Callable[[Any], None] | None = None
     when: tuple[tuple[str, int], ...] = ()
     entry: Callable[[int, Registers], int] = same_address

@@ -72,6 +72,7 @@ def peer(target: str) -> Peer:
         pc=c.UC_PPC_REG_PC,
         registers=tuple(registers),
         rejects=(HV_EMULATION,),
+        numbers={"alignment": 5, "privileged": 6, "trap_taken": 6, "system_call": 8},
         set_up=set_up,
     )
 

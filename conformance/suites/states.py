@@ -199,6 +199,8 @@ class FormRun:
             if kind in excused or got.kind in excused:
                 return []
             lines.append(f"evaluator: {ending}; Unicorn: {got}")
+        if kind == got.kind == "trap" and got.code != self.peer.peer.numbers.get(ending.name, ending.code):
+            lines.append(f"evaluator: {ending}; Unicorn: {got}")
         if kind != "completed" or lines:
             return lines
         boxed = [int(k.argument) for k in known if k.kind == "boxed"]
