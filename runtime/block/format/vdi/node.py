@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import cast
 
 import numpy as np
 
 from runtime.block.driver import OpenContext
-from runtime.block.errors import ImageUnsupported
+from runtime.block.errors import ImageError, ImageUnsupported
 from runtime.block.format.mapped.check import BlockCheck
 from runtime.block.format.mapped.node import ABSENT, ZERO, MappedNode
 from runtime.block.format.mapped.table import Entries, PagedTable
@@ -33,7 +34,7 @@ class VdiNode(MappedNode):
         self.block_size = header.block_size
         self._reference: str | None = None
         self._adopt(header)
-        if header.is_child and context.backing:
+        if header.is_child:
             self._open_parent()
 
     def _adopt(self, header: Header) -> None:
@@ -44,6 +45,10 @@ class VdiNode(MappedNode):
         self.table = PagedTable(self.file, header.map_offset, header.blocks, "<u4")
 
     def _open_parent(self) -> None:
+        if not self._context.backing:
+            with contextlib.suppress(ImageError):  # only to tell its name
+                self._reference = find_parent(self.header, self._context, self.name)
+            return
         self._reference = find_parent(self.header, self._context, self.name)
         parent = cast(VdiNode, open_parent(self._reference, None, self._context, self.name))
         try:

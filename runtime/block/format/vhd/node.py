@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
 from dataclasses import replace
 from typing import Any, cast
@@ -154,8 +155,7 @@ class DynamicVhdNode(MappedNode, VhdNode):
         self._reference: str | None = None
         if footer.disk_type == vhd.DIFFERENCING:
             self.bitmaps = VhdBitmaps(file, self.header)
-            if context.backing:
-                self._open_parent()
+            self._open_parent()
 
     def _adopt(self, header: Header) -> None:
         self.header = header
@@ -165,6 +165,10 @@ class DynamicVhdNode(MappedNode, VhdNode):
         self.table = PagedTable(self.file, header.table_offset, header.max_entries, ">u4")
 
     def _open_parent(self) -> None:
+        if not self._context.backing:
+            with contextlib.suppress(ImageError):  # only to tell its name
+                self._reference = find_parent(self.file, self.header, self._context)
+            return
         self._reference = find_parent(self.file, self.header, self._context)
         parent = cast(VhdNode, open_parent(self._reference, None, self._context, self.name))
         if not self._context.check:

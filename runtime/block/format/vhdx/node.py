@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from itertools import pairwise
 from typing import cast
@@ -9,7 +10,7 @@ from typing import cast
 import numpy as np
 
 from runtime.block.driver import OpenContext
-from runtime.block.errors import ImageCorrupt, ImageUnsupported
+from runtime.block.errors import ImageCorrupt, ImageError, ImageUnsupported
 from runtime.block.format.mapped.bitmap import SectorBitmaps, Sectors
 from runtime.block.format.mapped.check import BlockCheck, Interval
 from runtime.block.format.mapped.node import ABSENT, ZERO, MappedNode
@@ -101,8 +102,7 @@ class VhdxNode(MappedNode):
         self._adopt(metadata)
         if metadata.has_parent:
             self.bitmaps = VhdxBitmaps(self)
-            if context.backing:
-                self._open_parent()
+            self._open_parent()
 
     def _replayed(self, file: ProtocolNode, context: OpenContext) -> ProtocolNode:
         """The file with everything that its log holds in place."""
@@ -146,6 +146,10 @@ class VhdxNode(MappedNode):
         self.table = PagedTable(self.file, self._regions[vhdx.BAT].offset, metadata.entries, "<u8")
 
     def _open_parent(self) -> None:
+        if not self._context.backing:
+            with contextlib.suppress(ImageError):  # only to tell its name
+                self._reference = find_parent(self.metadata.locator, self._context, self.name)
+            return
         self._reference = find_parent(self.metadata.locator, self._context, self.name)
         parent = cast(VhdxNode, open_parent(self._reference, None, self._context, self.name))
         if not self._context.check:
