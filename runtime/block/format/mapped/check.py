@@ -58,8 +58,7 @@ class BlockCheck:
         fragments = 0
         last = -1
         parts: list[Entries] = []
-        for first in range(0, total, _BATCH):
-            count = min(_BATCH, total - first)
+        for first, count in node.block_ranges(_BATCH):
             places = node.places(first, count)
             good = self._in_bounds(first, places)
             places[~good & (places >= 0)] = -1

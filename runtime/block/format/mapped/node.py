@@ -31,6 +31,7 @@ ZERO = -2  # not in this image, and zero whatever the backing node has
 HOLLOW = -3  # the block is here, but not these sectors: read from the backing node
 
 _BATCH = 1 << 15  # blocks looked up at once
+_SKIP = 1 << 10  # blocks: longer ranges may be skipped where no table is
 _COPY = 1 << 20  # bytes copied at once
 _DIRTY_LIMIT = 16 << 20  # bytes of changed tables after which they're written
 
@@ -214,7 +215,7 @@ class MappedNode(FormatNode):
     def extents(self, offset: int = 0, length: int | None = None) -> Iterator[Extent]:
         length = self._size - offset if length is None else length
         self.in_range_or_raise(offset, length)
-        step = max(self.block_size * _BATCH, 1 << 30)
+        step = max(self.block_size * _BATCH, 1 << 40)
         for at in range(offset, offset + length, step):
             with self._lock:
                 pieces = list(self._pieces(at, min(step, offset + length - at)))
@@ -266,6 +267,17 @@ class MappedNode(FormatNode):
     def blocks(self) -> int:
         """How many blocks the disk has."""
         return -(-self._size // self.block_size)
+
+    def block_ranges(self, step: int) -> Iterator[tuple[int, int]]:
+        """(first, count) of ranges of at most `step` blocks. Blocks that can't be in the image are left out.
+        """
+        first, total = 0, self.blocks()
+        while first < total:
+            first += self.table.empty_run(self._index(first), total - first)
+            count = min(step, total - first)
+            if count > 0:
+                yield first, count
+            first += count
 
     def stride(self) -> int:
         """What one block takes in the file, bytes."""
@@ -339,7 +351,7 @@ class MappedNode(FormatNode):
             f"block {block} of the disk lies outside of the image's data, at byte {place}",
             offset=self.entry_offset(block),
             field="block table entry",
-            value=raw,
+            value=raw & 0xFFFFFFFFFFFFFFFF,
             where=self.name,
         )
 
@@ -352,7 +364,14 @@ class MappedNode(FormatNode):
             if end - offset <= block - within:
                 places, count = np.array([self._place_of(first)], np.int64), 1
             else:
-                count = min(-(-end // block) - first, _BATCH)
+                count = -(-end // block) - first
+                empty = self.table.empty_run(self._index(first), count) if count > _SKIP else 0
+                if empty > _SKIP:
+                    stop = min(end, (first + empty) * block)
+                    yield Piece(offset, stop - offset, ABSENT, ABSENT)
+                    offset = stop
+                    continue
+                count = min(count, _BATCH)
                 places = self._lookup(first, count)
             stored = places >= 0
             joined = np.where(stored[:-1], places[1:] - places[:-1] == block, places[1:] == places[:-1])
@@ -498,8 +517,10 @@ class MappedNode(FormatNode):
         """
         self.flush()
         stride, freed = self.stride(), []
-        for at in range(first, self.blocks(), _BATCH):
-            count = min(_BATCH, self.blocks() - at)
+        for start, step in self.block_ranges(_BATCH):
+            at, count = max(first, start), start + step - max(first, start)
+            if count <= 0:
+                continue
             places = self.places(at, count)
             if (places != ABSENT).any():
                 freed.append(places[places >= 0] - self.gap)

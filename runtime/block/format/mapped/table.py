@@ -24,8 +24,13 @@ _CLEAN_PAGES = 128
 _SECTOR = 512
 
 
+def _signed(value: int) -> int:
+    """As an int64 has it: entries read one by one are what they are in arrays."""
+    return value - (1 << 64) if value >> 63 else value
+
+
 class Table(ABC):
-    """`count` numbers, as the file has them (in the host's byte order)."""
+    """`count` numbers of the file. Those of 64 bits are taken as signed ones."""
 
     count: int
 
@@ -36,6 +41,10 @@ class Table(ABC):
     @abstractmethod
     def entry(self, index: int) -> int:
         """One entry."""
+
+    def empty_run(self, first: int, count: int) -> int:
+        """How many of `count` entries from `first` on are known to be 0 without looking at each."""
+        return 0
 
     @abstractmethod
     def write(self, first: int, values: Entries) -> None:
@@ -95,7 +104,7 @@ class PagedTable(Table):
     def entry(self, index: int) -> int:
         number, at = divmod(index, self._page_entries)
         page = self._pages.get(number)
-        return int((self._page(number) if page is None else page)[at])
+        return _signed(int((self._page(number) if page is None else page)[at]))
 
     def write(self, first: int, values: Entries) -> None:
         done, count, width = 0, len(values), self._type.itemsize
@@ -141,7 +150,7 @@ class PagedTable(Table):
 class TwoLevelTable(Table):
     """A directory of tables. A directory entry of 0 means a table of nothing but zeroes.
 
-    `unit` is what directory entries count in, bytes; `valid(number, entry)` may map or refuse an entry
+    `unit` is what directory entries count in, bytes; `valid(number, entry)` may refuse an entry, or (`mapped`) say what it stands for,
     first. New tables are placed by `place(bytes) -> offset in the file`. Long tables are kept in memory in
     pieces.
     """
@@ -156,9 +165,11 @@ class TwoLevelTable(Table):
         unit: int = 1,
         place: Callable[[int], int] | None = None,
         valid: Callable[[int, int], int] | None = None,
+        mapped: bool = False,
         spare: PagedTable | None = None,
     ) -> None:
         self.directory = directory
+        self._mapped = mapped
         self.spare = spare  # a redundant directory, which points to copies of the tables
         self.count = count
         self._type = np.dtype(code)
@@ -213,12 +224,51 @@ class TwoLevelTable(Table):
             done += step
         return result
 
+    def empty_run(self, first: int, count: int) -> int:
+        stop = first + count
+        table, last = first // self._per_table, -(-stop // self._per_table)
+        while table < last:
+            known = self.directory.read(table, min(last - table, 1 << 14)) != 0
+            for new in self._new:
+                if table <= new < table + len(known):
+                    known[new - table] = True
+            found = np.flatnonzero(known)
+            if not len(found):
+                table += len(known)
+                continue
+            table += int(found[0])
+            holes = self._hole_tables(table, min(last - table, 1 << 14))
+            if not holes:
+                return max(0, min(stop, table * self._per_table) - first)
+            table += holes
+        return count
+
+    def _hole_tables(self, table: int, count: int) -> int:
+        """How many tables from number `table` on lie in a row in a hole of the file: nobody has written to
+        them.
+        """
+        if table in self._new or self._mapped:
+            return 0
+        places = self.directory.read(table, count)
+        apart = np.flatnonzero(np.diff(places) != self._bytes // self._unit)
+        count = int(apart[0]) + 1 if len(apart) else count
+        file = self.directory.file
+        start = int(places[0]) * self._unit
+        if start + count * self._bytes > file.length():
+            return 0
+        hole = next(file.extents(start, count * self._bytes))
+        if not hole.reads_zero:
+            return 0
+        count = hole.length // self._bytes
+        changed = [number // self._in_table for number in self._dirty]
+        return min([count, *(number - table for number in changed if table <= number < table + count)])
+
     def entry(self, index: int) -> int:
         number, at = divmod(index, self._per_piece)
         piece = self._pieces.get(number)
         if piece is None:
             piece = self._piece(number)
-        return 0 if piece is None else int(piece[at])
+        return 0 if piece is None else _signed(int(piece[at]))
 
     def write(self, first: int, values: Entries) -> None:
         done, count = 0, len(values)

@@ -79,7 +79,9 @@ class QedNode(MappedNode):
         return places
 
     def _decode_one(self, raw: int) -> int:
-        return raw if raw > 1 else -1 - raw
+        if raw > 1:
+            return raw
+        return -1 - raw if raw >= 0 else 1 << 62
 
     def _encode(self, places: Entries) -> Entries:
         raw = places.copy()

@@ -58,7 +58,7 @@ def _uuid_of(path: Path) -> bytes | None:
     try:
         with path.open("rb") as file:
             data = file.read(SIZE)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no file has such a name
         return None
     if len(data) < SIZE:
         return None

@@ -29,7 +29,7 @@ def references(file: ProtocolNode, header: Header) -> list[str]:
     bare = header.parent_name.decode("utf-16-be", "replace").split("\0")[0]
     names: list[str] = []
     for text in (found.get(_RELATIVE, ""), bare, found.get(_ABSOLUTE, "")):
-        path = PureWindowsPath(text)
+        path = PureWindowsPath(text.split("\0")[0])
         if not path.drive and not path.root and path.parts:
             names.append(path.as_posix())
         if path.name:
@@ -58,7 +58,7 @@ def _uuid_of(path: Path) -> bytes | None:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - SECTOR))
             data = file.read(SECTOR)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no file has such a name
         return None
     if len(data) < SECTOR:
         return None

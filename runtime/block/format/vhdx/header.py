@@ -110,9 +110,11 @@ class Header:
             raise wrong("the log can't have this length", "log_length")
         if self.log_offset % MIB or self.log_offset < MIB:
             raise wrong("the log can't lie there", "log_offset")
+        if self.log_offset + self.log_length > file_length:
+            raise wrong("the log lies behind the file's end", "log_length")
         if self.log != NO_GUID:
-            if not self.log_length or self.log_offset + self.log_length > file_length:
-                raise wrong("the log lies behind the file's end", "log_length")
+            if not self.log_length:
+                raise wrong("there is something to replay, and no log", "log_length")
             if self.log_length > MAX_LOG:
                 raise ImageUnsupported(f"a log of {self.log_length} bytes can't be replayed", where=where)
 

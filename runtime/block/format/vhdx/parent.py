@@ -14,7 +14,7 @@ def find_parent(locator: dict[str, str], context: OpenContext, where: str) -> st
     """The reference of the parent's file: the first of its names that is there. Raises ImageNotFound."""
     names: list[str] = []
     for key in ("relative_path", "absolute_win32_path", "volume_path"):
-        path = PureWindowsPath(locator.get(key, ""))
+        path = PureWindowsPath(locator.get(key, "").split("\0")[0])
         if not path.drive and not path.root and path.parts:
             names.append(path.as_posix())
         if path.name:

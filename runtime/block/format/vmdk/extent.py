@@ -6,7 +6,7 @@ from typing import cast
 
 import numpy as np
 
-from runtime.block.errors import ImageUnsupported
+from runtime.block.errors import ImageCorrupt, ImageUnsupported
 from runtime.block.format.linear import LinearNode
 from runtime.block.format.mapped.check import BlockCheck, Interval
 from runtime.block.format.mapped.node import ABSENT, ZERO, MappedNode
@@ -64,8 +64,20 @@ class SparseExtent(MappedNode):
             count=header.grains,
             unit=SECTOR,
             place=self._place_table,
+            valid=self._valid_table,
             spare=spare,
         )
+
+    def _valid_table(self, number: int, sector: int) -> int:
+        if sector * SECTOR + 4 * self.header.table_entries > max(self._limit(), self._end):
+            raise ImageCorrupt(
+                f"grain table {number} lies behind the file's end",
+                offset=self.header.directory * SECTOR + 4 * number,
+                field="grain directory entry",
+                value=sector,
+                where=self.name,
+            )
+        return sector
 
     def _place_table(self, length: int) -> int:
         place = self._end
@@ -186,8 +198,13 @@ class SparseExtent(MappedNode):
             found.append((directory.offset, directory.offset + 4 * header.tables))
             for first in range(0, header.tables, 1 << 14):
                 places = directory.read(first, min(1 << 14, header.tables - first))
-                places = places[places != 0] * SECTOR
-                found += [(place, place + table) for place in places.tolist()]
+                places = np.sort(places[places != 0] * SECTOR)
+                # Tables in a row are one interval: there may be very many of them.
+                edges = np.flatnonzero(np.diff(places) != table) + 1
+                if len(places):
+                    low = places[np.append(0, edges)]
+                    high = places[np.append(edges - 1, len(places) - 1)] + table
+                    found += list(zip(low.tolist(), high.tolist(), strict=True))
         return found
 
     def check(self, repair: Repair | None = None) -> CheckReport:
@@ -217,7 +234,7 @@ class SparseExtent(MappedNode):
         if spare is None:
             return
         length = 4 * self.header.table_entries
-        for number in range(self.header.tables):
+        for number in self._used_tables(spare):
             first, second = self.table.table_offset(number), self.table.table_offset(number, spare)
             if first is None or second is None:
                 continue
@@ -232,6 +249,22 @@ class SparseExtent(MappedNode):
                 offset=second,
                 fixed=repair is not None,
             )
+
+    def _used_tables(self, spare: PagedTable) -> list[int]:
+        """The tables of which one copy may hold anything."""
+        header = self.header
+        copies = TwoLevelTable(
+            spare, entries_per_table=header.table_entries, code="<u4", count=header.grains, unit=SECTOR
+        )
+        found: set[int] = set()
+        for table in (self.table, copies):
+            first = 0
+            while first < header.grains:
+                first += table.empty_run(first, header.grains - first)
+                if first < header.grains:
+                    found.add(first // header.table_entries)
+                first = (first // header.table_entries + 1) * header.table_entries
+        return sorted(found)
 
     def info(self) -> ImageInfo:
         return ImageInfo(
@@ -263,6 +296,7 @@ class SeSparseExtent(MappedNode):
             count=grains,
             unit=SECTOR,
             valid=self._table_sector,
+            mapped=True,
         )
 
     def _table_sector(self, number: int, value: int) -> int:

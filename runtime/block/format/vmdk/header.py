@@ -144,7 +144,9 @@ class SparseHeader:
             names.append("spare_directory")
         for name in names:
             start = getattr(header, name)
-            if start != AT_END and (not start or start * SECTOR + 4 * header.tables > file_length):
+            if (name, start) != ("directory", AT_END) and (
+                not start or start * SECTOR + 4 * header.tables > file_length
+            ):
                 raise wrong("the grain directory lies outside of the file", name)
         if header.descriptor_offset and (
             header.descriptor_size > 2048

@@ -461,7 +461,11 @@ class VmdkNode(FormatNode):
         for part in self.parts:
             if not isinstance(part.node, FormatNode) or isinstance(part.node, FlatExtent):
                 continue
-            found = part.node.check(repair)
+            try:
+                found = part.node.check(repair)
+            except ImageCorrupt as error:  # a directory that can't be followed
+                report.note("corruption", error.what, offset=error.offset)
+                continue
             many = len(self.parts) > 1
             for problem in found.problems:
                 problem.text = f"{part.line.name}: {problem.text}" if many else problem.text
