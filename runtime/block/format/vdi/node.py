@@ -91,11 +91,12 @@ class VdiNode(MappedNode):
         self._end = self._data_start + (self._highest() + 1) * self.block_size
 
     def _highest(self) -> int:
-        """The highest block of the file that the map names; -1 if there is none."""
+        """The highest block of the file that the map names; -1 if there is none. Not those behind its end."""
         highest = -1
+        limit = min(vdi.ZERO, -(-(self._limit() - self._data_start) // self.block_size))
         for first in range(0, self.blocks(), 1 << 18):
             raw = self._raw(first, min(1 << 18, self.blocks() - first))
-            raw = raw[raw < vdi.ZERO]
+            raw = raw[raw < limit]
             if len(raw):
                 highest = max(highest, int(raw.max()))
         return highest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 from abc import abstractmethod
 from dataclasses import replace
 from typing import Any, cast
@@ -210,13 +211,19 @@ class DynamicVhdNode(MappedNode, VhdNode):
                 header.table_offset + -(-4 * header.max_entries // vhd.SECTOR) * vhd.SECTOR,
             ),
         ]
+        return found + self._locator_ranges()
+
+    def _locator_ranges(self) -> list[tuple[int, int]]:
+        """Where the names of the parent are."""
+        found = []
         for at in range(0, 192, 24):
-            space = int.from_bytes(header.locators[at + 4 : at + 8], "big")
-            offset = int.from_bytes(header.locators[at + 16 : at + 24], "big")
+            code, space, _, _, offset = struct.unpack_from(
+                ">4sIIIQ", self.header.locators.ljust(192, b"\0"), at
+            )
             space = (
                 space if space >= vhd.SECTOR else space * vhd.SECTOR
-            )  # said in bytes by most, in sectors by some
-            if header.locators[at : at + 4] != bytes(4) and offset + space <= self.file.length():
+            )  # in bytes by most, in sectors by some
+            if code != bytes(4) and offset + space <= self.file.length():
                 found.append((offset, offset + space))
         return found
 
@@ -381,6 +388,7 @@ class DynamicVhdNode(MappedNode, VhdNode):
             self._end += len(text)
             self._finish_data()
             self.file.flush()
+            before = self._locator_ranges()
             self.header = replace(
                 self.header,
                 parent_name=name,
@@ -390,6 +398,8 @@ class DynamicVhdNode(MappedNode, VhdNode):
             )
             self.file.pwrite(self.footer.data_offset, self.header.pack())
             self.file.flush()
+            for low, high in before:
+                self.file.punch(low, high - low)
             old, self.backing, self._reference = self.backing, parent, reference
             if old is not None:
                 old.close()
