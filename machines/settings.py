@@ -54,7 +54,8 @@ class Settings(Model):
     """Harts."""
     isa: str | None = None
     """Extensions, such as rv64gc_zba; the board's choice if None."""
-    bios: Path | Literal["default", "none"] = "default"
+    bios: Literal["default", "sbi", "none"] | Path = "default"
+    """Firmware: OpenSBI if it is installed, else (or with `sbi`) our own; `none`; or a file."""
     kernel: Path | None = None
     initrd: Path | None = None
     append: str = ""

@@ -8,7 +8,7 @@ import os
 import random
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -65,19 +65,16 @@ WIDTH: Final = {"virt": 64, "virt32": 32}
 TARGET: Final = {"virt": "riscv64", "virt32": "riscv32"}
 ELF_RISCV: Final = 243
 
+SBI_SIZE: Final = 0x10000
+"""Memory of the embedded SBI (`OWN` in its source)."""
+
 PHANDLE_CPU, PHANDLE_PLIC, PHANDLE_TEST = 1, 100, 101
 INTERRUPT_SUPERVISOR, INTERRUPT_MACHINE = 9, 11
 
 
-def default_firmware(width: int) -> Path:
-    """OpenSBI, where it is installed. Raises IsagenError."""
-    for name in FIRMWARE[width]:
-        if Path(name).exists():
-            return Path(name)
-    raise IsagenError(
-        f"no OpenSBI for RV{width} is installed",
-        remedy="install the package opensbi, or name a firmware with --bios",
-    )
+def installed_firmware(width: int) -> Path | None:
+    """OpenSBI, where it is installed."""
+    return next((Path(name) for name in FIRMWARE[width] if Path(name).exists()), None)
 
 
 class Virt:
@@ -89,6 +86,7 @@ class Virt:
         package: TargetPackage,
         features: Iterable[str] | None,
         disks: tuple[Disk, ...] = (),
+        embedded: Callable[[int, int], bytes] | None = None,
     ) -> None:
         if settings.memory % (1 << 20):
             raise IsagenError(f"memory of {settings.memory} bytes isn't whole MiB")
@@ -104,6 +102,7 @@ class Virt:
         memory = AddressSpace()
         self.machine = Machine(memory, clock)
         self.machine.load = self._load
+        self._embedded = embedded
         self._random = random.Random(settings.seed) if settings.seed is not None else None
         self.machine.add_ram("ram", RAM, Ram(settings.memory, shared=True))
         self.machine.add_ram("rom", ROM, Ram(ROM_SIZE), READ | EXECUTE)
@@ -167,8 +166,11 @@ class Virt:
         alignment = 2 << 20 if self.width == 64 else 4 << 20
         start, kernel, top = RAM, RAM + alignment, self._top()
         if settings.bios != "none":
-            bios = default_firmware(self.width) if settings.bios == "default" else settings.bios
-            loaded = images.load(memory, bios, RAM, elf)
+            bios = self._firmware()
+            if bios is None:
+                loaded = images.place(memory, self._own_firmware(), RAM, "the embedded SBI")
+            else:
+                loaded = images.load(memory, bios, RAM, elf)
             start = loaded.entry
             kernel = max(kernel, -(-loaded.end // alignment) * alignment)
         entry = 0
@@ -193,6 +195,18 @@ class Virt:
         memory.write(ROM, self._reset_vector(start, tree_at, entry))
         for hart in self.machine.harts:
             hart.reset(ROM)
+
+    def _firmware(self) -> Path | None:
+        """The firmware's file; None: the embedded SBI."""
+        bios = self.settings.bios
+        if bios == "default":
+            return installed_firmware(self.width)
+        return bios if isinstance(bios, Path) else None
+
+    def _own_firmware(self) -> bytes:
+        if self._embedded is None:
+            raise IsagenError("this program has no embedded SBI", remedy="name a firmware")
+        return self._embedded(self.width, self.settings.smp)
 
     def _top(self) -> int:
         """The end of the memory that everything reaches."""
@@ -229,6 +243,10 @@ class Virt:
             chosen.properties["linux,initrd-end"] = cells(initrd[1])
         memory: dict[str, Value] = {"device_type": "memory", "reg": cells(RAM) + cells(settings.memory)}
         root.add(f"memory@{RAM:x}", memory)
+        if settings.bios != "none" and self._firmware() is None:
+            reserved: dict[str, Value] = {"#address-cells": 2, "#size-cells": 2, "ranges": None}
+            own: dict[str, Value] = {"reg": cells(RAM) + cells(SBI_SIZE), "no-map": None}
+            root.add("reserved-memory", reserved).add(f"sbi@{RAM:x}", own)
         self._describe_cpus(root)
         self._describe_devices(root.add("soc", self._bus_properties()))
         for name, value in (("poweroff", POWER_OFF), ("reboot", RESTART)):

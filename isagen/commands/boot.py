@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-m", "--memory", metavar="SIZE", help="RAM, such as 512M (default: 128M)")
     parser.add_argument("--smp", type=number, metavar="N", help="harts, 1 to 8 (default: 1)")
     parser.add_argument("--isa", metavar="STRING", help="which extensions are there, such as rv64gc_zba")
-    parser.add_argument("--bios", metavar="FILE", help="firmware; default: OpenSBI, if installed; or none")
+    parser.add_argument("--bios", metavar="FILE", help="firmware; default: OpenSBI if installed, else sbi, our own; or none")
     parser.add_argument(
         "--kernel", metavar="FILE", help="Linux's Image, packed by gzip or not, or an ELF file"
     )
@@ -126,12 +126,13 @@ def open_disk(drive: Drive, stack: ExitStack) -> Disk:
 def build(settings: Settings, disks: tuple[Disk, ...] = ()) -> Virt:
     """The board's machine, loaded and reset."""
     from isagen.commands.run import features_of
+    from isagen.firmware import embedded_sbi
     from machines.virt import TARGET, Virt
     from runtime.cpu.engine import load_target
 
     package = load_target(folder_of(TARGET[settings.board]))
     features = features_of(settings.isa, package)
-    return Virt(settings, package, features, disks)
+    return Virt(settings, package, features, disks, embedded_sbi)
 
 
 def boot(board: Virt, arguments: argparse.Namespace) -> int:

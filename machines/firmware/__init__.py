@@ -1,0 +1,1 @@
+"""Firmware of our own, as assembler source."""
