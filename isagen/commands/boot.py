@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-m", "--memory", metavar="SIZE", help="RAM, such as 512M (default: 128M)")
     parser.add_argument("--smp", type=number, metavar="N", help="harts, 1 to 8 (default: 1)")
     parser.add_argument("--isa", metavar="STRING", help="which extensions are there, such as rv64gc_zba")
-    parser.add_argument("--bios", metavar="FILE", help="firmware; default: OpenSBI if installed, else sbi, our own; or none")
+    parser.add_argument(
+        "--bios", metavar="FILE", help="firmware; default: OpenSBI if installed, else sbi, our own; or none"
+    )
     parser.add_argument(
         "--kernel", metavar="FILE", help="Linux's Image, packed by gzip or not, or an ELF file"
     )

@@ -24,7 +24,6 @@ def source(width: int, harts: int) -> str:
     letter, word = ("d", 8) if width == 64 else ("w", 4)
     high = "srli    {register}, a0, 32" if width == 64 else "mv      {register}, a1"
     text = re.sub(r"\b([ls])x\b", rf"\1{letter}", text)
-    text = re.sub(r"\b(amo\w+)\.x\b", rf"\1.{letter}", text)
     text = re.sub(r"\b(\d+)\*WORD\b", lambda found: str(int(found[1]) * word), text)
     text = re.sub(r"\bHIGH    (\w+)", lambda found: high.format(register=found[1]), text)
     text = re.sub(r" +call_area (\w+)", lambda found: AREA.format(hart=found[1]), text)

@@ -2,7 +2,7 @@
 # firmware is installed. Machine mode's only program: it starts the kernel in supervisor mode on one hart, keeps the others until
 # the kernel starts them, and answers the kernel's calls.
 #
-# lx, sx, amoor.x, amoswap.x: load, store, atomics of XLEN bits; WORD: bytes of a register. They are replaced before assembling.
+# lx, sx: load and store of XLEN bits; WORD: bytes of a register; HIGH, call_area: see sbi.py. They are replaced before assembling.
 #
 # Starts with a0 = hart, a1 = device tree, a2 = OpenSBI's `struct fw_dynamic_info`, of which only next_addr is used.
 
@@ -61,7 +61,7 @@ _start:
         csrw    mie, t0                 # other harts' requests
         la      t0, chosen
         li      t1, 1
-        amoswap.x t1, t1, (t0)
+        amoswap.w t1, t1, (t0)
         bnez    t1, park                # another hart was first
         la      t0, areas
         li      t1, HARTS
@@ -497,7 +497,7 @@ EXTENSIONS = 11
 present:
         .word   PRESENT
 chosen:
-        .dword  0
+        .word   0
         .balign 512
 areas:
         .space  HARTS << AREA_SHIFT

@@ -197,7 +197,7 @@ written (the low 8 bytes, as in `MMIO_VALUE`)."""
 HOOK_BEGINS: Final = 880
 """At a hook: 1 if a basic block begins with the instruction."""
 
-CODE_NEWS_SEEN: Final = 1000
+CODE_NEWS_SEEN: Final = 992
 """How much of `regions.CODE_NEWS` this CPU has acted on."""
 RANGES: Final = 1000
 """1: user mode, fill the TLB's ranges, too (for `runtime.cpu.translator`)."""

@@ -259,6 +259,119 @@ def test_uboot_reaches_its_prompt_on_opensbi(uboot_machine):
     assert b"OpenSBI" in text and b"Domain0 Next Mode         : S-mode" in text
 
 
+def test_uboot_reaches_its_prompt_on_our_sbi(uboot_machine):
+    kernel = firmware(UBOOT_SUPERVISOR, "u-boot-qemu")
+    talk(uboot_machine({"bios": "sbi", "kernel": kernel, "smp": 2}))
+
+
+# --- our SBI ------------------------------------------------------------------------------------------------
+
+PAYLOAD = """
+# In supervisor mode: start hart 1 with 42, have it interrupted and fenced, and keep what the calls return.
+_start: li    s0, 0x80300000
+        mv    s1, a0
+        li    a7, 0x10              # base: probe HSM
+        li    a6, 3
+        li    a0, 0x48534d
+        ecall
+        sw    a0, 0(s0)
+        sw    a1, 4(s0)
+        li    a7, 0x48534d          # HSM: start hart 1
+        li    a6, 0
+        li    a0, 1
+        la    a1, second
+        li    a2, 42
+        ecall
+        sw    a0, 8(s0)
+        li    a0, 7                 # a hart that isn't there
+        la    a1, second
+        ecall
+        sw    a0, 12(s0)
+wait:   lw    t0, 32(s0)
+        beqz  t0, wait
+        li    a7, 0x735049          # IPI to hart 1
+        li    a6, 0
+        li    a0, 2
+        li    a1, 0
+        ecall
+        sw    a0, 16(s0)
+wait2:  lw    t0, 36(s0)
+        beqz  t0, wait2
+        li    a7, 0x52464e43        # remote fences on all
+        li    a6, 1
+        li    a0, 0
+        li    a1, -1
+        ecall
+        sw    a0, 20(s0)
+        li    a7, 0x99              # nothing of that number
+        ecall
+        sw    a0, 24(s0)
+        csrsi sie, 0
+        li    t0, 0x20
+        csrs  sie, t0
+        csrr  a0, time              # the timer
+        addi  a0, a0, 500
+        li    a7, 0x54494d45
+        li    a6, 0
+        ecall
+tick:   wfi
+        csrr  t0, sip
+        andi  t0, t0, 0x20
+        beqz  t0, tick
+        li    a7, 0x4442434e        # the console
+        li    a6, 0
+        li    a0, 3
+        la    a1, text
+        li    a2, 0
+        ecall
+        sw    a1, 28(s0)
+        li    a7, 0x53525354        # off
+        li    a6, 0
+        li    a0, 0
+        li    a1, 0
+        ecall
+text:   .ascii "ok!"
+        .balign 4
+second: li    s0, 0x80300000
+        sw    a0, 40(s0)
+        sw    a1, 32(s0)
+        csrsi sie, 2
+idle:   wfi
+        csrr  t0, sip
+        andi  t0, t0, 2
+        beqz  t0, idle
+        csrci sip, 2
+        sw    t0, 36(s0)
+        j     idle
+"""
+
+
+@pytest.mark.parametrize("name", ("virt", "virt32"))
+def test_our_sbi_answers(tmp_path, name):
+    from isagen.cli import main
+
+    target = {"virt": "riscv64", "virt32": "riscv32"}[name]
+    if not is_built(target):
+        main(["build", target])
+    source, image = tmp_path / "payload.s", tmp_path / "payload.bin"
+    code = PAYLOAD.replace(
+        "csrr  a0, time ", "csrr  a0, time " if name == "virt" else "csrr  a1, timeh\n        csrr  a0, time "
+    )
+    source.write_text(code)
+    base = {"virt": "0x80200000", "virt32": "0x80400000"}[name]
+    assert main(["asm", "--base", base, "--raw", "-o", str(image), target, str(source)]) == 0
+    settings = {"board": name, "bios": "sbi", "kernel": str(image), "smp": 2, "clock": "counted"}
+    machine = build(settings_from(settings))
+    text = text_of(machine)
+    assert machine.machine.run(10_000_000).ending is Ending.OFF
+    words = [
+        int.from_bytes(machine.machine.memory.read(0x80300000 + n, 4), "little", signed=True)
+        for n in range(0, 44, 4)
+    ]
+    assert words == [0, 1, 0, -3, 0, 0, -2, 3, 42, 2, 1]
+    assert text == b"ok!"
+
+
 @pytest.fixture
 def uboot_machine():
     return lambda settings: build(settings_from({"board": "virt", "clock": "counted", "seed": 1, **settings}))
