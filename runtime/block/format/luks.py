@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from runtime.block.crypto import luks
+from runtime.block.crypto.keyslots import amend_slots
 from runtime.block.crypto.sectors import SECTOR, SectorCipher
 from runtime.block.driver import Driver, OpenContext
-from runtime.block.errors import ImageCorrupt, ImageKeyError, ImageOption
+from runtime.block.errors import ImageCorrupt, ImageKeyError
 from runtime.block.node import Buffer, Extent, ExtentKind, FormatNode, Preallocation, ProtocolNode, Repair
 
 if TYPE_CHECKING:
@@ -172,39 +173,13 @@ class LuksNode(FormatNode):
         ``keyslot``). Secrets are the passphrases themselves; ``iter-time`` is in milliseconds.
         """
         self.writable_or_raise()
-        given = {name.replace("_", "-"): value for name, value in options.items()}
-        state = str(given.pop("state", "active"))
-        slot = given.pop("keyslot", None)
-        new, old = given.pop("new-secret", None), given.pop("old-secret", None)
-        milliseconds = int(str(given.pop("iter-time", 2000)))
-        if given or state not in ("active", "inactive"):
-            raise ImageOption(
-                f"options that LUKS disks can't change: {', '.join(given) or state}",
-                where=self.name,
-                remedy="state, new-secret, old-secret, keyslot and iter-time can be given",
-            )
-        number = None if slot is None else int(str(slot))
-        if state == "active":
-            self._add(_secret(new), number, milliseconds / 1000)
-        elif old is not None:
-            self._remove(luks.slots_of(self.header, self.file.pread, _secret(old)))
-        else:
-            self._remove([] if number is None else [number])
 
-    def _add(self, passphrase: bytes, slot: int | None, seconds: float) -> None:
-        _ = self._cipher
-        assert self._key is not None
-        self.header = luks.add_key(
-            self.header, self._store, self._key, passphrase, slot=slot, iteration_time=seconds
-        )
+        def key() -> bytes:
+            _ = self._cipher
+            assert self._key is not None
+            return self._key
 
-    def _remove(self, slots: list[int]) -> None:
-        if not slots:
-            raise ImageKeyError(
-                "no key slot fits", where=self.name, remedy="name a keyslot or its old-secret"
-            )
-        for slot in slots:
-            self.header = luks.remove_key(self.header, self._store, slot)
+        self.header = amend_slots(self.header, self.file.pread, self._store, key, options, name=self.name)
 
     def _store(self, offset: int, data: bytes) -> None:
         self.file.pwrite(offset, data)
@@ -217,14 +192,6 @@ class LuksNode(FormatNode):
 def _whole_sectors(size: int) -> int:
     """Only whole sectors can be encrypted: sizes are rounded up."""
     return -(-size // SECTOR) * SECTOR
-
-
-def _secret(value: object) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        return value.encode()
-    raise ImageOption("the passphrase is missing", remedy="give new-secret")
 
 
 class LuksDriver(Driver):

@@ -57,9 +57,12 @@ def qemu(require_tool: Callable[..., str], tmp_path: Path) -> Callable[..., str]
     """Run a program of qemu-utils in the test's folder; its output. Fails the test if it fails."""
 
     def run(program: str, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
-        result = subprocess.run(
-            [require_tool(program), *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+        for _ in range(5):
+            result = subprocess.run(
+                [require_tool(program), *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+            )
+            if "accurate CPU usage" not in result.stderr:  # it couldn't time its key derivation: busy machine
+                break
         assert result.returncode in codes, f"{program} {arguments}: {result.stdout}{result.stderr}"
         return result.stdout
 
@@ -268,6 +271,34 @@ def test_luks_both_ways(tmp_path: Path, qemu: Callable[..., str]) -> None:
         assert image.pread(0, 102_000) == bytes(1000) + b"\t" * 100_000 + bytes(1000)
         image.pwrite(77, b"ours")
     assert "read 4/4" in qemu("qemu-io", *opened, "-c", "read -P 0x6f 77 1", "-c", "read 77 4")
+
+
+def test_passphrases(tmp_path: Path, qemu: Callable[..., str]) -> None:
+    """A second passphrase, and the first taken away."""
+    path = tmp_path / "disk.qcow2"
+    with Image.create(
+        path,
+        "qcow2",
+        MIB,
+        encrypt_format="luks",
+        encrypt_iter_time=10,
+        encrypt_cipher_alg="aes-128",
+        encrypt_hash_alg="sha512",
+        passphrase="first",
+    ) as image:
+        image.pwrite(0, b"hello")
+    with Image.open(path, writable=True, passphrase="first") as image:
+        image.amend(
+            **{"encrypt.state": "active", "encrypt.new-secret": "passphrase", "encrypt.iter-time": 10}
+        )
+    with Image.open(path, writable=True, passphrase="passphrase") as image:
+        image.amend(**{"encrypt.state": "inactive", "encrypt.old-secret": "first"})
+        assert image.check().exit_code == 0
+    with pytest.raises(ImageKeyError):
+        Image.open(path, passphrase="first")
+    opened = f"driver=qcow2,file.filename={path.name},encrypt.key-secret=key"
+    read = qemu("qemu-io", "--object", SECRET, "--image-opts", opened, "-c", "read -P 0x68 0 1")
+    assert "read 1/1" in read
 
 
 def test_aes(tmp_path: Path) -> None:

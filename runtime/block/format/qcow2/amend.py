@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from runtime.block.format.qcow2.options import Qcow2Options
 
 _STEP = 1 << 20
+_KEYS = {f"encrypt_{name}" for name in ("state", "new_secret", "old_secret", "keyslot", "iter_time")}
 _FIXED = {
     "cluster_size",
     "compression_type",
     "extended_l2",
     "encrypt_format",
     "preallocation",
-    "encrypt_iter_time",
 }
 
 
@@ -32,6 +32,13 @@ def amend(node: Qcow2Node, options: dict[str, object]) -> None:
     """Change what `options` names (names as for creating; besides them `size`). Raises ImageOption."""
     given = {name.replace("-", "_").replace(".", "_"): value for name, value in options.items()}
     size = given.pop("size", None)
+    keys = {name.removeprefix("encrypt_"): given.pop(name) for name in _KEYS & set(given)}
+    if keys:
+        from runtime.block.format.qcow2.crypt import amend_keys
+
+        amend_keys(node, keys)
+        if not given and size is None:
+            return
     model = _validated(node, given)
     for name in sorted(set(given) & _FIXED):
         if getattr(model, name) != _current(node, name):

@@ -11,9 +11,10 @@ import struct
 from typing import TYPE_CHECKING
 
 from runtime.block.crypto import luks
+from runtime.block.crypto.keyslots import amend_slots
 from runtime.block.crypto.sectors import SectorCipher
 from runtime.block.driver import OpenContext
-from runtime.block.errors import ImageCorrupt, ImageKeyError, ImageOption
+from runtime.block.errors import ImageCorrupt, ImageKeyError, ImageOption, ImageUnsupported
 from runtime.block.format.qcow2 import header as h
 from runtime.block.format.qcow2.header import Header
 from runtime.block.node import Buffer, ProtocolNode
@@ -31,10 +32,13 @@ class Cipher:
     needed.
     """
 
-    def __init__(self, sectors: SectorCipher | None, *, by_host: bool, name: str) -> None:
+    def __init__(
+        self, sectors: SectorCipher | None, *, by_host: bool, name: str, key: bytes | None = None
+    ) -> None:
         self._sectors = sectors
         self._by_host = by_host
         self._name = name
+        self._key = key
 
     def _ready(self) -> SectorCipher:
         if self._sectors is None:
@@ -44,6 +48,12 @@ class Cipher:
                 remedy="open it with passphrase=...",
             )
         return self._sectors
+
+    def key(self) -> bytes:
+        """The master key."""
+        self._ready()
+        assert self._key is not None
+        return self._key
 
     def decrypt(self, host: int, guest: int, data: Buffer) -> bytes:
         """The plain bytes of sectors at `host` in the file, `guest` on the disk."""
@@ -60,22 +70,27 @@ def open_cipher(header: Header, file: ProtocolNode, context: OpenContext) -> Cip
         return Cipher(None if key is None else _legacy(key), by_host=False, name=file.name)
     offset, length = _pointer(header, file)
     parsed = luks.parse(file.pread(offset, luks.HEADER_SIZE), offset=offset, region_size=length)
-    sectors = None
-    if context.passphrase is not None:
+    if context.passphrase is None:
+        return Cipher(None, by_host=True, name=file.name)
+    key, sectors = luks.unlock(parsed, _reader(file, offset, length), context.passphrase())
+    return Cipher(sectors, by_host=True, name=file.name, key=key)
 
-        def read(at: int, size: int) -> bytes:
-            if at < 0 or at + size > length:
-                raise ImageCorrupt(
-                    "a key slot isn't inside of the encryption header",
-                    offset=offset,
-                    field="key material offset",
-                    value=at,
-                    where=file.name,
-                )
-            return file.pread(offset + at, size)
 
-        _, sectors = luks.unlock(parsed, read, context.passphrase())
-    return Cipher(sectors, by_host=True, name=file.name)
+def _reader(file: ProtocolNode, offset: int, length: int) -> luks.Read:
+    """Reads bytes of the LUKS header's region."""
+
+    def read(at: int, size: int) -> bytes:
+        if at < 0 or at + size > length:
+            raise ImageCorrupt(
+                "a key slot isn't inside of the encryption header",
+                offset=offset,
+                field="key material offset",
+                value=at,
+                where=file.name,
+            )
+        return file.pread(offset + at, size)
+
+    return read
 
 
 def _pointer(header: Header, file: ProtocolNode) -> tuple[int, int]:
@@ -116,7 +131,14 @@ def initialise(node: Qcow2Node, options: Qcow2Options) -> None:
         header.crypt_method = h.CRYPT_AES
         node.cipher = Cipher(_legacy(passphrase), by_host=False, name=node.name)
     else:
-        region, sectors = luks.create(passphrase, iteration_time=options.encrypt_iter_time / 1000)
+        choice = options.luks()
+        region, sectors = luks.create(
+            passphrase,
+            mode=choice.mode,
+            hash_name=choice.hash_alg,
+            key_size=choice.key_size,
+            iteration_time=choice.iter_time / 1000,
+        )
         size = header.cluster_size
         start, _ = node.refcounts.allocate(-(-len(region) // size), exact=True)
         node.file.pwrite(start * size, region + bytes(-len(region) % size))
@@ -126,3 +148,18 @@ def initialise(node: Qcow2Node, options: Qcow2Options) -> None:
     node.commit()
     node.write_header(whole=True)
     node.file.flush()
+
+
+def amend_keys(node: Qcow2Node, options: dict[str, object]) -> None:
+    """Add or remove passphrases: options as of LUKS disks (`runtime.block.crypto.keyslots`)."""
+    header, file = node.header, node.file
+    if header.crypt_method != h.CRYPT_LUKS or node.cipher is None:
+        raise ImageUnsupported("the image isn't encrypted by LUKS: it has no key slots", where=node.name)
+    offset, length = _pointer(header, file)
+    parsed = luks.parse(file.pread(offset, luks.HEADER_SIZE), offset=offset, region_size=length)
+
+    def write(at: int, data: bytes) -> None:
+        file.pwrite(offset + at, data)
+        file.flush()
+
+    amend_slots(parsed, _reader(file, offset, length), write, node.cipher.key, options, name=node.name)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from runtime.block.options import CreateOptions, Size, Switch
+
+if TYPE_CHECKING:
+    from runtime.block.format.luks_options import LuksOptions
 
 
 class Qcow2Options(CreateOptions):
@@ -26,12 +29,30 @@ class Qcow2Options(CreateOptions):
     extended_l2: Switch = False
     compression_type: Literal["zlib", "zstd"] = "zlib"
     encrypt_format: Literal["luks", "aes"] | None = None
+    encrypt_cipher_alg: Literal["aes-128", "aes-192", "aes-256"] = "aes-256"
+    encrypt_cipher_mode: Literal["xts", "cbc", "ecb"] = "xts"
+    encrypt_ivgen_alg: Literal["plain", "plain64", "essiv"] = "plain64"
+    encrypt_ivgen_hash_alg: Literal["sha1", "sha256"] = "sha256"
+    encrypt_hash_alg: Literal["sha1", "sha224", "sha256", "sha384", "sha512", "ripemd160"] = "sha256"
     encrypt_iter_time: int = Field(default=2000, gt=0)  # milliseconds that trying a passphrase costs
     checksums: Switch = False
 
     @property
     def version(self) -> int:
         return 2 if self.compat in ("0.10", "v2") else 3
+
+    def luks(self) -> LuksOptions:
+        """The options of the LUKS header."""
+        from runtime.block.format.luks_options import LuksOptions
+
+        return LuksOptions(
+            cipher_alg=self.encrypt_cipher_alg,
+            cipher_mode=self.encrypt_cipher_mode,
+            ivgen_alg=self.encrypt_ivgen_alg,
+            ivgen_hash_alg=self.encrypt_ivgen_hash_alg,
+            hash_alg=self.encrypt_hash_alg,
+            iter_time=self.encrypt_iter_time,
+        )
 
     @field_validator("cluster_size")
     @classmethod
