@@ -18,6 +18,8 @@ from isagen.compat.unicorn import (
 from isagen.compat.unicorn import unicorn_const as uc
 from isagen.compat.unicorn.errors import UcError
 from isagen.emulator.events import Trap
+from isagen.generated import is_built
+from isagen.targets import all_targets
 
 _WORD = uc.UC_MODE_32 | uc.UC_MODE_64
 _TARGETS: Final[dict[int, Callable[[int], str | None]]] = {
@@ -37,12 +39,12 @@ _TARGETS: Final[dict[int, Callable[[int], str | None]]] = {
 
 
 def target_of(arch: int, mode: int) -> str:
-    """The name of the target. Raises UcError."""
+    """The name of the target, built or not. Raises UcError."""
     choose = _TARGETS.get(arch)
     if choose is None:
         raise UcError(uc.UC_ERR_ARCH)
     name = choose(mode)
-    if name is None:
+    if name is None or (name not in all_targets() and not is_built(name)):
         raise UcError(uc.UC_ERR_MODE)
     return name
 

@@ -384,14 +384,21 @@ class Uc:
         self, callback: Callback, data: Any, access: int, first: int, last: int, *, after: bool
     ) -> Callback:
         def call(_: Emulator, event: MemoryAccess) -> None:
-            if first <= event.address <= last:  # by the first byte
-                value = event.value if after or event.kind == "write" else 0
-                self._call(callback, access, event.address, event.size, signed(value), data)
-                if self.emulator.is_stopping and self._resume_at is None:
-                    self._resume_at = event.pc
-                    self.emulator.finish_instruction()
+            value = event.value if after or event.kind == "write" else 0
+            size = min(event.size, 8)  # wider ones are several for Unicorn
+            for offset in range(0, event.size, size):
+                if first <= event.address + offset <= last:  # by the first byte
+                    part = value >> 8 * self._distance(event.size, size, offset)
+                    self._call(callback, access, event.address + offset, size, signed(part), data)
+            if self.emulator.is_stopping and self._resume_at is None:
+                self._resume_at = event.pc
+                self.emulator.finish_instruction()
 
         return call
+
+    def _distance(self, whole: int, size: int, offset: int) -> int:
+        """Bytes from the low end of a number of `whole` bytes to its part of `size` bytes at `offset`."""
+        return offset if self.emulator.byte_order == "little" else whole - size - offset
 
     def _interrupt(self, callback: Callback, data: Any) -> Callback:
         look = self._look

@@ -423,6 +423,87 @@ def test_a_script(
     assert expected
 
 
+X86 = [
+    ("48c7c003000000 488903 48ffc8 75f8 90", {"RBX": D}),  # mov rax, 3; mov [rbx], rax; dec rax; jnz; nop
+    ("50 5b e800000000 58 90", {"RSP": D + 0x100, "RAX": 7}),  # push, pop, call, pop
+    ("b001 b402 88a310000000 90", {"RAX": -1, "RBX": D}),  # mov al, 1; mov ah, 2; mov [rbx + 16], ah
+    ("f7f1 90", {}),  # div ecx by zero
+    ("90 0f0b 90", {}),  # ud2
+    ("90 cd80 90", {}),  # int 0x80
+    ("90 cc 90", {}),  # int3
+    ("90 0f05 90", {}),  # syscall
+    ("0f110b 0f104310 0f100b 90", {"XMM1": 5 << 70 | 9, "RBX": D}),  # movups, there and back
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("code", "registers"), X86)
+@pytest.mark.parametrize("hooked", [False, True])
+def test_x86(
+    code: str,
+    registers: dict[str, int],
+    hooked: bool,
+    require_module: Callable[[str], ModuleType],
+    require_target: Callable[[str], Path],
+) -> None:
+    require_target("x86_64")
+
+    def play(u: Any, r: Any) -> list[Any]:
+        log: list[Any] = []
+        uc = u.Uc(u.UC_ARCH_X86, u.UC_MODE_64)
+        uc.mem_map(A, 0x2000)
+        uc.mem_map(D, 0x2000)
+        data = bytes.fromhex(code)
+        uc.mem_write(A, data)
+        for name, value in registers.items():
+            uc.reg_write(getattr(r, f"UC_X86_REG_{name}"), value)
+        uc.hook_add(
+            u.UC_HOOK_MEM_READ | u.UC_HOOK_MEM_WRITE, lambda uc, *event: log.append(("memory", *event))
+        )
+        if "0f0b" not in code:  # Unicorn makes up a size for what is no instruction
+            uc.hook_add(u.UC_HOOK_CODE, lambda uc, *event: log.append(("code", *event)))
+            uc.hook_add(u.UC_HOOK_BLOCK, lambda uc, *event: log.append(("block", *event)))
+        if hooked:
+
+            def interrupt(uc: Any, number: int, data: Any) -> None:
+                log.append(("interrupt", number, uc.reg_read(r.UC_X86_REG_RIP)))
+                if number == 0:
+                    uc.emu_stop()
+
+            uc.hook_add(u.UC_HOOK_INTR, interrupt)
+        start(u, uc, log, A, A + len(data))
+        names = ("RIP", "RAX", "RBX", "RSP", "EAX", "AX", "AH", "XMM0", "XMM1")
+        log.append([uc.reg_read(getattr(r, f"UC_X86_REG_{name}")) for name in names])
+        log.append(bytes(uc.mem_read(D, 0x200)))
+        return log
+
+    real = require_module("unicorn")
+    assert play(ours, ours.x86_const) == play(real, importlib.import_module("unicorn.x86_const"))
+
+
+@pytest.mark.slow
+def test_x86_system_calls(
+    require_module: Callable[[str], ModuleType], require_target: Callable[[str], Path]
+) -> None:
+    require_target("x86_64")
+
+    def play(u: Any, r: Any) -> list[Any]:
+        log: list[Any] = []
+        uc = u.Uc(u.UC_ARCH_X86, u.UC_MODE_64)
+        uc.mem_map(A, 0x1000)
+        uc.mem_write(A, bytes.fromhex("b83c000000 0f05 90".replace(" ", "")))
+        uc.hook_add(
+            u.UC_HOOK_INSN,
+            lambda uc, data: log.append((uc.reg_read(r.UC_X86_REG_RAX), uc.reg_read(r.UC_X86_REG_RIP), data)),
+            "data", 1, 0, r.UC_X86_INS_SYSCALL,
+        )  # fmt: skip
+        uc.emu_start(A, A + 8)
+        return [*log, uc.reg_read(r.UC_X86_REG_RIP)]
+
+    real = require_module("unicorn")
+    assert play(ours, ours.x86_const) == play(real, importlib.import_module("unicorn.x86_const"))
+
+
 @pytest.mark.parametrize("name", ["unicorn", "riscv", "arm", "arm64", "x86", "ppc", "sparc"])
 def test_constants_have_the_same_values(name: str, require_module: Callable[[str], ModuleType]) -> None:
     theirs = vars(require_module(f"unicorn.{name}_const"))
@@ -492,7 +573,7 @@ def test_errors_are_of_our_root_and_have_texts(require_target: Callable[[str], P
         uc.emu_start(0x1000, 0x2000)
     assert caught.value.errno == unicorn_const.UC_ERR_FETCH_UNMAPPED
     assert uc.reg_read(UC_RISCV_REG_PC) == 0x1000
-    for arch, number in ((3, 2), (99, 2)):
+    for arch, mode, number in ((3, 4, 2), (99, 4, 2), (5, 4, 4), (8, 99, 4)):
         with pytest.raises(UcError) as caught:
-            Uc(arch, 4)
+            Uc(arch, mode)
         assert caught.value.errno == number

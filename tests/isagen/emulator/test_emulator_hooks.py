@@ -307,3 +307,40 @@ def test_hooks_are_fast(program: Program) -> None:
             emu.run(CODE)
         best = max(best, 90_000 / (time.process_time() - begin))
     assert best > 1_000_000
+
+
+def test_a_hook_may_not_run_the_emulator_unless_it_says_so(program: Program) -> None:
+    emu = program("addi a0, a0, 1\naddi a0, a0, 10\nj .\nother: addi a0, a0, 100\nnop")
+    emu.a0 = 0
+    raised: list[str] = []
+
+    @emu.on_code(address=CODE + 4)
+    def nest(e: Emulator, address: int, size: int) -> None:
+        try:
+            e.run(CODE + 12, count=1)
+        except EmulatorError as error:
+            raised.append(str(error))
+        with e.nested():
+            assert e.run(CODE + 12, until=CODE + 16).instructions == 1
+        assert e.pc == CODE + 4
+
+    emu.run(until=CODE + 8)
+    assert len(raised) == 1 and "running already" in raised[0]
+    assert emu.a0 == 111
+
+
+def test_system_mode_delivers_traps_to_the_guest(emu: Emulator) -> None:
+    guest = Emulator("riscv64", system=True)
+    guest.map(CODE, 0x1000)
+    guest.load_assembly(
+        "start: ecall\nafter: wfi\nj after\n.balign 64\nhandler: csrr a0, mcause\n"
+        "csrr t0, mepc\naddi t0, t0, 4\ncsrw mepc, t0\nmret",
+        CODE,
+    )
+    guest.mtvec = guest.symbols["handler"]
+    handled: list[int] = []
+    guest.on_code(lambda e, address, size: handled.append(e.mepc), address="handler")
+    result = guest.run("start")
+    assert result.reason is StopReason.WAITING
+    assert guest.a0 == 11
+    assert handled == [CODE]
