@@ -126,7 +126,7 @@ class UnicornCpu:
         if abi.name == "x86_64":
             instruction = x86_const.UC_X86_INS_SYSCALL
             self.uc.hook_add(
-                unicorn.UC_HOOK_INSN, lambda uc, _: self._trap("syscall", 0), None, 1, 0, instruction
+                unicorn.UC_HOOK_INSN, lambda uc, _: self._trap("system_call", 0), None, 1, 0, instruction
             )
         self.uc.hook_add(unicorn.UC_HOOK_INTR, lambda uc, number, _: self._trap("", number))
         self.pc_name = {"x86_64": "rip", "i386": "eip"}.get(abi.name, "pc")
@@ -187,7 +187,7 @@ class UnicornCpu:
 
     def _trap(self, name: str, number: int) -> None:
         if self.abi.name in ("arm", "aarch64") and number == 2:
-            name = "svc"
+            name = "supervisor_call"
         if self.abi.name == "ppc" and number == 8:
             number = 0xC00
         self.stop = Stop("trap", 0, 0, name=name, code=number)

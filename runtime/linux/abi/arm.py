@@ -23,7 +23,7 @@ class Aarch64(Abi):
     argument_registers = ("x0", "x1", "x2", "x3", "x4", "x5")
     result_register = "x0"
     thread_pointer = "tpidr_el0"
-    system_call_names = frozenset({"svc"})
+    system_call_names = frozenset({"supervisor_call"})
     open_flag_changes: ClassVar = _OPEN_FLAGS
     reservation: ClassVar = {"exclusive_address": (1 << 64) - 1}
     hwcap = 0b11  # FP, ASIMD
@@ -102,7 +102,7 @@ class Arm(Abi):
     argument_registers = ("r0", "r1", "r2", "r3", "r4", "r5")
     result_register = "r0"
     thread_pointer = "tpidruro"
-    system_call_names = frozenset({"svc"})
+    system_call_names = frozenset({"supervisor_call"})
     open_flag_changes: ClassVar = _OPEN_FLAGS
     stat = layouts.STAT64_ARM
     aligned_pairs = True

@@ -39,7 +39,7 @@ class X86_64(Abi):
     result_register = "rax"
     stack_pointer = "rsp"
     thread_pointer = "fs_base"
-    system_call_names = frozenset({"syscall"})
+    system_call_names = frozenset({"system_call"})
     system_call_size = 2
     signal_codes: ClassVar = _SIGNALS
     stat = layouts.STAT_X86_64
