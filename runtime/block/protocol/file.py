@@ -8,7 +8,6 @@ the last descriptor, so that nothing stays behind when a process is killed.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import functools
@@ -39,6 +38,8 @@ _CANNOT = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV, errno.EPE
 
 @functools.cache
 def _fallocate() -> Any:
+    import ctypes
+
     function = ctypes.CDLL(None, use_errno=True).fallocate
     function.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
     function.restype = ctypes.c_int
@@ -245,6 +246,8 @@ class FileNode(ProtocolNode):
         """fallocate(2); False if the file system can't do it."""
         if length <= 0:
             return True
+        import ctypes
+
         while _fallocate()(self._fd, mode, offset, length) != 0:
             number = ctypes.get_errno()
             if number == errno.EINTR:
