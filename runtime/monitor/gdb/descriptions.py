@@ -122,14 +122,18 @@ def description_of(
         found = _read(data, registers)
         if found:
             return data, found
+    data, rows = standard_description(family, target, bits)
+    return data, tuple(
+        RegisterSlot(row.name, row.bits // 8, _name(row.ours or row.name, registers)) for row in rows
+    )
+
+
+def standard_description(family: str, target: str, bits: int) -> tuple[bytes, list[Row]]:
+    """What gdb expects of a target of these families, and the registers in order. Raises IsagenError."""
     if family not in _FAMILIES:
         raise IsagenError(f"there is no description of {target} for debuggers")
     features = _FAMILIES[family](bits)
-    return _write(features, _ARCHITECTURES.get(target, "")), tuple(
-        RegisterSlot(row.name, row.bits // 8, _name(row.ours or row.name, registers))
-        for _, rows in features
-        for row in rows
-    )
+    return _write(features, _ARCHITECTURES.get(target, "")), [row for _, rows in features for row in rows]
 
 
 def _name(name: str, registers: RegisterFile) -> str | None:
