@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from isagen.emulator.errors import EmulatorError
 from isagen.emulator.events import SystemCall
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from runtime.cpu.package import TargetPackage
     from runtime.elf import ElfFile
     from runtime.linux.abi.base import Abi
-    from runtime.linux.ports import Stop
+    from runtime.linux.ports import Cpu, Stop
     from runtime.registers import RegisterFile
 
 MAX_ERRNO = 4095
@@ -48,7 +48,7 @@ def abi_of(package: TargetPackage) -> Abi:
 
 
 class CallingCpu:
-    """A CPU as `Abi` wants it."""
+    """A CPU as far as `Abi` uses one for system calls."""
 
     def __init__(self, registers: RegisterFile) -> None:
         self.registers = registers
@@ -71,33 +71,19 @@ class CallingCpu:
     def retire(self, pc: int) -> None:
         self.engine.retire(pc)
 
-    def run(self, budget: int) -> Stop:
-        raise NotImplementedError
-
-    def save(self) -> object:
-        raise NotImplementedError
-
-    def restore(self, saved: object) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Nothing runs beside it."""
-
-    def changed_code(self, start: int, size: int) -> None:
-        """The address space tells the engine by itself."""
-
 
 class SystemCalls:
     """Recognises and answers system calls of one CPU."""
 
     def __init__(self, registers: RegisterFile) -> None:
         self.abi = abi_of(registers.cpu.package)
-        self.cpu = CallingCpu(registers)
+        self.registers = registers
+        self.cpu = cast("Cpu", CallingCpu(registers))
 
     def _stop(self, end: Exit) -> Stop:
-        from runtime.linux.ports import Stop
+        from runtime.linux.ports import Cpu, Stop
 
-        name = self.cpu.engine.package.traps[end.trap]
+        name = self.registers.cpu.package.traps[end.trap]
         return Stop("trap", end.pc, 0, name=name, code=end.code, value=end.arguments[0])
 
     def call_at(self, end: Exit) -> SystemCall | None:

@@ -17,7 +17,7 @@ from isagen.emulator.hooking import Hooking
 from isagen.emulator.hooks import Hooks
 from isagen.emulator.snapshots import Memories, Snapshot, put_back, take
 from isagen.generated import folder_of
-from runtime.cpu import tables
+from runtime.cpu import symbols, tables
 from runtime.cpu.engine import Cpu, load_target
 from runtime.errors import IsagenError
 from runtime.memory import regions
@@ -480,6 +480,17 @@ class Emulator(Hooking):
     def finish_instruction(self) -> None:
         """In a memory hook that has called `stop`: let the instruction happen before the run ends."""
         self.is_finishing = True
+
+    def is_undecodable(self, address: int) -> bool:
+        """Whether the engine has no instruction for the bytes at an address."""
+        return self.cpu.package.function(symbols.DECODE)(self.cpu.address, address) == 0
+
+    def undecodable_size(self, address: int) -> int:
+        """Bytes of what is no instruction, as far as the architecture says that of all bytes."""
+        package = self.cpu.package
+        if package.family == "riscv":  # Unprivileged manual, "Expanded Instruction-Length Encoding"
+            return 4 if self.peek(address, 1)[:1] and self.peek(address, 1)[0] & 3 == 3 else 2
+        return package.unit
 
     def is_illegal(self, trap: Trap) -> bool:
         """Whether a trap is what the target raises for bytes that are no instruction."""

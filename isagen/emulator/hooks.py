@@ -60,6 +60,7 @@ class Hooks:
 
     emulator: Emulator
     all: list[Hook] = field(default_factory=list)
+    _calls: list[_Call] = field(default_factory=list)
 
     def of(self, kind: str) -> list[Hook]:
         return [hook for hook in self.all if hook.kind == kind]
@@ -91,9 +92,28 @@ class Hooks:
             if hook.accesses - {"fetch"}
         )
 
+    @property
+    def any_on_code(self) -> bool:
+        """Whether there are hooks on code."""
+        return bool(self._calls)
+
+    def report_undecodable(self, address: int, size: int) -> bool:
+        """Call the hooks on code for bytes that are no instruction: the engine has no record of them that
+        could be hooked. Whether the run goes on to what the bytes raise.
+        """
+        emulator = self.emulator
+        begins = emulator.cpu.block.cast("Q")[block.HOOK_EXPECTED // 8] != address
+        for call in self._calls:
+            if call.first <= address <= call.last and (begins or not call.blocks):
+                whole = call.whole if call.blocks else call.function
+                whole(emulator, address, size)
+                if emulator.cpu.pc != address:
+                    return False
+        return not emulator.is_stopping
+
     def _publish_code(self) -> None:
         cpu = self.emulator.cpu
-        calls = [
+        calls = self._calls = [
             _Call(hook, cpu, self.emulator)
             for hook in self.all
             if hook.kind in ("code", "block") or (hook.kind == "memory" and "fetch" in hook.accesses)
@@ -117,6 +137,8 @@ class _Call:
         self.blocks = hook.kind == "block"
         function = hook.function
         self.function: CodeHook = function
+        self.whole: CodeHook = function
+        """The hook's function itself."""
         if self.blocks:
 
             def begins(emulator: Emulator, address: int, size: int) -> None:

@@ -177,6 +177,10 @@ class Run:
         """An exception of the architecture."""
         emulator, cpu = self.emulator, self.cpu
         name = cpu.package.traps[end.trap]
+        if emulator.hooks.any_on_code and emulator.is_undecodable(end.pc):
+            size = emulator.undecodable_size(end.pc)
+            if not emulator.hooks.report_undecodable(end.pc, size):
+                return
         call = emulator.calls.call_at(end) if emulator.has_calls else None
         if call is not None:
             for hook in emulator.hooks.of("syscall"):

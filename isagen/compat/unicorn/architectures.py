@@ -67,8 +67,6 @@ class Architecture:
     """Traps that do nothing where nobody has hooked them."""
     initial: Mapping[str, int] = field(default_factory=dict)
     """Registers that it starts with."""
-    size: Callable[[bytes], int] = lambda data: 4
-    """Bytes of an instruction that is illegal, by its first bytes."""
     unit: int = 4
     """The size that hooks of failed fetches are told."""
 
@@ -102,7 +100,6 @@ def architecture(arch: int) -> Architecture:
             interrupts=calls,
             behind=frozenset((*calls, "illegal")),
             initial={"priv": 3, "fs_on": 0, "fs_state": 0, "mcounteren": 7, "scounteren": 7},
-            size=lambda data: 4 if data[:1] and data[0] & 3 == 3 else 2,
             unit=2,
         )
     if arch == uc.UC_ARCH_ARM64:

@@ -166,7 +166,7 @@ class Uc:
 
     def _skip_illegal(self) -> None:
         cpu = self.emulator.cpu
-        cpu.retire(cpu.pc + self._look.size(self.emulator.peek(cpu.pc, 4)))
+        cpu.retire(cpu.pc + self.emulator.undecodable_size(cpu.pc))
 
     def emu_stop(self) -> None:
         """Stop the run, from a hook or another thread."""

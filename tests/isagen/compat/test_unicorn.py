@@ -205,6 +205,7 @@ def interrupts(u: Any, r: Any, log: list[Any]) -> None:
     for word in (0x00000073, 0xFFFFFFFF, 0x00100073):  # ecall, illegal, ebreak
         for hooked in (False, True):
             uc = engine(u, words(ADDI, word, ADDI))
+            uc.hook_add(u.UC_HOOK_CODE, lambda uc, *event: log.append(event))
 
             def interrupt(uc: Any, number: int, data: Any) -> None:
                 log.append(("interrupt", number, uc.reg_read(r.UC_RISCV_REG_PC), data))
