@@ -81,7 +81,7 @@ class SystemCalls:
         self.cpu = cast("Cpu", CallingCpu(registers))
 
     def _stop(self, end: Exit) -> Stop:
-        from runtime.linux.ports import Cpu, Stop
+        from runtime.linux.ports import Stop
 
         name = self.registers.cpu.package.traps[end.trap]
         return Stop("trap", end.pc, 0, name=name, code=end.code, value=end.arguments[0])
