@@ -32,10 +32,12 @@ if TYPE_CHECKING:
         Trap,
         UnmappedMemory,
     )
+    from isagen.machine import ConsoleTimeout, Machine
     from runtime.errors import IsagenError
 
 __version__ = "0.1.0"
 __all__ = [
+    "ConsoleTimeout",
     "Device",
     "Emulator",
     "EmulatorError",
@@ -44,6 +46,7 @@ __all__ = [
     "GuestTrap",
     "IllegalInstruction",
     "IsagenError",
+    "Machine",
     "MemoryAccess",
     "MemoryFault",
     "MisalignedFetch",
@@ -58,11 +61,18 @@ __all__ = [
     "__version__",
 ]
 
+ELSEWHERE = {
+    "ConsoleTimeout": "isagen.machine",
+    "IsagenError": "runtime.errors",
+    "Machine": "isagen.machine",
+}
+"""Where names lie that aren't `isagen.emulator`'s."""
+
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module("runtime.errors" if name == "IsagenError" else "isagen.emulator")
+    module = importlib.import_module(ELSEWHERE.get(name, "isagen.emulator"))
     value = globals()[name] = getattr(module, name)
     return value
 

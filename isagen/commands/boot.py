@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isagen.generated import folder_of
 from isagen.options import number
 from runtime.errors import IsagenError
 
@@ -23,9 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from machines.machine import Machine
-    from machines.settings import Drive, Settings
+    from machines.settings import Settings
     from machines.virt import Virt
-    from runtime.devices.virtio.block import Disk
 
 LIMIT_REACHED = 124
 SCALARS = ("memory", "smp", "isa", "bios", "kernel", "initrd", "append", "dtb", "clock", "seed", "epoch")
@@ -79,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.board is None:
         raise IsagenError("no board", remedy="name virt, virt32, or a TOML file")
     settings = settings_of(arguments)
+    from isagen.machine import build, open_disk
+
     with ExitStack() as stack:
         disks = tuple(open_disk(drive, stack) for drive in settings.drive)
         board = build(settings, disks)
@@ -90,17 +90,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
     """The file's settings, if BOARD is a file, with the options laid over them."""
-    from machines.settings import load_settings, settings_from
+    from isagen.machine import described
 
     given: dict[str, Any] = {
         name: value for name in SCALARS if (value := getattr(arguments, name)) is not None
     }
     if arguments.drive:
         given["drive"] = [drive_of(text) for text in arguments.drive]
-    if arguments.board.endswith(".toml"):
-        described = load_settings(Path(arguments.board))
-        return settings_from(described.model_dump(exclude_unset=True) | given, "the command line")
-    return settings_from(given | {"board": arguments.board}, "the command line")
+    return described(arguments.board, given)
 
 
 def drive_of(text: str) -> dict[str, Any]:
@@ -111,30 +108,6 @@ def drive_of(text: str) -> dict[str, Any]:
         name, equals, value = option.partition("=")
         drive[{"ro": "read_only"}.get(name, name)] = value if equals else True
     return drive
-
-
-def open_disk(drive: Drive, stack: ExitStack) -> Disk:
-    """The image of a drive, closed at the end."""
-    from runtime.block.image import Image
-
-    image = stack.enter_context(
-        Image.open(drive.path, drive.format, writable=not (drive.read_only or drive.snapshot))
-    )
-    if drive.snapshot:
-        raise IsagenError("drives that forget what is written aren't there yet", where=str(drive.path))
-    return image.node
-
-
-def build(settings: Settings, disks: tuple[Disk, ...] = ()) -> Virt:
-    """The board's machine, loaded and reset."""
-    from isagen.commands.run import features_of
-    from isagen.firmware import embedded_sbi
-    from machines.virt import TARGET, Virt
-    from runtime.cpu.engine import load_target
-
-    package = load_target(folder_of(TARGET[settings.board]))
-    features = features_of(settings.isa, package)
-    return Virt(settings, package, features, disks, embedded_sbi)
 
 
 def boot(board: Virt, arguments: argparse.Namespace) -> int:

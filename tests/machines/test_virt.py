@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from isagen.commands.boot import build
+from isagen import ConsoleTimeout, Machine
 from isagen.generated import is_built
+from isagen.machine import build
 from machines.machine import Ending
 from machines.settings import load_settings, settings_from
 from runtime.errors import IsagenError
@@ -467,3 +468,28 @@ def test_translated_code_gives_the_same_run(uboot_machine):
         runs.append((bytes(hart.cpu.state), hart.cpu.pc, machine.machine.clock.now(), bytes(text)))
         hart.cpu.close()
     assert runs[0] == runs[1]
+
+
+# --- from Python --------------------------------------------------------------------------------------------
+
+
+def test_a_machine_is_talked_to_from_python():
+    kernel = firmware(UBOOT_SUPERVISOR, "u-boot-qemu")
+    with Machine("virt", bios="sbi", kernel=kernel, clock="counted", seed=1) as machine:
+        machine.console.expect("Hit any key", limit=400_000_000)
+        machine.console.send("\n")
+        machine.console.expect("=> ", limit=200_000_000)
+        saved = machine.snapshot()
+        machine.console.send("crc32 1000 20\n")
+        first = machine.console.expect(r"==> (\w+)", limit=10_000_000)
+        child = machine.fork()
+        machine.restore(saved)
+        machine.console.send("crc32 1000 20\n")
+        assert machine.console.expect(r"==> (\w+)", limit=10_000_000)[1] == first[1]
+        assert child.registers()["pc"] and child.read(0x1000, 4) == machine.read(0x1000, 4)
+        child.close()
+        with pytest.raises(ConsoleTimeout, match="didn't appear"):
+            machine.console.expect("no such text", limit=1_000_000)
+        machine.console.send("poweroff\n")
+        with pytest.raises(ConsoleTimeout, match=r"the machine ended \(off\)"):
+            machine.console.expect("no such text")

@@ -1,0 +1,197 @@
+"""Whole machines as Python objects.
+
+from isagen import Machine
+
+with Machine("virt", kernel="Image", initrd="initrd.cpio", append="console=ttyS0") as machine:
+    machine.console.expect("login:")
+    machine.console.send("root\\n")
+    saved = machine.snapshot()
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from isagen.generated import folder_of
+from machines.settings import Drive, Settings, load_settings, settings_from
+from runtime.errors import IsagenError
+
+if TYPE_CHECKING:
+    from machines.machine import Outcome
+    from machines.virt import Virt
+    from runtime.devices.virtio.block import Disk
+    from runtime.state.snapshot import Snapshot
+
+STEP: Final = 2_000_000
+"""Instructions between two looks at the console."""
+SHOWN: Final = 400
+"""Characters of the console that a message shows."""
+
+
+class ConsoleTimeout(IsagenError):
+    """What `Console.expect` waited for didn't come."""
+
+
+class Console:
+    """The machine's serial port. `text` is all that came so far, read as UTF-8."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._data = bytearray()
+        self._seen = 0
+        machine.board.serial.output = self._data.extend
+
+    @property
+    def text(self) -> str:
+        """All that the guest sent."""
+        return self._data.decode(errors="replace")
+
+    def send(self, text: str | bytes) -> None:
+        """Type something; the guest sees it when it runs. Raises IsagenError where it doesn't read."""
+        data = text.encode() if isinstance(text, str) else text
+        if len(data) > self._machine.board.serial.room:
+            raise IsagenError(f"{len(data)} bytes are more than the guest's serial port waits for")
+        self._machine.board.serial.feed(data)
+
+    def expect(
+        self, pattern: str, *, limit: int | None = None, timeout: float | None = 60.0
+    ) -> re.Match[str]:
+        """Run until the guest has sent something that `pattern` (a regular expression) finds behind what an
+        earlier call found. `limit`: instructions; `timeout`: seconds of the host. Raises ConsoleTimeout, also
+        where the machine ends before.
+        """
+        wanted = re.compile(pattern)
+        machine = self._machine
+        end = None if timeout is None else time.monotonic() + timeout
+        last = None if limit is None else machine.board.machine.spent + limit
+        outcome = None
+        while True:
+            text = self.text
+            if found := wanted.search(text, self._seen):
+                self._seen = found.end()
+                return found
+            now = machine.board.machine.spent
+            if outcome is not None or (last is not None and now >= last) or (end and time.monotonic() > end):
+                why = f" before the machine ended ({outcome.ending.value})" if outcome is not None else ""
+                raise ConsoleTimeout(
+                    f"{pattern!r} didn't appear on the console{why}", where=f"after {text[-SHOWN:]!r}"
+                )
+            outcome = machine.run(STEP if last is None else min(STEP, last - now))
+            if outcome.ending.value == "limit":
+                outcome = None
+
+
+class Machine:
+    """A board, built and reset. `board`: its name, or a TOML file; `settings`: those of `isagen boot`.
+
+    Raises IsagenError for settings, images or disks that can't be used, and NotBuiltError where the target
+    isn't built.
+    """
+
+    def __init__(self, board: str | Path = "virt", *, translate: bool = True, **settings: Any) -> None:
+        self.settings = described(board, settings)
+        self._stack = ExitStack()
+        try:
+            disks = tuple(open_disk(drive, self._stack) for drive in self.settings.drive)
+            self.board = build(self.settings, disks)
+        except BaseException:
+            self._stack.close()
+            raise
+        self.console = Console(self)
+        if translate:
+            for hart in self.board.machine.harts:
+                hart.cpu.translate()
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close disks and end what runs beside. May be called again."""
+        for hart in self.board.machine.harts:
+            hart.cpu.close()
+        self._stack.close()
+
+    def run(self, limit: int | None = None) -> Outcome:
+        """Run until the guest ends the machine, or `limit` instructions were executed."""
+        return self.board.machine.run(limit)
+
+    @property
+    def executed(self) -> int:
+        """Instructions of all harts."""
+        return self.board.machine.executed
+
+    def read(self, address: int, size: int) -> bytes:
+        """Physical memory. Raises IsagenError where no RAM is."""
+        return self.board.machine.memory.read(address, size)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Physical memory. Raises IsagenError where no RAM is."""
+        self.board.machine.memory.write(address, data)
+
+    def registers(self, hart: int = 0) -> dict[str, int]:
+        """All registers of a hart by name, `pc` too."""
+        cpu = self.board.machine.harts[hart].cpu
+        return {"pc": cpu.pc} | {name: cpu.get(name) for name in cpu.names()}
+
+    def snapshot(self) -> Snapshot:
+        """The state as a value, without disks; `save(path)` and `Snapshot.load(path)` keep it in a file."""
+        return self.board.machine.snapshot()
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back. Raises SnapshotError for a snapshot of another machine."""
+        self.board.machine.restore(snapshot)
+
+    def fork(self) -> Machine:
+        """Another machine with the same settings and state. Raises IsagenError where there are disks that it
+        could write, too.
+        """
+        if any(not (drive.read_only or drive.snapshot) for drive in self.settings.drive):
+            raise IsagenError("two machines can't write one disk", remedy="make the drives read-only")
+        child = Machine(**dict(self.settings))
+        child.restore(self.snapshot())
+        return child
+
+
+def described(board: str | Path, settings: Mapping[str, Any]) -> Settings:
+    """The settings of a board or of a TOML file, with others laid over them. Raises IsagenError."""
+    if str(board).endswith(".toml"):
+        file = load_settings(Path(board))
+        return settings_from(file.model_dump(exclude_unset=True) | dict(settings))
+    return settings_from({"board": str(board), **settings})
+
+
+def open_disk(drive: Drive, stack: ExitStack) -> Disk:
+    """The image of a drive, closed with the stack."""
+    from runtime.block.filter.ephemeral import EphemeralNode
+    from runtime.block.image import Image
+
+    writable = not (drive.read_only or drive.snapshot)
+    node = stack.enter_context(Image.open(drive.path, drive.format, writable=writable)).node
+    return stack.enter_context(EphemeralNode(node)) if drive.snapshot else node
+
+
+def build(settings: Settings, disks: tuple[Disk, ...] = ()) -> Virt:
+    """The board's machine, loaded and reset."""
+    from isagen.firmware import embedded_sbi
+    from isagen.isa_string import features
+    from machines.virt import TARGET, Virt
+    from runtime.cpu.engine import load_target
+
+    package = load_target(folder_of(TARGET[settings.board]))
+    chosen = (
+        None
+        if settings.isa is None
+        else features(settings.isa, package.name, package.features, package.default_features)
+    )
+    return Virt(settings, package, chosen, disks, embedded_sbi)
