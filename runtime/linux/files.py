@@ -16,7 +16,7 @@ from runtime.linux.events import read_signals
 from runtime.linux.namespace import AT_FDCWD
 from runtime.linux.paths import open_path, place
 from runtime.linux.transfer import LARGEST, Vectors, complain, one_vector, read_file, vectors, write_file
-from runtime.linux.waiting import READABLE, WRITABLE, Interrupted, Steps, Wait, is_ready
+from runtime.linux.waiting import READABLE, WRITABLE, Interrupted, Steps, Wait, is_ready, now
 
 if TYPE_CHECKING:
     from runtime.linux.process import Process
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 HOST_ORDER = sys.byteorder
 Copier = Callable[[int, int, int, int | None, int | None], int]
 RWF_APPEND = 0x10
+RETRY = 2_000_000
 COPY_CHUNK = 1 << 20
 PIPE_PIECE = 1 << 16
 FALLOCATE_MODES = 1 | 2 | 8 | 16
@@ -111,12 +112,18 @@ def counter(p: Process, file: OpenFile, reading: bool, parts: Vectors) -> int | 
     events = READABLE if reading else WRITABLE
 
     def steps() -> Steps:
-        while not is_ready(file.host, events):
-            yield Wait({file.host: events})
-        return move()
+        while True:
+            while not is_ready(file.host, events):
+                yield Wait({file.host: events})
+            os.set_blocking(file.host, False)
+            try:
+                return move()
+            except BlockingIOError:  # the sum would be too much, though a smaller one wouldn't
+                yield Wait(deadline=now() + RETRY)
+            finally:
+                os.set_blocking(file.host, True)
 
-    # (A number that doesn't fit although some would waits inside the host: nobody writes such.)
-    return move() if is_ready(file.host, events) or not file.blocking else steps()
+    return steps() if file.blocking else move()
 
 
 @system_call("read")

@@ -91,9 +91,9 @@ class Memory(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stop:
-    """Why `Cpu.run` came back.
+    """Why `Cpu.run` came back. (Not frozen: one is made for each system call.)
 
     budget: all instructions allowed were executed; trap: an exception `name` with the architecture's `code`,
     which `pc` raised; fault: a memory access to `address` wasn't allowed (`access`: `READ`, `WRITE` or

@@ -13,11 +13,12 @@ import time
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from runtime.errors import IsagenError
 from runtime.linux import faults, signals
 from runtime.linux.calls import HANDLERS, Handler
 from runtime.linux.errors import CallTookOver, GuestExit, SystemCallError
 from runtime.linux.events import show_signals
-from runtime.linux.handlers import load
+from runtime.linux.handlers import load_all, load_usual
 from runtime.linux.host_signals import HostSignals, die
 from runtime.linux.ports import AccessFault, Stop
 from runtime.linux.process import Process, Thread
@@ -76,7 +77,7 @@ class Scheduler:
     def __init__(
         self, process: Process, *, host_signals: bool = False, observer: Observer | None = None
     ) -> None:
-        load()
+        load_usual()
         self.p = process
         self.host = HostSignals(process) if host_signals else None
         if self.host is not None:
@@ -296,6 +297,9 @@ class Scheduler:
         number = abi.call_number(cpu)
         name = abi.call_names.get(number, f"system_call_{number}")
         found: tuple[Handler, int] | None = HANDLERS.get(name)
+        if found is None:
+            load_all()
+            found = HANDLERS.get(name)
         count = found[1] if found is not None else 6
         arguments = abi.arguments(cpu, count)
         thread = p.thread
@@ -368,7 +372,7 @@ class Scheduler:
         elif isinstance(failure, ValueError | OverflowError):
             # The host's Python refuses what no kernel takes either: embedded zeros, numbers beyond C types.
             self._finish(thread, 0, errno.EINVAL)
-        elif isinstance(failure, MemoryError):
+        elif isinstance(failure, MemoryError | IsagenError):  # the host has no memory for a mapping
             self._finish(thread, 0, errno.ENOMEM)
         else:
             raise failure

@@ -15,12 +15,14 @@ from runtime.linux import signals
 from runtime.linux.abi import for_elf
 from runtime.linux.abi.base import Abi
 from runtime.linux.calls import HANDLERS
+from runtime.linux.engine import EngineMemory
 from runtime.linux.errors import GuestExit
+from runtime.linux.handlers import load_all
 from runtime.linux.ports import Stop
 from runtime.linux.process import Process, Settings
 from runtime.linux.program import start
 from runtime.linux.scheduler import Scheduler
-from tests.runtime.linux.fake_cpu import FakeCpu, FakeMemory
+from tests.runtime.linux.fake_cpu import FakeCpu
 
 BASE = 0x10000
 NAMES = [
@@ -52,7 +54,13 @@ def make(machine: int, bits: int, little: bool) -> Process:
     elf = parse_elf(data, "hostile")
     settings = Settings(memory_limit=MEMORY_LIMIT, process_limit=4)
     return start(
-        elf, for_elf(elf), FakeCpu(), FakeMemory(), arguments=[b"hostile"], environment=[], settings=settings
+        elf,
+        for_elf(elf),
+        FakeCpu(),
+        EngineMemory(),
+        arguments=[b"hostile"],
+        environment=[],
+        settings=settings,
     )
 
 
@@ -82,6 +90,7 @@ class Chance:
 def main(words: list[str]) -> None:
     machine, bits, little, seed, count = map(int, words)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 24, 1 << 24))
+    load_all()
     process = make(machine, bits, bool(little))
     process.after_fork.append(lambda: os._exit(0))
     signals.STOPPING = frozenset()  # type: ignore[misc] # nobody would let this process go on
@@ -114,6 +123,7 @@ def main(words: list[str]) -> None:
         thread.steps = thread.wait = thread.stop = None
         assert process.memory.mapped <= MEMORY_LIMIT
         assert len(process.files.table) <= process.files.largest
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 24, 1 << 24))  # the guest may have lowered it
     print("survived", flush=True)
     os._exit(0)
 

@@ -14,6 +14,7 @@ from runtime.elf.writer import OutputSection, write_executable
 from runtime.linux.abi import for_elf
 from runtime.linux.calls import HANDLERS
 from runtime.linux.engine import EngineCpu, EngineMemory
+from runtime.linux.handlers import load_all
 from runtime.linux.process import Settings
 from runtime.linux.program import start
 from runtime.linux.scheduler import Scheduler
@@ -63,6 +64,7 @@ def run_one(package: TargetPackage, chance: random.Random) -> None:
 def main() -> None:
     chance = random.Random(int(sys.argv[1]))
     package = load_target(folder_of("riscv64"))
+    load_all()
     for name in set(HANDLERS) - HARMLESS:
         del HANDLERS[name]
     for _ in range(int(sys.argv[2])):

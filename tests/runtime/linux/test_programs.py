@@ -229,9 +229,7 @@ def test_busybox(require_tool: Callable[..., str], tmp_path: Path) -> None:
             if name == "ours":
                 (folder / applet).symlink_to(busybox)
             else:
-                (folder / applet).write_text(
-                    f'#!/bin/dash\nexec {qemu} -0 {applet} {busybox} "$@"\n'
-                )
+                (folder / applet).write_text(f'#!/bin/dash\nexec {qemu} -0 {applet} {busybox} "$@"\n')
                 (folder / applet).chmod(0o755)
         results.append(call([*runner, busybox, "sh", PROGRAMS / "applets.sh"], cwd=work, PATH=str(folder)))
     assert results[0][1].splitlines() == results[1][1].splitlines()
