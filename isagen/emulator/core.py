@@ -206,7 +206,8 @@ class Emulator(Hooking):
         self.close()
 
     def close(self) -> None:
-        """Unmap everything. The emulator can be used again."""
+        """Unmap everything, and end what runs beside the CPU. The emulator can be used again."""
+        self.cpu.close()
         for region in list(self.space):
             self.space.remove(region)
         self._devices.clear()
@@ -518,6 +519,13 @@ class Emulator(Hooking):
         """
         self.is_stopping = True
         self.cpu.interrupt()
+
+    def translate(self, *, background: bool = True) -> None:
+        """From now on translate code that runs long to the host's, in a process beside this one
+        (`background`) or in between. Hooked instructions are left as they are. Raises IsagenError where the
+        target can't.
+        """
+        self.cpu.translate(background=background)
 
     @property
     def executed(self) -> int:

@@ -222,6 +222,21 @@ def test_features_of_a_guest(require_target: Callable[[str], Path]) -> None:
         emu.run(CODE)
 
 
+def test_translated_code_and_hooks(program: Program) -> None:
+    with program(LOOP) as emu:
+        emu.translate(background=False)
+        emu.a0 = 3_000_000
+        with pytest.raises(SystemCallTrap):
+            emu.run(CODE)
+        assert emu.a1 == 3_000_000
+        seen: list[int] = []
+        emu.on_code(lambda e, address, size: seen.append(e.a1), address=CODE + 4)
+        emu.a0, emu.a1 = 100, 0
+        with pytest.raises(SystemCallTrap):
+            emu.run(CODE)
+        assert seen == list(range(1, 101))
+
+
 def test_float_registers_work_at_once(program: Program) -> None:
     emu = program("fadd.d fa0, fa0, fa0")
     emu.fa0 = 0x3FF0000000000000
