@@ -49,7 +49,7 @@ def _x86(bits: int) -> list[Feature]:
     )
     kinds = {"rip": "code_ptr", "eip": "code_ptr", "rsp": "data_ptr", "esp": "data_ptr", "rbp": "data_ptr"}
     core = [Row(name, bits, kinds.get(name, "int")) for name in general.split()]
-    core += _rows("eflags cs ss ds es fs gs", 32)
+    core += [Row("eflags", 32, "i386_eflags"), *_rows("cs ss ds es fs gs", 32)]
     core += _span("st", 8, 80, "i387_ext")
     core += _rows("fctrl fstat ftag fiseg fioff foseg fooff fop", 32)
     sse = [*_span("xmm", 16 if bits == 64 else 8, 128, "uint128"), Row("mxcsr", 32)]
@@ -58,7 +58,8 @@ def _x86(bits: int) -> list[Feature]:
 
 def _arm(bits: int) -> list[Feature]:
     if bits == 64:
-        core = [*_span("x", 31, 64), Row("sp", 64, "data_ptr"), Row("pc", 64, "code_ptr"), Row("cpsr", 32)]
+        core = [*_span("x", 31, 64), Row("sp", 64, "data_ptr"), Row("pc", 64, "code_ptr")]
+        core.append(Row("cpsr", 32, "cpsr_flags"))
         return [("org.gnu.gdb.aarch64.core", core)]
     core = [
         *_span("r", 13, 32, "uint32"),
@@ -98,6 +99,11 @@ def _sparc(bits: int) -> list[Feature]:
     ]
 
 
+_FLAGS: dict[str, dict[str, int]] = {
+    "i386_eflags": {"CF": 0, "PF": 2, "AF": 4, "ZF": 6, "SF": 7, "TF": 8, "IF": 9, "DF": 10, "OF": 11},
+    "cpsr_flags": {"V": 28, "C": 29, "Z": 30, "N": 31},
+}
+"""Types whose bits have names."""
 _FAMILIES = {"x86": _x86, "arm": _arm, "ppc": _ppc, "sparc": _sparc}
 _ARCHITECTURES = {
     "x86_64": "i386:x86-64",
@@ -159,6 +165,13 @@ def _write(features: list[Feature], architecture: str) -> bytes:
         lines.append(f"  <architecture>{architecture}</architecture>")
     for feature, rows in features:
         lines.append(f"  <feature name={quoteattr(feature)}>")
+        for kind in dict.fromkeys(row.type for row in rows if row.type in _FLAGS):
+            lines.append(f'    <flags id="{kind}" size="4">')
+            lines += [
+                f'      <field name="{flag}" start="{bit}" end="{bit}"/>'
+                for flag, bit in _FLAGS[kind].items()
+            ]
+            lines.append("    </flags>")
         lines += [
             f'    <reg name={quoteattr(row.name)} bitsize="{row.bits}" type={quoteattr(row.type)}/>'
             for row in rows

@@ -36,6 +36,8 @@ def test_gdb_finds_the_registers(
     box.description = description
     box.slots = tuple(RegisterSlot(row.name, row.bits // 8, row.name) for row in rows)
     box.registers = {row.name: (0x1000 + 4 * n) for n, row in enumerate(rows)}
+    if "eflags" in box.registers:
+        box.registers["eflags"] = 0x46
     box.byte_order = "big" if family in ("ppc", "sparc") else "little"
     server = GdbServer(box, 0)
 
@@ -56,6 +58,7 @@ def test_gdb_finds_the_registers(
     ]
     for name in names.split():
         words += ["-ex", f'printf "{name}=%#lx\\n", (unsigned long)${name}']
+    words += ["-ex", "info registers eflags"] if "eflags" in box.registers else []
     done = subprocess.run(
         [*words, "-ex", "disconnect"], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
     )
@@ -64,5 +67,7 @@ def test_gdb_finds_the_registers(
     text = done.stdout + done.stderr
     for name in names.split():
         assert f"{name}={box.registers[name]:#x}\n" in text, text
+    if family == "x86":
+        assert "[ PF ZF ]" in text
     assert "rejected" not in text
     assert "bogus" not in text
