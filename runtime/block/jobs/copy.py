@@ -253,13 +253,19 @@ class _Copier:
         if self._compression is None:
             read.writes.append((offset + at, view[at : at + size]))
             return
+        plain: tuple[int, int] | None = None
         for start in range(at, at + size, self._cluster):
             cluster = view[start : min(start + self._cluster, at + size)]
             packed = self._compression.compress(cluster)
-            if packed is None:
-                read.writes.append((offset + start, cluster))
-            else:
+            if packed is not None:
                 read.packed.append((offset + start, packed))
+            elif plain is not None and plain[1] == start:
+                # One write for neighbours that don't shrink.
+                plain = plain[0], start + len(cluster)
+                read.writes[-1] = offset + plain[0], view[plain[0] : plain[1]]
+            else:
+                plain = start, start + len(cluster)
+                read.writes.append((offset + start, cluster))
 
     def _load(self, offset: int, target: memoryview) -> int:
         """Fill `target`; gives how many bytes couldn't be read."""
