@@ -126,6 +126,7 @@ _LABEL = re.compile(r'^("[^"]*"|[-\w.$]+):')
 _SUM = re.compile(
     r'^%("[^"]*"|[-\w.$]+) = (?:add|sub|or|and|zext|trunc)[a-z ]* i\d+ %?([-\w.$"]+)(?:, | to )%?([-\w.$"]+)$'
 )
+_PLUS = re.compile(r'^%("[^"]*"|[-\w.$]+) = add (?:nuw |nsw )*i64 (%?[-\w.$"]+), (%?[-\w.$"]+)$')
 _KEPT: Final = ("cpu", "record", "tlb")
 
 
@@ -154,6 +155,9 @@ class _Template:
         self.block = ""
         self.renamed: dict[str, str] = {}  # label -> the label of the block's last part
         self.bases: dict[str, str] = {}  # local -> the register that its value was made from, as in `%g`
+        self.sums: dict[str, tuple[str, str]] = {}  # local -> register and constant that it is the sum of
+        self.straight = True  # so far everything is executed
+        self.wrote = False  # a register has been written
 
     def name(self, raw: str) -> str:
         """The template's name of a local or label: short, with a hole for the instance's prefix."""
@@ -193,6 +197,7 @@ class _Template:
         """Add a line of LLVM text."""
         label = _LABEL.match(text)
         if label is not None:
+            self.straight = not self.block
             self.block = self.name(label.group(1).strip('"'))
             self.lines.append(f"{self.block}:")
             return
@@ -206,6 +211,13 @@ class _Template:
             return
         if " call " in f" {text}":
             raise _Untranslatable
+        plus = _PLUS.match(text)
+        if plus is not None:
+            name, *parts = (part.strip('"') for part in plus.groups())
+            for one, two in (parts, reversed(parts)):
+                constant = self.numbers.get(two[1:]) if two.startswith("%") else two
+                if one[1:] in self.sums and self.sums[one[1:]][1] == "0" and constant is not None:
+                    self.sums[name] = self.sums[one[1:]][0], constant
         made = _SUM.match(text)
         if made is not None:
             name, *parts = (part.strip('"') for part in made.groups())
@@ -276,8 +288,11 @@ class _Template:
                 self.slots[at] = "wide" if kind != "i64" else "register"
                 self.reads.add(at)
                 self.bases[name] = f"\x02r{at}\x03"
+                if not self.wrote:
+                    self.sums[name] = self.bases[name], "0"
                 self.lines.append(f"%{self.name(name)} = load {kind}, ptr %g\x02r{at}\x03, align 8")
             case "set_register" | "set_wide_register":
+                self.wrote = True
                 at = self.number(arguments[2])
                 value = self.operands(arguments[3])
                 self.slots[at] = "wide" if not value.startswith("i64 ") else "register"
@@ -287,8 +302,11 @@ class _Template:
                 offset = self.number(arguments[1])
                 self.state_reads |= {offset} if kind == "i64" else {offset, offset + 8}
                 self.bases[name] = str(offset)
+                if not self.wrote:
+                    self.sums[name] = self.bases[name], "0"
                 self.lines.append(f"%{self.name(name)} = load {kind}, ptr %g{offset}, align 8")
             case "set_state" | "set_wide_state":
+                self.wrote = True
                 offset = self.number(arguments[1])
                 value = self.operands(arguments[2])
                 self.state_writes |= {offset} if value.startswith("i64 ") else {offset, offset + 8}
@@ -318,7 +336,8 @@ class _Template:
         base = self.bases.get(self._address_name, "")
         address = address.removeprefix("i64 ")
         # The base may hold a slot's hole, so this hole ends in another character.
-        hole = "\x04".join((kind, str(size), address, value, label, base))
+        known = self.sums.get(self._address_name) if self.straight and not self.wrote else None
+        hole = "\x04".join((kind, str(size), address, value, label, base, known[1] if known else ""))
         self.lines.append(f"\x05{hole}\x06")
         self.block = label
 

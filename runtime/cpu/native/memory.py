@@ -147,9 +147,12 @@ def watched(s, address, size, accesses):  # type: ignore[no-untyped-def]
 def fill_range(s, entry, address, access):  # type: ignore[no-untyped-def]
     """User mode: note what lies around an address in one piece, and may be accessed without looking it up.
 
-    Writes must go by pages that hold code; all others of the range count as written.
+    Writes must go by pages that hold code; all others of the range count as written. 0: memory that may be
+    written, but not read: regions take it for granted that what can be written can be read.
     """
     region = region_of(s, address)
+    if load64(region + regions.KIND) & regions.READ == 0:
+        return 0
     low = load64(region + regions.START)
     last = load64(region + regions.LAST)
     if load64(s + block.WATCH_COUNT) != 0:
@@ -177,7 +180,7 @@ def fill_range(s, entry, address, access):  # type: ignore[no-untyped-def]
         last = (page << 12) - 1
     store64(entry + block.TLB_RANGES, low)
     store64(entry + block.TLB_RANGES + 8, last - low - 14)
-    return 0
+    return 1
 
 
 @cold
@@ -211,10 +214,10 @@ def resolve(s, address, access):  # type: ignore[no-untyped-def]
     # The bytes of pages that can be written may also be read by way of the TLB's entry for writes.
     if load64(s + block.WATCH_COUNT) != 0 and watched(s, address & -PAGE, PAGE, 3) != 0:
         return host
+    if load64(s + block.RANGES) != 0 and fill_range(s, entry, address, access) == 0:
+        return host
     store64(entry, address & -PAGE)
     store64(entry + 8, host - address)
-    if load64(s + block.RANGES) != 0:
-        fill_range(s, entry, address, access)
     return host
 
 

@@ -20,6 +20,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from typing import Any, Final
 
 from runtime.cpu import block, exits
@@ -30,6 +31,10 @@ from runtime.cpu.translator.template import Template, Templates
 STEP: Final = "i64 %cpu, i64 %record, i64 %tlb, i64 %table, i64 %budget.in, i64 %next.in"
 _TYPES: Final = "i64, i64, i64, i64, i64, i64"
 PAGE_MASK: Final = -4096
+EXTENT: Final = 1024
+"""Most bytes that accesses lie apart which are checked together."""
+SYSTEM_EXTENT: Final = 64
+"""The same in system mode, where a group that crosses a page's end leaves the region."""
 FEW: Final = 3
 """So many targets of computed jumps are compared with one after the other."""
 
@@ -65,12 +70,29 @@ _CALL: Final = re.compile(r"\x07([^\x06]*)\x06")
 _ACCESS: Final = re.compile(r"\x05([^\x06]*)\x06")
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """How an access of a group is checked: the first one for all, the others not at all (`extent` 0).
+
+    A group: accesses in straight code at constant distances from one register, which isn't written meanwhile.
+    """
+
+    group: int
+    delta: int = 0
+    """From the first one's address to the lowest."""
+    extent: int = 0
+    """Bytes from the lowest address to the end of the highest."""
+    write: bool = False
+    """Whether one of them writes."""
+
+
 class Formats:
     """Templates as ``%`` format strings with names: ``p`` the prefix, ``s2`` the slot at byte 2, each end."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
         self._known: dict[int, str] = {}
+        self._accesses: dict[int, list[list[str]]] = {}
 
     def get(self, template: Template) -> str:
         """The format string of a template."""
@@ -80,15 +102,16 @@ class Formats:
 
     def sites(self, template: Template) -> set[str]:
         """The sites of a template's accesses, as they stand in its format string."""
-        found = (match.group(1).split("\x04") for match in _ACCESS.finditer(template.text))
         return {
-            (_HOLE.sub(r"%(s\2)s", base) or "none") + (".r" if kind == "readable" else ".w")
-            for kind, *_, base in found
+            (_HOLE.sub(r"%(s\2)s", base) or "none") + kind
+            for *_, base, _ in self.accesses(template)
+            for kind in (".r", ".w")
         }
 
     def _made(self, template: Template) -> str:
         text = template.text.replace("%", "%%")
-        text = _ACCESS.sub(lambda match: self._access(match.group(1).split("\x04")), text)
+        numbers = count()
+        text = _ACCESS.sub(lambda match: f"%(access{next(numbers)})s", text)
         text = _CALL.sub(lambda match: self._call(match.group(1).split("\x04")), text)
         text = _END.sub(self._end, text)
         text = _HOLE.sub(r"%(s\2)s", text)
@@ -112,7 +135,113 @@ class Formats:
         note = f"store i64 {value}, ptr %%to\n" if value else ""
         return f"{note}br label %%%({kind})s"
 
-    def _access(self, parts: Sequence[str]) -> str:
+    def access(self, template: Template, number: int, check: Check | None) -> str:
+        """The format string of one of a template's accesses."""
+        text = self._access(self.accesses(template)[number], check)
+        return _HOLE.sub(r"%(s\2)s", text).replace("\x01", "%(p)s")
+
+    def accesses(self, template: Template) -> list[list[str]]:
+        """A template's accesses: kind, size, address, value, label, base, offset (empty: not known)."""
+        if template.op not in self._accesses:
+            found = _ACCESS.finditer(template.text.replace("%", "%%"))
+            self._accesses[template.op] = [match.group(1).split("\x04") for match in found]
+        return self._accesses[template.op]
+
+    @staticmethod
+    def _lookup(n: str, address: str, size: int, write: bool) -> list[str]:
+        """Look for an address in the TLB; leave where it misses."""
+        return [
+            f"{n}l = add i64 {address}, {size - 1}",
+            f"{n}t = and i64 {n}l, {PAGE_MASK}",
+            f"{n}h = lshr i64 {address}, 8",
+            f"{n}o = and i64 {n}h, {block.TLB_OFFSET_MASK}",
+            f"{n}e = getelementptr i8, ptr %%tlb.{'write' if write else 'read'}, i64 {n}o",
+            f"{n}g = load i64, ptr {n}e, !invariant.load !0",
+            f"{n}c = icmp eq i64 {n}g, {n}t",
+            f"br i1 {n}c, label {n}hit, label %%%(leave)s, !prof !1",
+            f"{n.removeprefix('%%')}hit:",
+            f"{n}f = getelementptr i8, ptr {n}e, i64 8",
+            f"{n}m = load i64, ptr {n}f, !invariant.load !0",
+        ]
+
+    def _range_test(
+        self, n: str, address: str, size: int, site: str, write: bool, check: Check | None
+    ) -> list[str]:
+        """User mode: is the address, or all that a group accesses, in the site's range?"""
+        label = n.removeprefix("%%")
+
+        def inside(tag: str, low: str, length: str) -> list[str]:
+            lines = []
+            first, limit = address, length
+            if check is not None:
+                first = f"{n}{tag}0"
+                lines.append(f"{first} = add i64 {address}, {check.delta}")
+                if check.extent > 16:
+                    limit = f"{n}{tag}1"
+                    lines.append(
+                        f"{limit} = call i64 @llvm.usub.sat.i64(i64 {length}, i64 {check.extent - 16})"
+                    )
+            return [
+                *lines,
+                f"{n}{tag}2 = sub i64 {first}, {low}",
+                f"{n}{tag}3 = icmp ult i64 {n}{tag}2, {limit}",
+            ]
+
+        lines = [
+            f"{n}i = load i64, ptr {site}.low",
+            f"{n}j = load i64, ptr {site}.length",
+            *inside("y", f"{n}i", f"{n}j"),
+            f"br i1 {n}y3, label {n}, label {n}out, !prof !1",
+            f"{label}out:",
+            *self._lookup(n, address, size, write),
+            f"{n}q = getelementptr i8, ptr {n}e, i64 {block.TLB_RANGES}",
+            f"{n}r = load i64, ptr {n}q",
+            f"{n}u = getelementptr i8, ptr {n}q, i64 8",
+            f"{n}x = load i64, ptr {n}u",
+            f"store i64 {n}r, ptr {site}.low",
+            f"store i64 {n}x, ptr {site}.length",
+            f"store i64 {n}m, ptr {site}",
+        ]
+        if check is None:
+            return [*lines, f"br label {n}"]
+        # At the very end of a range the last page decides.
+        return [
+            *lines,
+            *inside("z", f"{n}r", f"{n}x"),
+            f"br i1 {n}z3, label {n}, label {n}page",
+            f"{label}page:",
+            f"{n}p0 = and i64 {n}z0, {PAGE_MASK}",
+            f"{n}p1 = add i64 {n}z0, {check.extent - 1}",
+            f"{n}p2 = and i64 {n}p1, {PAGE_MASK}",
+            f"{n}p3 = icmp eq i64 {n}p0, {n}g",
+            f"{n}p4 = icmp eq i64 {n}p2, {n}g",
+            f"{n}p5 = and i1 {n}p3, {n}p4",
+            f"br i1 {n}p5, label {n}, label %%%(leave)s",
+        ]
+
+    def _entry_test(
+        self, n: str, address: str, size: int, site: str, write: bool, check: Check | None
+    ) -> list[str]:
+        """System mode: the TLB, and what the site says is to be added."""
+        label = n.removeprefix("%%")
+        lines = []
+        if check is not None:
+            lines.append(f"{n}y0 = add i64 {address}, {check.delta}")
+            address, size = f"{n}y0", check.extent
+        return [
+            *lines,
+            *self._lookup(n, address, size, write),
+            f"{n}k = load i64, ptr {site}",
+            f"{n}s = icmp eq i64 {n}m, {n}k",
+            f"br i1 {n}s, label {n}, label {n}new, !prof !1",
+            f"{label}new:",
+            # LLVM must not see that this is the same value.
+            f'{n}x = call i64 asm "", "=r,0"(i64 {n}m)',
+            f"store i64 {n}x, ptr {site}",
+            f"br label {n}",
+        ]
+
+    def _access(self, parts: Sequence[str], check: Check | None) -> str:
         """The test whether memory may be accessed directly, and the access.
 
         The software TLB (`runtime.cpu.block.TLB`) says so, but is two loads behind each other away. What it
@@ -122,57 +251,25 @@ class Formats:
           an address is outside.
         * system mode: what to add. That is the same for all pages of a piece of RAM that is mapped in one;
           the TLB's entry is only compared with it, and the access need not wait for it.
+
+        `check`: the access is one of a group with the same base, and the first one asks for all.
         """
-        kind, size, address, value, label, base = parts
-        write = kind != "readable"
-        site = f"%%site.{base or 'none'}.{'w' if write else 'r'}"
+        kind, size, address, value, label, base, _ = parts
         n = f"%%{label}"
-        to = n
-        bits = 8 * int(size)
-        lookup = [
-            f"{n}l = add i64 {address}, {int(size) - 1}",
-            f"{n}t = and i64 {n}l, {PAGE_MASK}",
-            f"{n}h = lshr i64 {address}, 8",
-            f"{n}o = and i64 {n}h, {block.TLB_OFFSET_MASK}",
-            f"{n}e = getelementptr i8, ptr %%tlb.{'write' if write else 'read'}, i64 {n}o",
-            f"{n}g = load i64, ptr {n}e, !invariant.load !0",
-            f"{n}c = icmp eq i64 {n}g, {n}t",
-            f"br i1 {n}c, label {to}hit, label %%%(leave)s, !prof !1",
-            f"{label}hit:",
-            f"{n}f = getelementptr i8, ptr {n}e, i64 8",
-            f"{n}m = load i64, ptr {n}f, !invariant.load !0",
-        ]
-        if self.target.ranges:
-            lines = [
-                f"{n}i = load i64, ptr {site}.low",
-                f"{n}j = load i64, ptr {site}.length",
-                f"{n}k = sub i64 {address}, {n}i",
-                f"{n}s = icmp ult i64 {n}k, {n}j",
-                f"br i1 {n}s, label {to}, label {to}out, !prof !1",
-                f"{label}out:",
-                *lookup,
-                f"{n}q = getelementptr i8, ptr {n}e, i64 {block.TLB_RANGES}",
-                f"{n}r = load i64, ptr {n}q",
-                f"{n}u = getelementptr i8, ptr {n}q, i64 8",
-                f"{n}x = load i64, ptr {n}u",
-                f"store i64 {n}r, ptr {site}.low",
-                f"store i64 {n}x, ptr {site}.length",
-                f"store i64 {n}m, ptr {site}",
-                f"br label {to}",
-            ]
+        write = kind != "readable" if check is None else check.write
+        site = f"%%site.{base or 'none'}.{'w' if write else 'r'}"
+        lines: list[str] = []
+        if check is not None and check.extent == 0:
+            site = f"%%group{check.group}"
+            lines.append(f"br label {n}")
+        elif self.target.ranges:
+            lines += self._range_test(n, address, int(size), site, write, check)
         else:
-            lines = [
-                *lookup,
-                f"{n}k = load i64, ptr {site}",
-                f"{n}s = icmp eq i64 {n}m, {n}k",
-                f"br i1 {n}s, label {to}, label {to}new, !prof !1",
-                f"{label}new:",
-                # LLVM must not see that this is the same value.
-                f'{n}x = call i64 asm "", "=r,0"(i64 {n}m)',
-                f"store i64 {n}x, ptr {site}",
-                f"br label {to}",
-            ]
+            lines += self._entry_test(n, address, int(size), site, write, check)
         lines += [f"{label}:", f"{n}d = load i64, ptr {site}"]
+        if check is not None and check.extent:
+            lines.append(f"store i64 {n}d, ptr %%group{check.group}")
+        bits = 8 * int(size)
         if kind in ("readable", "writable"):
             return "\n".join([*lines, f"{value} = add i64 {address}, {n}d"])
         lines += [f"{n}a = add i64 {address}, {n}d", f"{n}p = inttoptr i64 {n}a to ptr"]
@@ -228,6 +325,9 @@ class _Text:
         self.leaders = self._leaders()
         self.costs = self._costs()
         self.touched, self.dirty = self._registers()
+        self.plans: dict[tuple[int, int], Check] = {}
+        """How accesses in groups are checked: by node and the access's position in it."""
+        self.groups = 0
         self.found = 0  # what may have been written where an address is looked up
 
     def _template(self, op: int) -> Template:
@@ -323,6 +423,8 @@ class _Text:
         for leader in sorted(self.leaders):
             self._segment(leader)
         self._endings()
+        # LLVM wants variables at the function's start.
+        self.lines[1:1] = [f"%group{number} = alloca i64" for number in range(self.groups)]
         body = "\n".join(self.lines)
         return (
             f"define ghccc i64 @{self.name}({STEP}) nounwind {{\n{body}\n}}\n"
@@ -435,6 +537,7 @@ class _Text:
                 f"br i1 %c{leader}.c, label %{short}, label %n{leader}, !prof !2",
             )
         self.line(f"n{leader}:")
+        self._group(chain)
         taken = 0
         total = sum(self.weight(number) for number in chain)
         for number in chain[:-1]:
@@ -457,6 +560,46 @@ class _Text:
         template = self.templates[number]
         return "leave" in template.ends or template.accesses > 0
 
+    def _group(self, chain: Sequence[int]) -> None:
+        """Find the segment's groups of accesses."""
+        open_groups: dict[int, list[tuple[int, int, int, int, bool]]] = {}
+        limit = EXTENT if self.target.ranges else SYSTEM_EXTENT
+        for number in chain:
+            template = self.templates[number]
+            slots = {at: value for (at, _), value in zip(template.slots, self.region.nodes[number].slots, strict=True)}
+            for position, (kind, size, *_, base, offset) in enumerate(self.formats.accesses(template)):
+                if not offset or not base:
+                    continue
+                register, distance = (int(_HOLE.sub(lambda m: str(slots[int(m[2])]), text)) for text in (base, offset))
+                write = kind != "readable"
+                key = register if self.target.ranges else 2 * register + write
+                group = open_groups.setdefault(key, [])
+                lows = [distance, *(low for _, _, low, _, _ in group)]
+                highs = [distance + int(size), *(low + bytes_ for _, _, low, bytes_, _ in group)]
+                if max(highs) - min(lows) > limit:
+                    self._close(open_groups.pop(key))
+                    group = open_groups.setdefault(key, [])
+                group.append((number, position, distance, int(size), write))
+            for register in self._places(number, write=True):
+                for key in (register,) if self.target.ranges else (2 * register, 2 * register + 1):
+                    self._close(open_groups.pop(key, []))
+        for group in open_groups.values():
+            self._close(group)
+
+    def _close(self, group: Sequence[tuple[int, int, int, int, bool]]) -> None:
+        """A group is complete: note how its accesses are checked."""
+        if len(group) < 2:
+            return
+        name = self.groups
+        self.groups += 1
+        number, position, first, _, _ = group[0]
+        low = min(distance for _, _, distance, _, _ in group)
+        high = max(distance + size for _, _, distance, size, _ in group)
+        write = any(writes for *_, writes in group)
+        self.plans[number, position] = Check(name, low - first, high - low, write)
+        for number, position, *_ in group[1:]:
+            self.plans[number, position] = Check(name)
+
     def label_of(self, number: int) -> str:
         return f"c{number}" if number in self.checks else f"n{number}"
 
@@ -468,6 +611,9 @@ class _Text:
         holes = {"p": f"t{number}.", "leave": f"x{number}"}
         for (at, _), value in zip(template.slots, node.slots, strict=True):
             holes[f"s{at}"] = str(value)
+        for position in range(template.accesses):
+            check = self.plans.get((number, position))
+            holes[f"access{position}"] = self.formats.access(template, position, check) % holes
         later: list[str] = []
         for end, edge in node.edges:
             skips = end == "skip" and template.guard
