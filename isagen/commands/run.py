@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="how code runs: interpreted, or also translated where it is hot (auto: translated if possible)",
     )
+    parser.add_argument("--stats", action="store_true", help="print at the end what the tiers did")
     parser.add_argument("--memory", type=size, metavar="SIZE", help="most memory for the program (K, M, G)")
     session.add(parser)
     linux = parser.add_argument_group("Linux programs")
@@ -152,6 +153,8 @@ def run_linux(arguments: argparse.Namespace) -> int:
         end = End(ended.status)
     finally:
         process.cpu.close()
+        if arguments.stats:
+            print_statistics(cpu.engine)
     inspection.finish(0 if end is None else end.status, process.instructions)
     if end is None:
         say(f"isagen: stopped after {process.instructions} instructions, as --limit asks\n")
@@ -173,6 +176,14 @@ def choose_tier(arguments: argparse.Namespace, cpu: Cpu, program: EngineCpu | No
         if (cpu.package.directory / FILE).is_file():
             start = cpu.translate if program is None else program.translate_when_long
             start()
+
+
+def print_statistics(cpu: Cpu) -> None:
+    """What the interpreter and the translator did, to standard error."""
+    from runtime.cpu.translator.report import lines
+
+    for line in lines(cpu):
+        sys.stderr.write(f"isagen: {line}\n")
 
 
 def features_of(text: str | None, package: TargetPackage) -> list[str] | None:
@@ -226,6 +237,8 @@ def run_bare(arguments: argparse.Namespace) -> int:
         outcome = machine.run(arguments.limit)
     finally:
         machine.cpu.close()
+        if arguments.stats:
+            print_statistics(machine.cpu)
         sys.stdout.flush()
         if arguments.count:
             sys.stderr.write(f"isagen: {machine.instructions} instructions\n")

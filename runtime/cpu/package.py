@@ -79,6 +79,7 @@ class TargetPackage:
         self.delayed = bool(self.table_field(tables.H_DELAY))
         """Whether jumps have delay slots, and the CPU a second program counter."""
         self._engine: Any = None
+        self._added: dict[str, int] = {}
         self._functions: dict[str, Callable[..., int]] = {}
         self.run_calling: Callable[[int], int]
         """`symbols.RUN` for CPUs whose hooks it calls (`block.HOOK_CALL`): Python's lock stays held, and what
@@ -130,12 +131,16 @@ class TargetPackage:
         return self._functions[symbol]
 
     def add_code(self, code: bytes, symbol: str) -> int:
-        """Load an object file besides; the host address of the function `symbol` in it. It stays for good."""
+        """Load an object file besides; the host address of the function `symbol` in it. It stays for good;
+        a symbol that is there already is not loaded again.
+        """
         import llvmlite.binding as llvm
 
-        self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-        self._engine.finalize_object()
-        return int(self._engine.get_function_address(symbol))
+        if symbol not in self._added:
+            self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+            self._engine.finalize_object()
+            self._added[symbol] = int(self._engine.get_function_address(symbol))
+        return self._added[symbol]
 
     def symbol_address(self, symbol: str) -> int:
         """The host address of a function of the target's objects, 0 if there is none."""

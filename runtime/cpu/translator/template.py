@@ -11,8 +11,8 @@ The file is one line of JSON and then all templates' texts. The line is an objec
 A text is lines of LLVM's language with holes: ``\\x01`` the prefix of an instance's names, ``\\x02n2\\x03``
 the number in the slot at byte 2, ``\\x02r2\\x03`` the register offset there, ``\\x02end KIND [VALUE]\\x03``
 how it ends, ``\\x07NAME\\x04RESULT\\x04LABEL\\x04ARGUMENTS...\\x06`` a call of the floating-point library,
-``\\x05KIND\\x04SIZE\\x04ADDRESS\\x04VALUE\\x04LABEL\\x04BASE\\x04OFFSET\\x06`` an access to guest memory. Registers are
-the pointers ``%gOFFSET``. The text begins with its first block's label, ``\\x01a``.
+``\\x05KIND\\x04SIZE\\x04ADDRESS\\x04VALUE\\x04LABEL\\x04BASE\\x04OFFSET\\x06`` an access to guest memory.
+Registers are the pointers ``%gOFFSET``. The text begins with its first block's label, ``\\x01a``.
 """
 
 from __future__ import annotations

@@ -304,6 +304,12 @@ def formats_of(target: Target) -> Formats:
 # --- regions ------------------------------------------------------------------------------------------------
 
 
+def _filled(text: str, slots: Mapping[int, int]) -> int:
+    """A number, or that in the slot whose hole it is."""
+    hole = _HOLE.fullmatch(text)
+    return int(text) if hole is None else slots[int(hole[2])]
+
+
 class _Text:
     """Writes one region."""
 
@@ -566,11 +572,15 @@ class _Text:
         limit = EXTENT if self.target.ranges else SYSTEM_EXTENT
         for number in chain:
             template = self.templates[number]
-            slots = {at: value for (at, _), value in zip(template.slots, self.region.nodes[number].slots, strict=True)}
+            slots = {
+                at: value
+                for (at, _), value in zip(template.slots, self.region.nodes[number].slots, strict=True)
+            }
             for position, (kind, size, *_, base, offset) in enumerate(self.formats.accesses(template)):
                 if not offset or not base:
                     continue
-                register, distance = (int(_HOLE.sub(lambda m: str(slots[int(m[2])]), text)) for text in (base, offset))
+                register = _filled(base, slots)
+                distance = _filled(offset, slots)
                 write = kind != "readable"
                 key = register if self.target.ranges else 2 * register + write
                 group = open_groups.setdefault(key, [])

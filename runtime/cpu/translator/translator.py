@@ -11,15 +11,18 @@ import contextlib
 import ctypes
 import hashlib
 import logging
+import os
 import struct
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from runtime.cpu import block, cache
 from runtime.cpu.translator.region import Former, Region, parsed
-from runtime.cpu.translator.template import Templates, load_templates
+from runtime.cpu.translator.store import Store, default_folder
+from runtime.cpu.translator.template import FILE, Templates, load_templates
 from runtime.cpu.translator.worker import Compile, Worker, WorkerLost
 
 if TYPE_CHECKING:
@@ -56,6 +59,8 @@ class Statistics:
     form_seconds: float = 0.0
     samples: int = 0
     samples_in_regions: int = 0
+    failed: int = 0
+    """Regions that could not be compiled."""
     refused: int = 0
     """Regions that could not be put in place: their code had changed."""
 
@@ -126,6 +131,19 @@ def target_of(package: TargetPackage, templates: Templates, *, ranges: bool) -> 
     return Target(templates, zeros, package.sink, ranges, has_fused())
 
 
+def identity(package: TargetPackage, *, ranges: bool) -> bytes:
+    """What compiled regions depend on beside their descriptions: a hash."""
+    import llvmlite.binding as llvm
+
+    total = hashlib.sha256()
+    own = sorted(Path(__file__).parent.glob("*.py"))
+    for file in (*own, Path(block.__file__), package.directory / FILE):
+        total.update(hashlib.sha256(file.read_bytes()).digest())
+    host = (llvm.get_default_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+    total.update(repr((llvm.llvm_version_info, host, package.layout_digest, ranges)).encode())
+    return total.digest()
+
+
 class Translator:
     """One CPU's translator. `background`: compile in another process, else at once (for tests)."""
 
@@ -157,6 +175,9 @@ class Translator:
             cpu.flush()
             self._flushes = cpu.cache.counter(cache.FLUSHES)
         self.off = False
+        folder = default_folder(os.environ) if background else None
+        self.store = Store(folder) if folder is not None else None
+        self._identity = b""
 
     def _helper_table(self) -> ctypes.Array[ctypes.c_uint64]:
         addresses = [self.cpu.package.symbol_address(name) for name in self.templates.functions]
@@ -172,9 +193,9 @@ class Translator:
             return LAST_SLICE
         self._settle()
         record = int(struct.unpack_from("=Q", self.cpu.block, block.EXIT_RECORD)[0])
-        self.statistics.samples += 1
         if self._burst:
             return self._look(record)
+        self.statistics.samples += 1
         if record in self._covered:
             self.statistics.samples_in_regions += 1
             self._slice = min(self._slice * 2, LAST_SLICE)
@@ -242,12 +263,20 @@ class Translator:
         if region is None:
             return False
         description = region.description()
-        name = "region_" + hashlib.sha256(description.encode()).hexdigest()[:24] + f"_{self._number}"
+        if not self._identity:
+            self._identity = identity(self.cpu.package, ranges=self.ranges)
+        key = hashlib.sha256(self._identity + description.encode()).hexdigest()
+        name = f"region_{key}"
         for there, _ in region.records:
             self._covered[there] = self._number
-        self._pending[self._number] = _Pending(region, description, name, self._flushes)
-        self._queue.append(self._number)
+        number = self._number
         self._number += 1
+        self._pending[number] = _Pending(region, description, name, self._flushes)
+        code = self.store.get(key) if self.store is not None else b""
+        if code:
+            self._install(number, code, 0.0)
+            return True
+        self._queue.append(number)
         if self.background:
             self._feed()
         else:
@@ -323,6 +352,10 @@ class Translator:
         """Put a compiled region in place, if the code is still what it was made from."""
         pending = self._pending.pop(number)
         self.statistics.compile_seconds += seconds
+        if seconds and self.store is not None and code:
+            self.store.put(pending.name.removeprefix("region_"), code)
+        if not code:
+            self.statistics.failed += 1
         if not code or not pending.wanted or pending.flushes != self._flushes:
             return
         region = pending.region

@@ -12,6 +12,7 @@ import pytest
 
 from runtime.cpu.engine import Cpu, TargetPackage, load_target
 from runtime.cpu.exits import Reason
+from runtime.cpu.translator.store import VARIABLE
 from runtime.memory.space import AddressSpace
 from tests.runtime.cpu.lockstep import registers_of, run_one, sequences_for
 
@@ -21,6 +22,11 @@ CODE, DATA = 0x1000, 0x8000
 @pytest.fixture(scope="module")
 def riscv64(built: Callable[[str], Path]) -> TargetPackage:
     return load_target(built("riscv64"))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "regions"))
 
 
 def cpu_with(package: TargetPackage, code: bytes, *, translate: bool, background: bool = False) -> Cpu:
@@ -119,6 +125,21 @@ def test_the_worker_process(riscv64: TargetPackage) -> None:
     assert other.translator.statistics.regions >= 1
     check(plain, other, random_budgets(2, 900_000))
     other.close()
+
+
+def test_regions_that_were_kept(riscv64: TargetPackage) -> None:
+    """A second run takes them from the disk: no worker is started."""
+    for run in range(2):
+        plain, other = both(riscv64, loop([add(10, 10, 11)] * 3, 1_000_000), background=True)
+        translator = other.translator
+        assert translator is not None
+        assert translator.store is not None
+        check(plain, other, iter([600_000]))
+        translator.finish()
+        check(plain, other, random_budgets(7, 900_000))
+        assert translator.statistics.regions >= 1
+        assert (translator.store.found > 0, translator._worker is None) == ((run > 0,) * 2)
+        other.close()
 
 
 def test_a_worker_that_dies(riscv64: TargetPackage, caplog: pytest.LogCaptureFixture) -> None:
