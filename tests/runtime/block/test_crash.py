@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.block.cases import CASES, Case, case_id
+from runtime.block.format.qcow2.node import Qcow2Node
+from runtime.block.registry import find_format
+from tests.runtime.block.cases import CASES, MIB, Case, case_id
 from tests.runtime.block.guest import Durable, Guest
 from tests.runtime.block.recorder import Files
 
@@ -135,3 +137,54 @@ def test_crash_in_snapshots(case: Case, tmp_path: Path, require_tool: Callable[.
 def _some(guest: Guest) -> tuple[int, bytes]:
     offset, length = guest.place()
     return offset, guest.rng.randbytes(length)
+
+
+OPERATIONS: dict[str, Callable[[Qcow2Node], object]] = {
+    "grow": lambda node: node.resize(400 * MIB),
+    "shrink": lambda node: node.resize(MIB // 2, shrink=True),
+    "wider": lambda node: node.amend({"refcount_bits": 64}),
+    "narrower": lambda node: node.amend({"refcount_bits": 8}),
+    "lazy": lambda node: node.amend({"lazy_refcounts": True}),
+    "checksums": lambda node: node.amend({"checksums": True}),
+    "bitmap": lambda node: node.bitmaps.add("bitmap"),
+    "older": lambda node: node.amend({"compat": "0.10"}),
+    "backing": lambda node: node.set_backing("elsewhere", "raw"),
+    "repair": lambda node: node.check("all"),
+    "close": lambda node: node.close(),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_crash_in_operations(operation: str, tmp_path: Path, require_tool: Callable[..., str]) -> None:
+    """What changes a whole QCOW2 image leaves the disk as it was at any moment."""
+    case = Case("qcow2", {"cluster_size": 4096}, judge="qcow2")
+    tool = require_tool("qemu-img")
+    rng = random.Random(operation)
+    files, content = prepare(case, rng)
+    node = files.open("disk", "qcow2")
+    assert isinstance(node, Qcow2Node)
+    if operation != "older":  # a snapshot with zero clusters can't be an old one
+        node.snapshots.create("kept")
+    if operation == "close":
+        node.bitmaps.add("recording")
+        node.amend({"checksums": True})
+    guest = Guest(node, files, rng, content)
+    for _ in range(10):
+        guest.act()
+    guest.flush()
+    content = bytes(guest.content)
+    files.forget()
+    OPERATIONS[operation](node)
+    node.close()
+    for number, (moment, state) in enumerate(files.crashes(rng, 14, 2)):
+        where = f"{operation}: state {number} at operation {moment} of {len(files.log)}"
+        after = Files.of(state)
+        context = after.context("disk", writable=False, check=True)
+        context.backing = False
+        with find_format("qcow2").driver.open(after.node("disk", writable=False), context) as disk:
+            report = disk.check()
+            assert report.exit_code in (0, 3), f"{where}: {report.problems[:3]}"
+            same = min(disk.length(), len(content))
+            assert disk.pread(0, same) == content[:same], where
+        if number % 12 == 0 and operation != "backing":
+            judge(state, case, tmp_path, tool)
