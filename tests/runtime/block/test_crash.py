@@ -78,9 +78,8 @@ def test_crash(case: Case, tmp_path: Path, require_tool: Callable[..., str]) -> 
             assert problem is None, f"{where}: {problem}"
         with after.open("disk", case.format, writable=False, check=True) as disk:
             report = disk.check()
-            lazy = case.options.get("lazy_refcounts")
-            assert report.exit_code in (0, 3) or lazy, f"{where}: {report.problems[:3]}"
-        if case.judge and number % (MOMENTS * (SUBSETS + 1) // JUDGED) == 0 and not lazy:
+            assert report.exit_code in (0, 3), f"{where}: {report.problems[:3]}"
+        if case.judge and number % (MOMENTS * (SUBSETS + 1) // JUDGED) == 0:
             judge(state, case, tmp_path, tool)
         with after.open("disk", case.format) as disk:  # mends itself where the format says so
             problem = durable.compare(disk.pread(0, disk.length()))

@@ -58,8 +58,7 @@ def test_fault(case: Case) -> None:
             after = Files.of(files.images())
             with after.open("disk", case.format, writable=False, check=True) as disk:
                 report = disk.check()
-                lazy = case.options.get("lazy_refcounts")
-                assert report.exit_code in (0, 3) or lazy, f"{where}: {report.problems[:3]}"
+                assert report.exit_code in (0, 3), f"{where}: {report.problems[:3]}"
             with after.open("disk", case.format) as disk:
                 problem = durable.compare(disk.pread(0, disk.length()))
                 assert problem is None, f"{where}: {problem}"

@@ -210,10 +210,6 @@ def _set_lazy(node: Qcow2Node, lazy: bool) -> None:
         return
     node.settle()
     header.compatible = header.compatible & ~h.LAZY_REFCOUNTS | (h.LAZY_REFCOUNTS if lazy else 0)
-    if lazy:
-        header.incompatible |= Incompatible.DIRTY  # until the close
-    else:
-        header.incompatible &= ~Incompatible.DIRTY
     _write_whole(node, before)
 
 

@@ -417,11 +417,9 @@ class Qcow2Node(FormatNode):
                 "an earlier operation failed half way", where=self.name, remedy="open the image again"
             )
         header = self.header
-        before = header.autoclear, header.incompatible
+        before = header.autoclear
         header.autoclear &= h.BITMAPS | h.RAW_EXTERNAL
-        if header.version >= 3 and header.compatible & h.LAZY_REFCOUNTS:
-            header.incompatible |= Incompatible.DIRTY
-        if before != (header.autoclear, header.incompatible):
+        if before != header.autoclear:
             self.write_header()
             self.file.flush()
         if header.autoclear & h.BITMAPS:
@@ -438,16 +436,10 @@ class Qcow2Node(FormatNode):
         encoded = self.header.encode()
         self.file.pwrite(0, encoded if whole else encoded[: h.SECTOR])
 
-    @property
-    def lazy(self) -> bool:
-        """Refcounts in the file aren't kept up to date; the dirty bit says so."""
-        return bool(self.header.incompatible & Incompatible.DIRTY)
-
     def commit(self) -> None:
         """Make everything durable, in the order that the module's text gives."""
         refcounts, tables = self.refcounts, self.tables
-        if not self.lazy or refcounts.table_dirty:
-            refcounts.write_blocks()
+        refcounts.write_blocks()
         tables.write_new()
         if self.external:
             self.data.flush()
@@ -546,10 +538,6 @@ class Qcow2Node(FormatNode):
         self.file.flush()
         if self.checksums is not None:
             self.checksums.store()
-        if self.lazy:
-            self.header.incompatible &= ~Incompatible.DIRTY
-            self.write_header()
-            self.file.flush()
 
     def _release(self, *, keep_file: bool = False) -> None:
         for node in (self.backing, self.data if self.data is not self.file else None):
