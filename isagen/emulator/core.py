@@ -149,6 +149,7 @@ class Emulator(Hooking):
             space=space,
             file=RegisterFile(cpu),
             symbols={},
+            sizes={},
             memories=Memories(space),
             highest=(1 << package.pc_width) - 1,
             _devices={},
@@ -164,6 +165,8 @@ class Emulator(Hooking):
         self.file: RegisterFile
         self.symbols: dict[str, int]
         """Names of addresses: of what `load_elf` and `load_assembly` loaded, and your own."""
+        self.sizes: dict[str, int]
+        """Bytes of symbols, where they are known."""
         self.memories: Memories
         self.highest: int
         """The highest address."""
@@ -428,6 +431,16 @@ class Emulator(Hooking):
             raise EmulatorError(f"there is no symbol {symbol!r}", remedy="load a program, or fill `symbols`")
         return self.symbols[symbol]
 
+    def extent_of(self, symbol: str) -> tuple[int, int]:
+        """First and last address of a symbol: by its size where that is known, else as far as the next
+        symbol. Raises EmulatorError.
+        """
+        start = self.address_of(symbol)
+        size = self.sizes.get(symbol, 0)
+        if not size:
+            size = min((value - start for value in self.symbols.values() if value > start), default=1)
+        return start, start + size - 1
+
     # --- running ----------------------------------------------------------------------------------------
 
     def run(
@@ -578,6 +591,7 @@ class Emulator(Hooking):
         """
         child = type(self)(self.target, features=self.cpu.features, system=self.cpu.system)
         child.symbols.update(self.symbols)
+        child.sizes.update(self.sizes)
         child.restore(self.snapshot())
         child._devices.update(self._devices)
         child.hooks.all += self.hooks.all

@@ -27,10 +27,11 @@ S = TypeVar("S", bound=SystemCallHook)
 
 
 class Filter(TypedDict, total=False):
-    """Which addresses a hook is for: `address` alone, or those from `start` on and before `end`. Numbers, or
-    names of symbols. All where nothing is given.
+    """Which addresses a hook is for: `address` alone; those from `start` on and before `end`; or all of the
+    function `symbol`. Numbers, or names of symbols. All addresses where nothing is given.
     """
 
+    symbol: str
     address: int | str
     start: int | str
     end: int | str
@@ -53,8 +54,13 @@ class Hooking:
     def address_of(self, symbol: str | int) -> int:
         raise NotImplementedError
 
+    def extent_of(self, symbol: str) -> tuple[int, int]:
+        raise NotImplementedError
+
     def _bounds(self, filters: Filter) -> tuple[int, int]:
         """First and last address of a filter."""
+        if "symbol" in filters:
+            return self.extent_of(filters["symbol"])
         if "address" in filters:
             at = self.address_of(filters["address"]) & self.highest
             return at, at

@@ -60,6 +60,7 @@ def load_elf(emulator: Emulator, path: str | os.PathLike[str], bias: int) -> int
     for segment in segments:
         emulator.write(segment.address + bias, elf.segment_data(segment))
     emulator.symbols.update({name: value + bias for name, value in elf.symbol_values.items()})
+    emulator.sizes.update({symbol.name: symbol.size for symbol in elf.symbols() if symbol.size})
     return elf.entry + bias
 
 

@@ -63,6 +63,17 @@ def test_code_hooks_with_filters(program: Program) -> None:
         emu.on_code(every, start=8, end=8)
 
 
+def test_filters_by_symbols(emu: Emulator) -> None:
+    emu.load_assembly("first: nop\nsecond: nop\nnop\nthird: nop\nend: nop", 0x40000)
+    seen: list[int] = []
+    emu.on_code(lambda e, address, size: seen.append(address), symbol="second")
+    emu.on_code(lambda e, address, size: seen.append(-address), address="third")
+    emu.run("first", until="end")
+    assert seen == [0x40004, 0x40008, -0x4000C]
+    with pytest.raises(EmulatorError, match="no symbol"):
+        emu.on_code(print, symbol="fourth")
+
+
 def test_blocks_have_their_sizes(program: Program) -> None:
     emu = program(LOOP)
     seen: list[tuple[int, int]] = []

@@ -185,6 +185,13 @@ def test_an_elf_file(emu: Emulator, tmp_path: Path, require_tool: Callable[..., 
     guest.ra = 0x1000
     guest.run(until=0x1000)
     assert guest.a0 == 6
+    seen: list[int] = []
+    guest.on_code(lambda e, address, size: seen.append(address), symbol="sum")
+    guest.a0 = 1
+    guest.run("sum", until=0x1000)
+    first, last = guest.extent_of("sum")
+    assert seen[0] == first == guest.symbols["sum"]
+    assert last in range(seen[-1], seen[-1] + 4)
     with pytest.raises(ProtectedMemory):
         guest.a0 = guest.symbols["sum"]
         guest.load(0x1000, guest.assemble("sd a0, 0(a0)"))
