@@ -40,6 +40,7 @@ COMMANDS = {
     "doc": Command("isagen.commands.doc", "write a family's manual as HTML"),
     "image": Command("isagen.commands.image", "create, convert, check, serve disk images"),
     "conformance": Command("isagen.commands.conformance", "test targets against evaluator and peers"),
+    "explain": Command("isagen.commands.explain", "run a program and show what its hot code became"),
     "bench": Command("isagen.commands.bench", "compare speed with qemu-user and Unicorn"),
 }
 

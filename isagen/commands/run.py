@@ -19,6 +19,8 @@ from isagen.options import number, size
 from runtime.errors import IsagenError, NotYetError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from isagen.trace import Tracer
     from runtime.cpu.engine import Cpu, TargetPackage
     from runtime.elf import ElfFile
@@ -153,8 +155,7 @@ def run_linux(arguments: argparse.Namespace) -> int:
         end = End(ended.status)
     finally:
         process.cpu.close()
-        if arguments.stats:
-            print_statistics(cpu.engine)
+        at_end(arguments, cpu.engine)
     inspection.finish(0 if end is None else end.status, process.instructions)
     if end is None:
         say(f"isagen: stopped after {process.instructions} instructions, as --limit asks\n")
@@ -176,6 +177,15 @@ def choose_tier(arguments: argparse.Namespace, cpu: Cpu, program: EngineCpu | No
         if (cpu.package.directory / FILE).is_file():
             start = cpu.translate if program is None else program.translate_when_long
             start()
+
+
+def at_end(arguments: argparse.Namespace, cpu: Cpu) -> None:
+    """What is asked for when the program has ended."""
+    if arguments.stats:
+        print_statistics(cpu)
+    more: Callable[[Cpu], None] | None = getattr(arguments, "at_end", None)
+    if more is not None:
+        more(cpu)
 
 
 def print_statistics(cpu: Cpu) -> None:
@@ -237,8 +247,7 @@ def run_bare(arguments: argparse.Namespace) -> int:
         outcome = machine.run(arguments.limit)
     finally:
         machine.cpu.close()
-        if arguments.stats:
-            print_statistics(machine.cpu)
+        at_end(arguments, machine.cpu)
         sys.stdout.flush()
         if arguments.count:
             sys.stderr.write(f"isagen: {machine.instructions} instructions\n")

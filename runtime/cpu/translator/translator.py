@@ -164,6 +164,8 @@ class Translator:
         self._queue: list[int] = []
         self._number = 0
         self._keep: list[object] = []
+        self.installed: list[Region] = []
+        """Regions that were put in place so far."""
         self._slice = FIRST_SLICE
         self._burst = 0
         self._seen: dict[int, int] = {}
@@ -387,6 +389,7 @@ class Translator:
             where = ctypes.addressof(entries) + position * block.REGION_ENTRY_SIZE
             struct.pack_into("=Q", memory, record - base + block.REGION_DISTANCE, where)
             struct.pack_into("=H", memory, record - base, block.OP_REGION)
+        self.installed.append(region)
         statistics = self.statistics
         statistics.regions += 1
         statistics.instructions += len(region.nodes)
