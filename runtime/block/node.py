@@ -224,6 +224,8 @@ class Compression(ABC):
 
     #: Bytes of the disk that are compressed together.
     cluster_size: int
+    #: Whether plain writes get compressed too, so that doing it on several threads is always better.
+    always: bool = False
 
     @abstractmethod
     def compress(self, data: Buffer) -> bytes | None:

@@ -116,13 +116,11 @@ class _Copier:
         self._target = target
         self._options = options
         self._size = source.length()
-        self._compression: Compression | None = None
-        if options.compressed:
-            self._compression = target.compression
-            if self._compression is None:
-                raise ImageUnsupported(
-                    f"{target.format} images can't hold compressed data", where=target.name
-                )
+        compression = target.compression
+        if options.compressed and compression is None:
+            raise ImageUnsupported(f"{target.format} images can't hold compressed data", where=target.name)
+        wanted = options.compressed or (compression is not None and compression.always)
+        self._compression: Compression | None = compression if wanted else None
         cluster = self._compression.cluster_size if self._compression else target.info().cluster_size
         self._cluster = cluster or SPARSE
         # Writing part of a cluster makes the format fill the rest.
