@@ -117,6 +117,13 @@ FORMATS: tuple[Format, ...] = (
         side_snapshots=True,
     ),
     Format(
+        "dmg",
+        "runtime.block.format.dmg",
+        "Apple disk images (read)",
+        signatures=(Signature(b"koly", -512, (".dmg",)),),
+        extensions=(".dmg",),
+    ),
+    Format(
         "luks",
         "runtime.block.format.luks",
         "LUKS version 1, encrypted",
