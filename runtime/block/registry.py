@@ -117,6 +117,21 @@ FORMATS: tuple[Format, ...] = (
         side_snapshots=True,
     ),
     Format(
+        "qcow",
+        "runtime.block.format.qcow1",
+        "QEMU copy-on-write, version 1 (read)",
+        signatures=(Signature(b"QFI\xfb\0\0\0\1"),),
+        aliases=("qcow1",),
+        extensions=(".qcow",),
+    ),
+    Format(
+        "cloop",
+        "runtime.block.format.cloop",
+        "compressed loop devices (read)",
+        signatures=(Signature(b"#!/bin/sh\n#V2.0 Format\n"),),
+        extensions=(".cloop",),
+    ),
+    Format(
         "dmg",
         "runtime.block.format.dmg",
         "Apple disk images (read)",
