@@ -7,6 +7,7 @@ runs in the same order each time.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from runtime.errors import IsagenError
-from runtime.linux import faults, signals
+from runtime.linux import faults, host, signals
 from runtime.linux.calls import HANDLERS, Handler
 from runtime.linux.errors import CallTookOver, GuestExit, SystemCallError
 from runtime.linux.events import show_signals
@@ -81,6 +82,8 @@ class Scheduler:
         self.p = process
         self.host = HostSignals(process) if host_signals else None
         if self.host is not None:
+            with contextlib.suppress(OSError, AttributeError):
+                host.set_name(process.thread.name)
             process.on_action = self.host.set_action
             process.on_mask = self.host.update
         self.observer = observer

@@ -207,6 +207,57 @@ def test_fork_bomb(build: Build) -> None:
     assert output == "made 11\nleft 0\nResource temporarily unavailable\n"
 
 
+# --- CPython ------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import hashlib, json, os, queue, signal, subprocess, sys, threading, time
+print(json.dumps({"a": [1, 2.5, {"b": None}]}, sort_keys=True), json.loads('{"x": 1.5e3}'))
+print(hashlib.sha256(b"hello").hexdigest(), hashlib.md5(b"x").hexdigest())
+total, lock, done = [0], threading.Lock(), queue.Queue()
+def work(n):
+    for _ in range(300):
+        with lock:
+            total[0] += n
+    done.put(n)
+threads = [threading.Thread(target=work, args=(i,)) for i in range(5)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+print(total, sorted(done.get() for _ in threads))
+code = "import sys; print(sys.stdin.read().upper()); sys.exit(7)"
+child = subprocess.run([sys.executable, "-c", code], input="abc", capture_output=True, text=True)
+print(child.returncode, child.stdout, child.stderr)
+try:
+    subprocess.run(["/nonexistent"])
+except FileNotFoundError as error:
+    print(error)
+sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+sleeper.terminate()
+print(sleeper.wait())
+signal.signal(signal.SIGALRM, lambda *_: print("alarm"))
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+time.sleep(0.2)
+pid = os.fork()
+if not pid:
+    os._exit(3)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def test_cpython(tmp_path: Path) -> None:
+    """Debian's python3.13-minimal for riscv64 and its libraries, unpacked in ISAGEN_RISCV64_SYSROOT, do what
+    the Python of the tests does.
+    """
+    sysroot = os.environ.get("ISAGEN_RISCV64_SYSROOT", "")
+    if not sysroot:
+        pytest.skip("ISAGEN_RISCV64_SYSROOT isn't set")
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    expected = call([sys.executable, script])
+    assert expected[0] == 0
+    python = f"{sysroot}/usr/bin/python3.13"
+    assert call([*RUN, "--sysroot", sysroot, "--unset", "PYTHONPATH", python, script]) == expected
+
+
 # --- busybox ------------------------------------------------------------------------------------------------
 
 
