@@ -600,15 +600,34 @@ def test_header_extensions_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "disk.qcow2"
     with Image.create(path, "qcow2", MIB) as image:
         node_of(image).header.set_extension(0x12345678, b"somebody's")
+        node_of(image).header.tail = b"newer fields...."
         node_of(image).begin_write()
-        node_of(image).write_header(whole=True)
+        node_of(image).write_header()
     with Image.open(path, writable=True) as image:
         node_of(image).bitmaps.add("a")
         image.amend(refcount_bits=8)
         node_of(image).set_backing("elsewhere", "raw")
     with Image.open(path, backing=False) as image:
         assert node_of(image).header.extension(0x12345678) == b"somebody's"
+        assert node_of(image).header.tail == b"newer fields...."
         assert image.info().backing_filename == "elsewhere"
+
+
+def test_long_backing_name(tmp_path: Path, qemu: Callable[..., str]) -> None:
+    """A header of more than a sector, laid out by QEMU, stays readable when we write it."""
+    (tmp_path / "below").write_bytes(b"x" * MIB)
+    name = "./" * 450 + "below"
+    qemu("qemu-img", "create", "-f", "qcow2", "-b", name, "-F", "raw", "disk.qcow2")
+    with Image.open(tmp_path / "disk.qcow2", writable=True) as image:
+        image.pwrite(0, b"y")
+        image.snapshots.create("kept")
+        image.resize(2 * MIB)
+        node_of(image).bitmaps.add("a")
+    with Image.open(tmp_path / "disk.qcow2") as image:
+        assert image.info().backing_filename == name
+        assert image.pread(0, 2) == b"yx"
+    assert name in qemu("qemu-img", "info", "disk.qcow2")
+    qemu("qemu-img", "check", "disk.qcow2")
 
 
 def test_growing_over_a_longer_backing_file(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def _write_whole(node: Qcow2Node, before: Header) -> None:
         vars(node.header).update(vars(before))
         raise
     try:
-        node.write_header(whole=True)
+        node.write_header()
         node.file.flush()
     except BaseException:
         node.fail()

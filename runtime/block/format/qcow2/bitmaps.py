@@ -380,7 +380,7 @@ class Bitmaps:
             header.autoclear &= ~h.BITMAPS
         node.commit()  # refcounts and content of what the header is about to name
         try:
-            node.write_header(whole=True)
+            node.write_header()
             node.file.flush()
         except BaseException:
             node.fail()

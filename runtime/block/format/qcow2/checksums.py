@@ -194,7 +194,7 @@ class Checksums:
         self.offset, self.count = offset, pages * per_page
         node.header.set_extension(h.EXT_CHECKSUMS, _POINTER.pack(self.offset, self.count))
         node.header.autoclear |= h.CHECKSUMS
-        node.write_header(whole=True)
+        node.write_header()
         node.file.flush()
 
 
@@ -209,7 +209,7 @@ def enable(node: Qcow2Node) -> None:
     node.settle()
     node.refcounts.reserved = []
     node.header.set_extension(h.EXT_CHECKSUMS, _POINTER.pack(0, 0))
-    node.write_header(whole=True)
+    node.write_header()
     node.checksums = Checksums(node)
     for cluster in Checker(node).data_clusters():
         node.checksums.changed.add(cluster, 1)
@@ -222,5 +222,5 @@ def disable(node: Qcow2Node) -> None:
     node.refcounts.reserved = []
     node.header.autoclear &= ~h.CHECKSUMS
     node.header.set_extension(h.EXT_CHECKSUMS, None)
-    node.write_header(whole=True)
+    node.write_header()
     node.file.flush()

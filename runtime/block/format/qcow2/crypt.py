@@ -146,7 +146,7 @@ def initialise(node: Qcow2Node, options: Qcow2Options) -> None:
         header.set_extension(h.EXT_CRYPTO, _POINTER.pack(start * size, len(region)))
         node.cipher = Cipher(sectors, by_host=True, name=node.name)
     node.commit()
-    node.write_header(whole=True)
+    node.write_header()
     node.file.flush()
 
 

@@ -91,6 +91,7 @@ class Header:
     autoclear: int = 0
     refcount_order: int = 4
     compression_type: int = COMPRESSION_ZLIB
+    tail: bytes = b""  # fields behind those that we know
     backing_file: bytes = b""
     extensions: list[tuple[int, bytes]] = field(default_factory=list)
 
@@ -134,7 +135,7 @@ class Header:
 
     def encode(self) -> bytes:
         """The header, its extensions and the backing name. ImageUnsupported if they need over a cluster."""
-        length = 72 if self.version == 2 else 112
+        length = 72 if self.version == 2 else 112 + len(self.tail)
         kept = sorted(
             (item for item in self.extensions if item[0] != EXT_FEATURE_NAMES),
             key=lambda item: _ORDER.get(item[0], 9),
@@ -171,7 +172,7 @@ class Header:
         )
         if self.version >= 3:
             fixed += _V3.pack(self.incompatible, self.compatible, self.autoclear, self.refcount_order, length)
-            fixed += bytes([self.compression_type]) + bytes(7)
+            fixed += bytes([self.compression_type]) + bytes(7) + self.tail
         return fixed + body + self.backing_file
 
     @classmethod
@@ -228,6 +229,8 @@ class Header:
                 raise corrupt("refcounts have 1 to 64 bits", 96, "refcount_order", header.refcount_order)
             if length > 104:
                 header.compression_type = fixed[104]
+            if length > 112:
+                header.tail = file.pread(112, length - 112)
         header._check_features(where)
         header._check_tables(size, where, check)
         if backing_offset:

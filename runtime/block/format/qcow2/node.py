@@ -431,10 +431,11 @@ class Qcow2Node(FormatNode):
         if self._bitmaps is not None:
             self._bitmaps.note(offset, length)
 
-    def write_header(self, *, whole: bool = False) -> None:
-        """Write the header: its first sector, which holds all fields, or with `whole` all of it."""
-        encoded = self.header.encode()
-        self.file.pwrite(0, encoded if whole else encoded[: h.SECTOR])
+    def write_header(self) -> None:
+        """Write the header with its extensions. All fields, and with usual names all of it, are in one
+        sector.
+        """
+        self.file.pwrite(0, self.header.encode())
 
     def commit(self) -> None:
         """Make everything durable, in the order that the module's text gives."""
@@ -611,7 +612,7 @@ class Qcow2Node(FormatNode):
             self.header.backing_file = name
             self.header.set_extension(h.EXT_BACKING_FORMAT, format.encode() if name and format else None)
             try:
-                self.write_header(whole=True)
+                self.write_header()
             except ImageUnsupported:
                 self.header.backing_file, self.header.extensions = before.backing_file, before.extensions
                 raise
