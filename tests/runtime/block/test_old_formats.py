@@ -50,13 +50,15 @@ def reads(path: Path, form: str, content: bytes) -> None:
 @pytest.mark.parametrize("options", [[], ["-c"]])
 def test_qcow1(options: list[str], content: bytes, tmp_path: Path, require_tool: Callable[..., str]) -> None:
     raw, path = tmp_path / "raw", tmp_path / "disk.qcow"
-    if options:  # QEMU fails on clusters that can't be made smaller
+    if options:
         content = b"".join(b"line %d of some text\n" % number for number in range(90_000))[: len(content)]
         content = content[: 600 * KIB] + bytes(900 * KIB) + content[1500 * KIB :]
         content = content.ljust(2048 * KIB, b"\0")
     raw.write_bytes(content)
     tool = require_tool("qemu-img")
-    subprocess.run([tool, "convert", "-f", "raw", "-O", "qcow", *options, raw, path], check=True)
+    # QEMU 7.2 ends "-c" with status 1 and no message; `compare` tells that the image is whole.
+    subprocess.run([tool, "convert", "-f", "raw", "-O", "qcow", *options, raw, path], check=not options)
+    compare(tool, "qcow", path, content)
     reads(path, "qcow", content)
     with pytest.raises(ImageUnsupported):
         Image.open(path, writable=True)
