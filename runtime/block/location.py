@@ -21,13 +21,13 @@ SCHEMES: dict[str, str] = {
 
 
 def scheme_of(location: str | Path) -> str | None:
-    """The scheme of an address like nbd://host/disk; None for paths."""
-    head, separator, _ = str(location).partition("://")
-    return (
-        head.lower()
-        if separator and head.replace("+", "").isalnum() and not Path(str(location)).exists()
-        else None
-    )
+    """The scheme of an address like nbd://host/disk (or QEMU's older nbd:host:port); None for paths."""
+    text = str(location)
+    head, separator, rest = text.partition(":")
+    known = rest.startswith("//") or (head.lower() == "nbd" and ":" in rest)
+    if not separator or not known or not head.replace("+", "").isalnum() or Path(text).exists():
+        return None
+    return head.lower()
 
 
 def open_location(location: str | Path, *, writable: bool = False, lock: bool = True) -> ProtocolNode:

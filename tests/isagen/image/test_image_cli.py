@@ -266,6 +266,7 @@ def test_serving_until_told_to_stop(raw: bytes, here: Path, require_tool: Callab
         info = subprocess.run([require_tool("nbdinfo"), "--size", address], capture_output=True, check=True)
         assert int(info.stdout) == 5 * MIB
         assert run("compare", "disk.raw", address) == 0
+        assert run("compare", "disk.raw", "nbd:unix:socket") == 0
         assert run("convert", address, "copy.qcow2") == 0
         assert run("compare", "-f", "raw", "disk.raw", "copy.qcow2") == 0
     finally:
