@@ -151,7 +151,6 @@ class _NewImage:
                 progress=progress,
                 checkpoint=_Checkpoints(image, journal, request.durable),
             )
-            image.node.file.durable = request.durable
             image.close()
         except BaseException as error:
             self._leave(
