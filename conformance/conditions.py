@@ -56,9 +56,9 @@ _FUNCTIONS: Final[Mapping[str, Callable[..., int]]] = {"signalling": signalling}
 
 @dataclass(frozen=True)
 class Case:
-    """What a condition is about: an instruction of a target and the registers before it."""
+    """What a condition is about: an instruction and the registers before it; `absent`: see `absent_names`."""
 
-    target: Target
+    absent: frozenset[str]
     decoded: Decoded
     registers: Mapping[str, int]
     files: Mapping[str, list[int]]
@@ -124,15 +124,14 @@ def _named(name: str, case: Case) -> int:
     for values in (case.decoded.fields, case.decoded.contexts, case.registers):
         if name in values:
             return values[name]
-    if name in _absent(case.target, case.decoded.form):
+    if name in case.absent:
         return 0
     raise KeyError(name)
 
 
-@lru_cache(maxsize=64)
-def _absent(target: Target, form: Form) -> frozenset[str]:
-    """What may be absent from a decoded instruction, which then counts as 0: fields of operands' cases that
-    weren't chosen, and prefixes.
+def absent_names(target: Target, form: Form) -> frozenset[str]:
+    """What may be absent from a decoded instruction of `form`, which then counts as 0: fields of operands'
+    cases that weren't chosen, and prefixes.
     """
     names = {name for row in target.prefixes for name in (row.variable, *(f[0] for f in row.fields))}
     todo = list(form.operands)

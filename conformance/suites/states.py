@@ -15,7 +15,7 @@ from random import Random
 from typing import Final
 
 from conformance.cases import CaseMaker, Start, Word, memory_pattern
-from conformance.conditions import Case, holds
+from conformance.conditions import Case, absent_names, holds
 from conformance.corners import DATA
 from conformance.families import family_of
 from conformance.known import Known, matching
@@ -81,6 +81,7 @@ class FormRun:
         self.task, self.bench, self.form = task, bench, form
         self.row = Row("states", task.setup.target, form.name)
         self.known = matching("unicorn", task.setup.target, form.name, form.needs, form.instruction)
+        self.absent = absent_names(bench.maker.model, form)
         self.peer: UnicornMachine | None = None
         self.variants: set[int] = set()
 
@@ -143,7 +144,7 @@ class FormRun:
         maker = self.bench.maker
         decoded = maker.decoded(word, start.state(maker.memory))
         assert decoded is not None
-        case = Case(maker.model, decoded, start.registers, start.files)
+        case = Case(self.absent, decoded, start.registers, start.files)
         return [known for known in self.known if holds(known.condition, case)]
 
     def peer_for(self, word: Word) -> UnicornMachine | None:
