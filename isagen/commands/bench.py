@@ -3,6 +3,8 @@
 programs (the default): C programs under isagen, qemu-user and Unicorn. Needs a cross compiler and qemu-user.
 Time is the processor's (user and system), start-up included.
 
+start: how long a program that prints a line takes, and with --busybox FILE (a static busybox) a script.
+
 disks: jobs of `isagen image` and qemu-img on the same data. Time is the wall clock's, start-up included.
 """
 
@@ -25,7 +27,7 @@ PEERS = ("qemu", "unicorn")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("subject", nargs="?", choices=("programs", "disks"), default="programs")
+    parser.add_argument("subject", nargs="?", choices=("programs", "start", "disks"), default="programs")
     parser.add_argument("--target", action="append", metavar="T", help="a built target (default: riscv64)")
     parser.add_argument("--programs", nargs="+", default=[], metavar="NAME", help="only these (patterns)")
     parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="runs of each (default: 3)")
@@ -33,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--peer", action="append", choices=PEERS, help="compare with this only (default: both)"
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    parser.add_argument("--busybox", metavar="FILE", help="start: a static busybox of the target")
     disks = parser.add_argument_group("disks")
     disks.add_argument(
         "--jobs", nargs="+", default=[], metavar="TEXT", help="only jobs with this in their names"
@@ -53,6 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
         from isagen.disk_bench import run as run_disks
 
         return run_disks(arguments)
+    if arguments.subject == "start":
+        from isagen.start_bench import run as run_start
+
+        return run_start(arguments)
     from rich.console import Console
 
     from conformance.bench.compile import compile_program, platform_of, sources
