@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from runtime.registers import RegisterFile
 
 NEVER = 1 << 64
-PATIENCE = 30_000_000
-"""Instructions before hot code is looked for: less than a tenth of a second."""
+PATIENCE = 5_000_000
+"""Instructions before hot code is looked for: about a hundredth of a second."""
 
 _ACCESSES = (READ, WRITE, EXECUTE)
 
