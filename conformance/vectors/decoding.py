@@ -1,21 +1,25 @@
 """Decode rows: bytes and the text that other tools print for them.
 
-A row passes if our assembler turns its text into its bytes, or into bytes that we print alike. Rows with
-bytes that we don't decode are counted as not described.
+A row passes if our assembler turns its text into its bytes, or into bytes that we print alike or that do the
+same. Rows with bytes that we don't decode are counted as not described.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
 
 from conformance.known import matching
 from conformance.results import Failure, Row
 from conformance.tasks import Task, command_for
 from conformance.vectors import reader
+from conformance.vectors.effects import Effects
 from conformance.vectors.excuses import excuse
 from runtime.assembly.assembler import Assembler
-from runtime.assembly.disassembler import Disassembler
+from runtime.assembly.disassembler import Disassembler, Line
 from runtime.assembly.values import Undefined
 from runtime.errors import IsagenError
 
@@ -40,31 +44,71 @@ FOREIGN = frozenset(("iced-masm", "iced-nasm"))
 """Notations that our assembler doesn't read."""
 
 _SPACE = re.compile(r"\s+")
-_REMARK = re.compile(r"\s+(?:# |// |! |; |@ ).*$")
+_NUMBER = re.compile(r"(?:0x[0-9a-f]+|\d+)$")
+_REMARK = re.compile(r"\s+(?:(?:# |// |! |; |@ )|[0-9a-f]+: R_).*$")
+
+
+def plain(text: str) -> str:
+    """A text without remarks and tabs."""
+    return _REMARK.sub("", text).replace("\t", " ")
 
 
 def tidy(text: str) -> str:
     """A text without remarks, tabs and differences of space."""
-    return _SPACE.sub(" ", _REMARK.sub("", text)).replace(", ", ",").strip().lower()
+    return _SPACE.sub(" ", plain(text)).replace(", ", ",").strip().lower()
 
 
+Contexts: TypeAlias = tuple[tuple[str, int], ...]
+"""Decode contexts by name."""
+
+_ATT = re.compile(r"%[a-z]|\$")
+_NAMES = "eq ne cs/hs cc/lo mi pl vs vc hi ls ge lt gt le"
+CONDITIONS: Mapping[str, int] = {
+    name: number for number, names in enumerate(_NAMES.split()) for name in names.split("/")
+}
+"""Arm's conditions (DDI 0406, A8.3)."""
+_CONDITION = re.compile(rf"\w+?({'|'.join(CONDITIONS)})(?:\.[nw])?\b")
 _A64_TARGET = re.compile(r"^((?:b|bl|b\.\w+|cbn?z|tbn?z|adrp?) .*?)#(-?[0-9][0-9a-fx]*)$")
 _A64_CONDITION = {"hs": "cs", "lo": "cc"}
 
 
-def inward(target: str, dialect: str, text: str, ours: str) -> str:
-    """A recorded text as our assembler reads it: A64 targets without a number sign, AT&T mnemonics
-    with a suffix.
+MASKS = {"x86_64": (1 << 64) - 1, "i386": (1 << 32) - 1, "i8086": 0xFFFF}
+_X86_TARGET = re.compile(r"((?:j\w+|callq?|jmpq?|loop\w*)) (-?\d+)$")
+_X86_ABSOLUTE = re.compile(r"\bds:(0x[0-9a-f]+)", re.IGNORECASE)
+_A32_TARGET = re.compile(r"^(b|bl|blx|b[a-z]{2}|bl[a-z]{2}|cbn?z \w+,)(\.[nw])? #(-?[0-9]+)$")
+
+
+def inward(target: str, mode: str, text: str, pc: int, size: int) -> str:
+    """A recorded text as our assembler reads it: A64 targets without a number sign, A32 and T32 ones
+    absolute; x86 targets as addresses, absolute addresses in brackets. `size`: the instruction's bytes.
     """
+    if target == "arm" and (found := _A32_TARGET.match(text)):
+        ahead = 8 if mode == "a32" else 4
+        base = pc & ~3 if found[1] == "blx" else pc
+        return f"{found[1]}{found[2] or ''} {hex(base + ahead + int(found[3]) & 0xFFFF_FFFF)}"
     if target == "aarch64":
         text = re.sub(r"\b(hs|lo)$", lambda found: _A64_CONDITION[found[1]], text)
         return _A64_TARGET.sub(r"\1\2", text)
-    if dialect == "att":
-        mnemonic, _, rest = text.partition(" ")
-        wanted = ours.split()[0]
-        if wanted[:-1] == mnemonic and wanted[-1] in "bwlq":
-            return f"{wanted} {rest}"
+    if target in ("x86_64", "i386", "i8086"):
+        found = _X86_TARGET.match(text)
+        if found:  # relative to the next instruction
+            return f"{found[1]} {hex(pc + size + int(found[2]) & MASKS[target])}"
+        return _X86_ABSOLUTE.sub(r"[\1]", text)
     return text
+
+
+def elsewhere(line: Line, text: str) -> bool:
+    """Whether a recorded branch differs in its target alone."""
+    jumps = line.form is not None and any(o.number == "address" for _, o, _ in line.form.operands)
+    return jumps and _NUMBER.sub("", tidy(line.text)) == _NUMBER.sub("", tidy(text))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What our tools make of a row: our line for its bytes, and what is wrong with its text ("": nothing)."""
+
+    line: Line
+    problem: str
 
 
 class DecodeRows:
@@ -72,22 +116,47 @@ class DecodeRows:
 
     def __init__(self, task: Task) -> None:
         self.task = task
+        self.target = task.setup.target
         self.syntax = task.setup.syntax
-        self.modes = MODES.get(task.setup.target, {})
-        self._tools: dict[tuple[str, str], tuple[Assembler, Disassembler]] = {}
+        self.modes = MODES.get(self.target, {})
+        self._names = {name for name, _, _ in self.syntax.contexts}
 
-    def tools(self, mode: str, dialect: str) -> tuple[Assembler, Disassembler]:
-        """Our assembler and disassembler for a mode and dialect."""
-        key = mode, dialect
-        if key not in self._tools:
-            contexts = {
-                n: v for n, v in self.modes[mode].items() if any(c[0] == n for c in self.syntax.contexts)
-            }
-            self._tools[key] = (
-                Assembler(self.syntax, dialect, contexts=contexts),
-                Disassembler(self.syntax, dialect),
+    @lru_cache(maxsize=64)  # noqa: B019 - as many as there are modes, conditions and dialects
+    def _assembler(self, dialect: str, contexts: Contexts) -> Assembler:
+        return Assembler(self.syntax, dialect, contexts=self._known(contexts))
+
+    @lru_cache(maxsize=4)  # noqa: B019
+    def _disassembler(self, dialect: str) -> Disassembler:
+        return Disassembler(self.syntax, dialect)
+
+    @lru_cache(maxsize=64)  # noqa: B019
+    def _effects(self, contexts: Contexts) -> Effects:
+        return Effects(self.task.setup, self._known(contexts))
+
+    def _known(self, contexts: Contexts) -> dict[str, int]:
+        return {name: value for name, value in contexts if name in self._names}
+
+    def read(self, code: bytes, text: str, pc: int, mode: str, dialect: str, contexts: Contexts) -> Reading:
+        """Compare a row with what our tools make of it in a mode."""
+        disassembler = self._disassembler(dialect)
+        line = disassembler.line(code, pc, contexts=dict(contexts))
+        if line.form is None or tidy(line.text) == tidy(text):
+            return Reading(line, "")
+        readable = inward(self.target, mode, plain(text), pc, len(code))
+        try:
+            got = self._assembler(dialect, contexts).assemble(readable, pc)
+        except (IsagenError, Undefined) as error:
+            got, reason = b"", f"it doesn't assemble: {error}"
+        if line.length != len(code):
+            return Reading(
+                line, "" if got == code[: line.length] else f"{line.length} bytes, not {len(code)}"
             )
-        return self._tools[key]
+        if not got:
+            return Reading(line, reason)
+        other = disassembler.line(got, pc, contexts=dict(contexts))
+        if got == code or other.text == line.text or self._effects(contexts).same(got, code, pc):
+            return Reading(line, "")
+        return Reading(line, f"it assembles to {got.hex()}: {other.text}")
 
     def check(self, row: Row, data: reader.Row) -> None:
         """Check one row of the file, and count it in `row`."""
@@ -98,45 +167,77 @@ class DecodeRows:
         if data.get("syntax") in FOREIGN:
             row.count("other notation")
             return
-        code = bytes.fromhex(data["bytes"])
+        code, text = bytes.fromhex(data["bytes"]), data["asm"]
         dialect = DIALECTS.get(data.get("syntax", ""), "")
-        assembler, disassembler = self.tools(mode, dialect)
-        contexts = self.modes[mode]
+        if self.task.setup.family == "x86" and _ATT.search(text):
+            dialect = "att"
         pc = int(data.get("addr", "0"), 0)
-        line = disassembler.line(code, pc, contexts=contexts)
+        contexts = tuple(self.modes[mode].items())
+        reading = self.read(code, text, pc, mode, dialect, contexts)
+        line = reading.line
         if line.form is None:
             row.count("not described")
             return
-        expected = matching("vectors", row.target, data["id"], line.form.needs)
-        text = data["asm"]
-        row.cases += 1
-        if tidy(line.text) == tidy(text):
-            return
-        problem = ""
-        if line.length != len(code):
-            problem = f"{line.length} bytes, not {len(code)}"
-        else:
-            try:
-                readable = inward(row.target, dialect, _REMARK.sub("", text).replace("\t", " "), line.text)
-                got = assembler.assemble(readable, pc)
-                other = disassembler.line(got, pc, contexts=contexts)
-                if got != code and other.text != line.text:
-                    problem = f"it assembles to {got.hex()}: {other.text}"
-            except (IsagenError, Undefined) as error:
-                problem = f"it doesn't assemble: {error}"
-        if not problem:
-            return
-        reason = excuse(self.task.setup.family, text, line.text, problem)
+        if reading.problem and "it" in self._names and mode == "t32":
+            reading = self.in_block(code, text, pc, contexts) or reading
+        reason = self.excuse(data, reading) if reading.problem else None
         if reason is not None:
-            row.cases -= 1
             row.count(reason)
             return
+        row.cases += 1
+        if not reading.problem:
+            return
+        expected = matching("vectors", row.target, data["id"], line.form.needs)
         if expected:
             row.count("expected")
             row.notes.append(f"{data['id']}: {expected[0].reason}")
             return
-        details = (f"recorded: {text}", f"ours: {line.text}", problem)
+        details = (f"recorded: {text}", f"ours: {line.text}", reading.problem)
         row.fail(Failure("recorded text", f"{data['id']} {data['bytes']}", details, repeat(self.task, row)))
+
+    def in_block(self, code: bytes, text: str, pc: int, contexts: Contexts) -> Reading | None:
+        """The row read as an instruction of the IT block that its condition tells of, if that is right."""
+        match = _CONDITION.match(plain(text))
+        if match is None:
+            return None
+        state = CONDITIONS[match[1]] << 4 | 0b1000
+        reading = self.read(code, text, pc, "t32", "", (*contexts, ("it", state)))
+        return None if reading.problem else reading
+
+    def excuse(self, data: reader.Row, reading: Reading) -> str | None:
+        """What a row with a problem is counted as, if neither it nor we need to be wrong."""
+        text, line = data["asm"], reading.line
+        reason = excuse(self.task.setup.family, text, line.text, reading.problem)
+        if reason is None and self.turned(data):
+            return "bytes in another order"
+        if reason is None and "addr" not in data and elsewhere(line, text):
+            return "a target relative to an address that isn't told"
+        return reason
+
+    def turned(self, data: reader.Row) -> bool:
+        """Whether the bytes were recorded in another order: a word of a big-endian target from its last byte
+        on; or A32 and T32 for each other, of whose words only T32's begin with a half of E800 or above (DDI
+        0406, A6.1). So read, they are the text; or, if nobody here knows the text, nothing.
+        """
+        code, mode = bytes.fromhex(data["bytes"]), data["mode"]
+        if len(code) != 4:
+            return False
+        if mode in ("a32", "t32"):
+            if (code[1] >= 0xE8) == (mode == "t32"):
+                return False
+            if mode == "t32":
+                return True  # too long for what it begins with
+            mode = "t32"
+        elif self.syntax.big_endian:
+            code = code[::-1]
+        else:
+            return False
+        contexts = tuple(self.modes[mode].items())
+        try:
+            return self._assembler("", contexts).assemble(plain(data["asm"])) == code
+        except (IsagenError, Undefined):
+            line = self._disassembler("").line(code, 0, contexts=dict(contexts))
+            return line.form is None and (mode == "t32" or data.get("src") == "gas")
 
 
 def repeat(task: Task, row: Row) -> str:

@@ -187,7 +187,7 @@ class Disassembler:
                 bound[name] = found
         for item in form.appended:
             if item.tail_of:
-                self._read_tails(bound[item.tail_of], stream)
+                self._read_tails(bound[item.tail_of], stream, environment)
                 continue
             for name, value in self._read_appended(item, stream):
                 if name in raw:
@@ -233,22 +233,22 @@ class Disassembler:
                     return Bound(operand, case, fields, nested)
         return None
 
-    def _read_tails(self, bound: Bound, stream: _Stream) -> None:
+    def _read_tails(self, bound: Bound, stream: _Stream, environment: Mapping[str, int]) -> None:
         """Read the units that the operand's case, and those nested in it, append to the stream."""
         late: dict[str, int] = {}
         for item in bound.case.appended:
             if item.tail_of:
-                self._read_tails(bound.nested[item.tail_of], stream)
+                self._read_tails(bound.nested[item.tail_of], stream, environment)
                 continue
             for name, value in self._read_appended(item, stream):
                 late[name] = late.get(name, 0) | value
         for name, inner, _ in bound.case.operands:
             if name in late:
-                rebound = self._bind_operand(inner, late[name], {**bound.fields})
+                rebound = self._bind_operand(inner, late[name], {**environment, **bound.fields})
                 if rebound is None:
                     raise IndexError
                 bound.nested[name] = rebound
-                self._read_tails(rebound, stream)
+                self._read_tails(rebound, stream, environment)
             bound.fields.update(
                 {f"{name}.{field}": value for field, value in bound.nested[name].fields.items()}
             )

@@ -58,6 +58,8 @@ class Encoder:
                 self.contexts.setdefault(name, 0)
         self._order = "big" if syntax.big_endian else "little"
         self._sets = {item.name: item for item in syntax.sets}
+        self._names_of: dict[str, frozenset[str]] = {}
+        self._after_prefixes: dict[tuple[object, ...], dict[str, int]] = {}
         self._prefixes = [p for p in syntax.prefixes if may_hold(p.when, self.contexts)]
 
     def encode(
@@ -100,22 +102,31 @@ class Encoder:
         last: Unencodable | None = None
         for prefix_bytes, prefix_values in self._prefix_choices(form):
             known = {
-                **self.contexts,
-                **forced,
-                **prefix_values,
+                **self._derived(prefix_bytes, {**forced, **prefix_values}),
                 "pc": pc & mask,
                 "next_pc": (pc + length) & mask,
             }
-            for name, width, tree in self.syntax.contexts:
-                if tree is not None:
-                    with suppress(KeyError):
-                        known[name] = evaluate(tree, known) & ((1 << width) - 1)
+            if not may_hold(form.when, known):
+                continue
             try:
                 data = head + prefix_bytes + self._body(form, written, symbols, known)
                 return Encoding(data, len(prefix_bytes) - len(form.mandatory_prefixes))
             except Unencodable as error:
                 last = error
         raise last if last is not None else Unencodable("no prefixes allow it")
+
+    def _derived(self, prefixes: bytes, values: Mapping[str, int]) -> dict[str, int]:
+        """All contexts behind these prefixes, which set `values`."""
+        key = prefixes, *values.items()
+        known = self._after_prefixes.get(key)
+        if known is None:
+            known = {**self.contexts, **values}
+            for name, width, tree in self.syntax.contexts:
+                if tree is not None:
+                    with suppress(KeyError):
+                        known[name] = evaluate(tree, known) & ((1 << width) - 1)
+            self._after_prefixes[key] = known
+        return known
 
     def _prefix_choices(self, form: Form) -> Iterator[tuple[bytes, dict[str, int]]]:
         """Prefix bytes to try, the fewest first: those that the form's operands can depend on, at most one of
@@ -126,9 +137,8 @@ class Encoder:
             yield b"", {}
             return
         last = [p for p in self._prefixes if p.last]
-        selectable = [
-            p for p in plain if p.pattern not in mandatory and not p.fields and p.variable in self._used(form)
-        ]
+        used = self._used(form)
+        selectable = [p for p in plain if p.pattern not in mandatory and not p.fields and p.variable in used]
         kinds: dict[str, list[Prefix]] = {}
         for row in selectable:
             kinds.setdefault(row.variable, []).append(row)
@@ -137,18 +147,23 @@ class Encoder:
             head = bytes(p.pattern for p in chosen) + mandatory
             yield head, values
             for prefix in last:
-                total = sum(width for _, width, _ in prefix.fields)
+                total = sum(width for name, width, _ in prefix.fields if name in used)
                 for bits in range(1 << total):
                     fields, byte, rest = {}, prefix.pattern, bits
                     for name, width, low in prefix.fields:
+                        width = width if name in used else 0
                         fields[name] = rest & ((1 << width) - 1)
                         byte |= fields[name] << low
                         rest >>= width
                     yield head + bytes([byte]), {**values, **fields, prefix.variable: prefix.value}
 
-    @lru_cache(maxsize=4096)  # noqa: B019 - one encoder lives as long as its tables
     def _used(self, form: Form) -> frozenset[str]:
         """The decode-time names that `form` can depend on, through contexts too."""
+        if form.name not in self._names_of:
+            self._names_of[form.name] = self._find_used(form)
+        return self._names_of[form.name]
+
+    def _find_used(self, form: Form) -> frozenset[str]:
         found: set[str] = set(names(form.when)) if form.when else set()
         for _, operand, _ in form.operands:
             _collect(operand, found)
@@ -221,8 +236,13 @@ class Encoder:
         return word.to_bytes(item.width // 8, self._order)  # type: ignore[arg-type]
 
     def _implied(self, operand: Operand, known: dict[str, int]) -> _Encoded:
-        """An operand that the text does not mention: its first case with all fields 0."""
-        return self._operand(operand, Chosen(operand, operand.cases[0]), {}, known)
+        """An operand that the text does not mention: its first case that is possible with all fields 0."""
+        for case in operand.cases[:-1]:
+            try:
+                return self._operand(operand, Chosen(operand, case), {}, known)
+            except Unencodable:
+                continue
+        return self._operand(operand, Chosen(operand, operand.cases[-1]), {}, known)
 
     def _operand(
         self, operand: Operand, chosen: Chosen, symbols: Mapping[str, int], known: dict[str, int]
@@ -259,13 +279,15 @@ class Encoder:
                 )
         for name in widths:
             fields.setdefault(name, 0)
-        if not may_hold(case.when, {**known, **fields}):
-            raise Unencodable(f"{operand.name} can't be encoded so")
         raw = case.pattern
         for name, pieces in case.fields:
             raw |= scatter(fields.get(name, 0), pieces)
         for name, _, pieces in case.operands:
             raw |= scatter(nested[name].raw, pieces)
+        # one field may be a part of another: all are what the bits say
+        fields.update({name: gather(raw, pieces) for name, pieces in case.fields if pieces})
+        if not may_hold(case.when, {**known, **fields}):
+            raise Unencodable(f"{operand.name} can't be encoded so")
         if self._claimed(operand, case, raw, known):
             raise Unencodable(f"these bits of {operand.name} mean something else")
         tail = b""
@@ -304,8 +326,12 @@ class Encoder:
         value = number if exact else _fit(number, width, operand.name)
         fixed = {**known, **fields}
         solution = invert(tree, value, fixed)
-        if solution is None or evaluate(tree, {**fixed, **solution}) != value:
-            solution = _enumerate(operand, case, tree, value, fixed)
+        if (
+            solution is None
+            or evaluate(tree, {**fixed, **solution}) != value
+            or not _agrees(case, solution, fields)
+        ):
+            solution = _enumerate(operand, case, tree, value, fixed, fields)
         if solution is None:
             raise Unencodable(f"{number} can't be encoded as {operand.name}")
         fields.update(solution)
@@ -322,8 +348,10 @@ class _Encoded:
 
 def _field(value: Value, number: int, width: int, name: str) -> int:
     """`number` as a field of `width` bits. Narrow signed fields take no unsigned numbers; wide ones wrap."""
-    signed = isinstance(value, Operation) and value.operator == "signed" and width < 32
-    if signed and number >= 1 << (width - 1):
+    sign = value.operator if isinstance(value, Operation) else ""
+    if sign == "unsigned" and number < 0:
+        raise Unencodable(f"{number} does not fit into {name}, which is unsigned")
+    if sign == "signed" and width < 32 and number >= 1 << (width - 1):
         raise Unencodable(f"{number} does not fit into the {width} bits of {name}, which is signed")
     return _fit(number, width, name)
 
@@ -344,8 +372,28 @@ def _collect(operand: Operand, found: set[str]) -> None:
             _collect(inner, found)
 
 
+def _agrees(case: Case, solution: Mapping[str, int], given: Mapping[str, int]) -> bool:
+    """Whether fields that were solved for have the bits of those that are given, where these are parts of
+    them."""
+    raw = covered = 0
+    for name, pieces in case.fields:
+        if name in solution:
+            raw |= scatter(solution[name], pieces)
+            covered |= scatter(-1, pieces)
+    for name, pieces in case.fields:
+        bits = scatter(-1, pieces)
+        if name in given and bits & covered == bits and gather(raw, pieces) != given[name]:
+            return False
+    return True
+
+
 def _enumerate(
-    operand: Operand, case: Case, tree: Tree, value: int, known: Mapping[str, int]
+    operand: Operand,
+    case: Case,
+    tree: Tree,
+    value: int,
+    known: Mapping[str, int],
+    given: Mapping[str, int],
 ) -> dict[str, int] | None:
     """Fields with this value by trying them all: immediates like A64's bit masks, which algebra can't
     invert."""
@@ -354,22 +402,23 @@ def _enumerate(
     if any(name not in pieces for name in free) or sum(pieces[name] for name in free) > ENUMERATED_BITS:
         return None
     fixed = tuple(sorted((name, known[name]) for name in names(tree) & known.keys()))
-    packed = _inverse(tree, case.when, tuple((name, pieces[name]) for name in free), fixed).get(value)
-    if packed is None:
-        return None
-    solution = {}
-    for name in free:
-        solution[name] = packed & ((1 << pieces[name]) - 1)
-        packed >>= pieces[name]
-    return solution
+    places = _inverse(tree, case.when, tuple((name, pieces[name]) for name in free), fixed).get(value, ())
+    for packed in places:
+        solution = {}
+        for name in free:
+            solution[name] = packed & ((1 << pieces[name]) - 1)
+            packed >>= pieces[name]
+        if _agrees(case, solution, given):
+            return solution
+    return None
 
 
 @lru_cache(maxsize=256)
 def _inverse(
     tree: Tree, when: Tree | None, free: tuple[tuple[str, int], ...], fixed: tuple[tuple[str, int], ...]
-) -> dict[int, int]:
+) -> dict[int, list[int]]:
     total = sum(width for _, width in free)
-    table: dict[int, int] = {}
+    table: dict[int, list[int]] = {}
     environment = dict(fixed)
     for packed in range(1 << total):
         rest = packed
@@ -381,7 +430,7 @@ def _inverse(
                 continue
         except KeyError:
             pass
-        table.setdefault(evaluate(tree, environment), packed)
+        table.setdefault(evaluate(tree, environment), []).append(packed)
     return table
 
 

@@ -142,19 +142,38 @@ def names(tree: Tree) -> set[str]:
 def invert(tree: Tree, value: int, known: Environment) -> dict[str, int] | None:
     """Fields that give `tree` the value `value`; None if there are none or the algebra does not reach them.
 
-    `known` holds what is not to be solved for: contexts, pc and next_pc. A field solved twice must agree.
+    `known` holds what is not to be solved for: contexts, pc and next_pc. A field solved twice must agree, bit
+    by bit; bits that nothing depends on are 0.
     """
-    solution: dict[str, int] = {}
-    return solution if _solve(tree, value, known, solution) else None
+    solution: Solution = {}
+    if not _solve(tree, value, known, solution):
+        return None
+    return {name: bits for name, (bits, _) in solution.items()}
 
 
-def _solve(tree: Tree, value: int, known: Environment, solution: dict[str, int]) -> bool:
+Solution: TypeAlias = dict[str, tuple[int, int]]
+"""What is known of fields: bits, and a mask of those that are known."""
+
+
+def _settle(name: str, value: int, low: int, width: int, solution: Solution) -> bool:
+    """Note that `width` bits of a field from `low` on are `value`; False if others are known already."""
+    bits, mask = solution.get(name, (0, 0))
+    new = (1 << width) - 1 << low
+    if (bits ^ value << low) & mask & new:
+        return False
+    solution[name] = bits | value << low, mask | new
+    return True
+
+
+def _solve(tree: Tree, value: int, known: Environment, solution: Solution) -> bool:
     operator: str = tree[0]
     width: int = tree[1]
     if not 0 <= value < 1 << width:
         return False
     if operator == "field" and tree[2] not in known:
-        return solution.setdefault(tree[2], value) == value
+        return _settle(tree[2], value, 0, width, solution)
+    if operator == "slice" and tree[2][0] == "field" and tree[2][2] not in known:
+        return _settle(tree[2][2], value, int(tree[3]), width, solution)
     if not names(tree) - known.keys():
         return evaluate(tree, known) == value
     if operator == "zext":
@@ -187,13 +206,14 @@ def _solve(tree: Tree, value: int, known: Environment, solution: dict[str, int])
     return False
 
 
-def _solve_select(tree: Tree, value: int, known: Environment, solution: dict[str, int]) -> bool:
+def _solve_select(tree: Tree, value: int, known: Environment, solution: Solution) -> bool:
     for wanted, arm in ((1, tree[3]), (0, tree[4])):
         attempt = dict(solution)
         if not _solve(arm, value, known, attempt):
             continue
         try:
-            holds = evaluate(tree[2], {**known, **attempt}) == wanted
+            settled = {name: bits for name, (bits, _) in attempt.items()}
+            holds = evaluate(tree[2], {**known, **settled}) == wanted
         except KeyError:
             holds = _solve(tree[2], wanted, known, attempt)
         if holds:
@@ -202,7 +222,7 @@ def _solve_select(tree: Tree, value: int, known: Environment, solution: dict[str
     return False
 
 
-def _solve_masked(tree: Tree, value: int, known: Environment, solution: dict[str, int]) -> bool:
+def _solve_masked(tree: Tree, value: int, known: Environment, solution: Solution) -> bool:
     """Arithmetic that wraps at a number of low bits: what it was before is the value itself, or negative."""
     width, mask = tree[1], evaluate(tree[3], known)
     if mask & (mask + 1) or value & ~mask:
@@ -215,7 +235,7 @@ def _solve_masked(tree: Tree, value: int, known: Environment, solution: dict[str
     return False
 
 
-def _solve_binary(tree: Tree, value: int, known: Environment, solution: dict[str, int]) -> bool:
+def _solve_binary(tree: Tree, value: int, known: Environment, solution: Solution) -> bool:
     operator, width, left, right = tree
     mask = (1 << width) - 1
     right_known = not names(right) - known.keys()

@@ -13,8 +13,8 @@ from runtime.assembly.tables import NUMBER_FORMATS, Case, Hole, Operand, Syntax,
 from runtime.assembly.values import Number, Operation, Symbol, Value, parse
 
 MAX_NESTING = 12
-SIGNED_FORMATS = ("d", "+")
-"""Formats of fields that hold signed numbers: 255 is no 8-bit one."""
+SIGNS = {"d": "signed", "+": "signed", "u": "unsigned"}
+"""Formats of fields that hold signed numbers (255 is no 8-bit one), or unsigned ones (-1 is none)."""
 
 
 @dataclass(slots=True)
@@ -119,8 +119,8 @@ class Matcher:
                 yield Written({}, {hole.name: chosen}), end
             return
         for value, end in self._number(hole.format, line, position):
-            signed = hole.format in SIGNED_FORMATS and hole.name != "@"
-            yield Written({hole.name: Operation("signed", (value,)) if signed else value}), end
+            kind = SIGNS.get(hole.format) if hole.name != "@" else None
+            yield Written({hole.name: Operation(kind, (value,)) if kind else value}), end
 
     def _number(self, form: str, line: str, position: int) -> Iterator[tuple[Value, int]]:
         if form.endswith("*"):
@@ -274,7 +274,7 @@ def _literal(text: str, line: str, position: int) -> int | None:
                 return None
             position = skipped
             continue
-        if not character.isalnum() and character not in "._%$":
+        if not character.isalnum() and (character not in "._%$" or line[position - 1 : position] == ","):
             position = _blanks(line, position)
         if line[position : position + 1].lower() != character.lower():
             return None

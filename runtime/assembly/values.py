@@ -165,7 +165,7 @@ def evaluate(value: Value, symbols: Mapping[str, int], pc: int) -> int:
 
 def _operate(operator: str, operands: list[int], pc: int) -> int:
     first = operands[0]
-    if operator == "signed":  # says how a field takes it: see the encoder
+    if operator in ("signed", "unsigned"):  # says how a field takes it: see the encoder
         return first
     if operator.startswith("unary"):
         return {"-": -first, "~": ~first, "+": first}[operator[5:]]

@@ -112,3 +112,36 @@ def test_other_names(syntax_of: SyntaxOf, family: str, target: str, line: str, s
 def test_a_mnemonics_names_are_free_for_labels(syntax_of: SyntaxOf) -> None:
     image = Program(Assembler(syntax_of("x86", "x86_64"))).assemble("a: nop\nnz: jz nz\njmp a\n")
     assert image.sections[0].data.hex() == "9074feebfb"
+
+
+@pytest.mark.parametrize(
+    ("family", "target", "dialect", "line", "code"),
+    [
+        # bytes by LLVM 19 and GNU as
+        ("arm", "aarch64", "", "bfi x0, x1, #3, #5", "20107db3"),
+        ("arm", "aarch64", "", "mov x0, #-3", "40008092"),
+        ("arm", "aarch64", "", "mov x1, #0x1234000000000000", "8146e2d2"),
+        ("arm", "aarch64", "", "cset w0, lo", "e0279f1a"),
+        ("arm", "arm", "", "bfc r1, #2, #3", "1f11c4e7"),
+        ("arm", "arm", "", "bfi r5, r2, #3, #17", "9251d3e7"),
+        ("arm", "arm", "", "ubfx r0, r1, #3, #4", "d101e3e7"),
+        ("arm", "arm", "", "sxtb r0, r1, ror #8", "7104afe6"),
+        ("x86", "x86_64", "", "lodsb al, byte ptr fs:[rsi]", "64ac"),
+        ("x86", "x86_64", "", "mov eax, [rbp]", "8b4500"),
+        ("x86", "x86_64", "att", "mov %rax, %rbx", "4889c3"),
+        ("x86", "x86_64", "att", "movzbl (%rdx, %rax), %eax", "0fb60402"),
+        ("x86", "x86_64", "att", "rclq (%rdx)", "48d112"),
+    ],
+)
+def test_what_others_write(
+    syntax_of: SyntaxOf, family: str, target: str, dialect: str, line: str, code: str
+) -> None:
+    assert Assembler(syntax_of(family, target), dialect).assemble(line).hex() == code
+
+
+@pytest.mark.parametrize(
+    "line", ["add x0, x1, #-1", "movz x0, #-3", "bfi w0, w1, #30, #3", "mov x0, #0x123456789"]
+)
+def test_what_does_not_fit(syntax_of: SyntaxOf, line: str) -> None:
+    with pytest.raises(AssemblyError):
+        Assembler(syntax_of("arm", "aarch64")).assemble(line)
