@@ -43,9 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     depth = 1 if arguments.base is None else depth_of(chain, arguments.base, arguments.file)
     copied = 0
     base = chain[depth]
-    with Image.open(
-        base.path, base.format, writable=True, backing=False, allow=arguments.allow or None
-    ) as below:
+    # With what is below it: clusters that the overlay holds in part only are filled from there.
+    with Image.open(base.path, base.format, writable=True, allow=arguments.allow or None) as below:
         # From the lowest to the highest, so that the latest content stays.
         for number in range(depth - 1, -1, -1):
             layer = chain[number]
@@ -62,9 +61,19 @@ def run(arguments: argparse.Namespace) -> int:
                 copied += commit(above.node, below.node, progress=progress).copied
                 if _empties(arguments, number, depth):
                     above.node.make_empty()
+    _link_again(arguments, chain[depth - 1])
     if not arguments.quiet:
         print(f"Image committed: {show.human_size(copied)} written into {base.path}.")
     return 0
+
+
+def _link_again(arguments: argparse.Namespace, layer: Layer) -> None:
+    """Some formats note which content of the image below they were made for. It has another one now."""
+    with options.open_image(
+        arguments, str(layer.path), layer.format, backing=False, writable=True
+    ) as image:
+        if image.node.notes_content_below:
+            image.node.set_backing(image.info().backing_filename, layer.format)
 
 
 def _empties(arguments: argparse.Namespace, number: int, depth: int) -> bool:

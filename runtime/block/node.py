@@ -251,6 +251,9 @@ class FormatNode(Node):
     file: ProtocolNode
     #: Whether all of a new image reads as zeroes (not so where every sector is encrypted in place).
     starts_zeroed: bool = True
+    #: Whether an overlay remembers the content of what is below it, and refuses another one (until
+    #: `set_backing` names it again).
+    notes_content_below: bool = False
     #: The node below, where unallocated parts are read from; shorter ones are continued by zeroes.
     backing: Node | None = None
 

@@ -49,6 +49,7 @@ class SnapshotNode(FormatNode):
         self.name = inner.name
         self.read_only = inner.read_only
         self.starts_zeroed = inner.starts_zeroed
+        self.notes_content_below = inner.notes_content_below
         self.image = image
         self.folder = image.with_name(image.name + SUFFIX)
         self.lock = threading.RLock()
@@ -176,7 +177,7 @@ class SnapshotNode(FormatNode):
         """Called before anything in the range changes."""
         if not self._active or not self.manifest.snapshots or length <= 0:
             return
-        if not self._whole:
+        if not self._whole and self.inner.info().backing_filename is not None:
             raise ImageUnsupported(
                 "the image has snapshots and can't be written without its backing file", where=self.name
             )

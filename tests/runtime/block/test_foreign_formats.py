@@ -185,6 +185,24 @@ def test_differencing(form: str, options: dict[str, object], tmp_path: Path) -> 
         Image.open(paths[2])
 
 
+@pytest.mark.parametrize("form", ["vdi", "vhd", "vhdx", "vmdk", "qed"])
+@pytest.mark.parametrize("keep", [False, True])
+def test_commit(form: str, keep: bool, tmp_path: Path) -> None:
+    """The overlay still fits the image below, whose content it has changed itself."""
+    from isagen.cli import main
+
+    base, overlay = tmp_path / f"base.{form}", tmp_path / f"overlay.{form}"
+    with Image.create(base, form, 3 * MIB) as image:
+        image.pwrite(0, b"base" * (MIB // 4))
+    with Image.create(overlay, form, backing_file=base.name) as image:
+        image.pwrite(70_001, b"overlay")
+        expected = image.pread(0, image.size)
+    assert main(["image", "commit", "-q", *(["-d"] if keep else []), str(overlay)]) == 0
+    for path in (base, overlay):
+        with Image.open(path) as image:
+            assert image.pread(0, image.size) == expected
+
+
 def test_libvhdi_reads_children(tmp_path: Path, require_tool: Callable[..., str]) -> None:
     tool = require_tool("vhdiinfo")
     for form in ("vhd", "vhdx"):

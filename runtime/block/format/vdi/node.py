@@ -23,6 +23,7 @@ class VdiNode(MappedNode):
     """Blocks are numbered in the file; the map says which block of the file is which of the disk."""
 
     format = "vdi"
+    notes_content_below = True
     can_mark_zero = True
 
     def __init__(self, file: ProtocolNode, context: OpenContext) -> None:

@@ -81,6 +81,7 @@ class VhdxNode(MappedNode):
     """Payload blocks in a table where after each chunk an entry for its sector bitmap block comes."""
 
     format = "vhdx"
+    notes_content_below = True
     can_mark_zero = True
 
     def __init__(self, file: ProtocolNode, context: OpenContext) -> None:

@@ -59,6 +59,7 @@ class VmdkNode(FormatNode):
     """`embedded` is the header of the extent that holds the descriptor too, if it is one of these."""
 
     format = "vmdk"
+    notes_content_below = True
 
     def __init__(self, file: ProtocolNode, context: OpenContext) -> None:
         self.file = file
