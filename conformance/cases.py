@@ -99,7 +99,8 @@ class CaseMaker:
         self.base_registers = {**base.registers, **family.fixed}
         self.base_files = base.files
         self._widths = {context.name: context.width for context in self.model.contexts}
-        self._free = [r for r in self.model.registers if family.is_user(r.name) and r.name != "pc"]
+        kept = {"pc", FEATURES}
+        self._free = [r for r in self.model.registers if family.is_user(r.name) and r.name not in kept]
         self._system = [r for r in self.model.registers if self._is_system(r)]
 
     def _is_system(self, register: Register) -> bool:
