@@ -28,6 +28,8 @@ ISA = Path(__file__).resolve().parents[3] / "isa"
 TARGETS = [(family, name) for family in families(ISA) for name in family_targets(ISA, family)]
 BASE = 0x10000
 SAMPLES = 6
+LONGEST = 15
+"""Bytes of an x86 instruction (SDM volume 2, 2.3.11). The engine reads no more, the slow decoder does."""
 STORED = {"u16": "<H", "i16": "<h", "i32": "<i", "i64": "<q"}
 
 
@@ -196,6 +198,8 @@ def test_tables_decode_as_the_slow_decoder(toy: TargetPackage, family: str, name
             where = f"{form.name}: {data[:16].hex()}"
             if isinstance(expected, Illegal):
                 assert not record, f"{where} is illegal"
+                continue
+            if expected.length > LONGEST:
                 continue
             legal += 1
             assert record, f"{where} is {expected.form.name}"
