@@ -332,7 +332,7 @@ class Cpu:
         return self._header(block.RETIRED), self._header(block.EXECUTED)
 
     def load_state(self, registers: bytes, pc: int, next_pc: int, counters: tuple[int, int]) -> None:
-        """Take over what a CPU of the same `package.layout_digest` had. Raises IsagenError for another size."""
+        """Take over what a CPU of the same layout had (`package.layout_digest`). Raises IsagenError."""
         if len(registers) != len(self.state):
             raise IsagenError(f"registers of {len(registers)} bytes, and the CPU's have {len(self.state)}")
         self.state[:] = registers
