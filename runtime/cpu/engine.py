@@ -328,7 +328,7 @@ class Cpu:
             self.translator.close()
 
     def save_counters(self) -> tuple[int, int]:
-        """Instructions as the guest counts them, and all that were executed: beside `state`, for snapshots."""
+        """Instructions as the guest counts them, and all that were executed: for snapshots."""
         return self._header(block.RETIRED), self._header(block.EXECUTED)
 
     def load_state(self, registers: bytes, pc: int, next_pc: int, counters: tuple[int, int]) -> None:
