@@ -59,15 +59,17 @@ def load(name: str) -> tuple[Known, ...]:
         if not line.strip() or line.startswith("#"):
             continue
         columns = line.split("\t")
-        if name not in CONDITIONAL:
-            columns.insert(4, "")
-        if len(columns) != len(fields(Known)):
+        conditional = name in CONDITIONAL
+        belong = len(fields(Known)) - (0 if conditional else 1)
+        if len(columns) != belong:
+            condition = ", condition" if conditional else ""
             raise IsagenError(
-                f"{len(columns)} columns where {len(fields(Known))} belong",
+                f"{len(columns)} columns where {belong} belong",
                 where=f"{path.name}:{number}",
-                remedy="separate targets, item, kind, argument, condition (where the list has it) and reason "
-                "by single tabs",
+                remedy=f"separate targets, item, kind, argument{condition} and reason by single tabs",
             )
+        if not conditional:
+            columns.insert(4, "")
         found.append(Known(*columns))
     return tuple(found)
 

@@ -144,7 +144,8 @@ def test_a_process_that_dies_is_a_failure(setup_of: SetupOf) -> None:
 def test_lists_are_well_formed() -> None:
     for name in ("unicorn", "encodings", "vectors", "forms"):
         rows = load(name)
-        assert rows and all(row.reason for row in rows)
+        assert all(row.reason for row in rows)
+        assert rows or name == "forms"  # no form of a shipped spec is unreachable
 
 
 def test_bench_counts_only_runs_that_agree() -> None:
