@@ -25,6 +25,7 @@ def add(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="set a variable")
     group.add_argument("--unset", action="append", default=[], metavar="NAME", help="take a variable away")
     group.add_argument(
+        "-L",
         "--sysroot",
         metavar="DIR",
         help="take absolute paths that exist in DIR from there (dynamic linker, libraries)",

@@ -24,6 +24,12 @@ MOST_STRINGS: Final = 32
 # flags, c ioctl's request, P protection, M mapping flags, S signal, v list of strings, x anything else
 # (hexadecimal).
 FORMATS: Final = {
+    **dict.fromkeys(
+        ("fork", "getegid", "getegid32", "geteuid", "geteuid32", "getgid", "getgid32", "getpgrp", "getpid",
+         "getppid", "gettid", "getuid", "getuid32", "inotify_init", "pause", "rt_sigreturn", "sched_yield",
+         "setsid", "sync", "vfork"),
+        "",
+    ),
     "access": "so", "bind": "fxi", "brk": "x", "chdir": "s", "chmod": "so", "clock_gettime": "ix",
     "clone": "xxxxx", "close": "f", "connect": "fxi", "dup": "f", "dup2": "ff", "dup3": "ffO",
     "epoll_create1": "O", "epoll_ctl": "fifx", "epoll_pwait": "fxiixi", "eventfd2": "uO", "execve": "svx",
