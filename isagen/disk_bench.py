@@ -44,9 +44,9 @@ def show(results: list[Result]) -> None:
     from rich.table import Table
 
     table = Table(title="isagen image and qemu-img: medians")
-    table.add_column("job", no_wrap=True)
+    table.add_column("job")  # wraps where the terminal is narrow; numbers never do
     for heading in ("seconds", "qemu-img", "ratio", "bar", "processor", "its", "MiB"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
     for result in results:
         if result.error:
             table.add_row(result.job.name, f"[red]{result.error}[/]")
