@@ -22,7 +22,7 @@ CODE = (
     ("runtime/softfloat", ("*.py",)),
 )
 """Folders whose files decide what is generated, and which of their files."""
-OWN = ("isagen/build.py", "isagen/steps.py", "isagen/fingerprint.py", "runtime/errors.py")
+OWN = ("isagen/build.py", "isagen/kept.py", "isagen/steps.py", "isagen/fingerprint.py", "runtime/errors.py")
 DISTRIBUTIONS = ("lark", "jinja2", "pydantic", "numba", "llvmlite")
 """What generates and compiles, and isn't ours."""
 AT_RUN_TIME = "runtime/cpu/translator/"
@@ -51,6 +51,14 @@ def engine_digest() -> str:
     root = paths.ROOT / "runtime" / "cpu"
     files = [file for file in sorted(root.rglob("*.py")) if not is_translator(file)]
     return digest_of((file.relative_to(root).as_posix(), file) for file in files)
+
+
+def compiler_digest() -> str:
+    """The hash of what makes objects of generated modules: our code and the versions of all besides."""
+    softfloat = paths.ROOT / "runtime" / "softfloat"
+    library = digest_of((file.name, file) for file in sorted(softfloat.glob("*.py")))
+    text = "\0".join((engine_digest(), library, repr(sorted(versions().items()))))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def digest_of(files: Iterable[tuple[str, Path]]) -> str:

@@ -11,18 +11,18 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isagen import paths
-from isagen.fingerprint import digest_of, versions
+from isagen import kept, paths
 from isagen.targets import TargetSource
 
 if TYPE_CHECKING:
     from generator.emit.layout import Layout
     from generator.ir.executor import Plan
     from generator.model.target import Target
-    from runtime.cpu.compile import Object
+    from runtime.cpu.compile import Package, Part
 
 SOFTFLOAT = "softfloat.o"
 
@@ -155,23 +155,39 @@ def compile_all(
     pool.submit(write_templates, folder, templates).result()
     library = shared.result()
     (folder / SOFTFLOAT).write_bytes(library)
-    keep_softfloat(library)
+    kept.keep(softfloat_key(), kept.Kept(library, {}))
+    kept.prune()
     report(name, "compiled softfloat", total, total)
     return [*(f"{part}.o" for part in parts), SOFTFLOAT]
 
 
 def parts_of(folder: Path) -> list[str]:
     """In a worker: the names of the parts that the package is compiled in."""
+    return [part.name for part in package_parts(folder)[1]]
+
+
+@cache
+def package_parts(folder: Path) -> tuple[Package, list[Part]]:
+    """In a worker: the package in `folder`, loaded once, and its parts."""
     from runtime.cpu.compile import Package, parts
 
-    return [part.name for part in parts(Package(folder))]
+    package = Package(folder)
+    return package, parts(package)
 
 
-def compile_one(folder: Path, position: int) -> Object:
-    """In a worker: compile a part of the package."""
-    from runtime.cpu.compile import Package, compile_part, parts
+def compile_one(folder: Path, position: int) -> kept.Kept:
+    """In a worker: compile a part of the package, unless it is kept from an earlier build."""
+    from runtime.cpu.compile import compile_part, source_of
 
-    return compile_part(folder, parts(Package(folder))[position])
+    package, parts = package_parts(folder)
+    part = parts[position]
+    key = kept.key_of(part.kind, source_of(package, part))
+    known = kept.find(key)
+    if known is None:
+        compiled = compile_part(package, part)
+        known = kept.Kept(compiled.code, compiled.templates)
+        kept.keep(key, known)
+    return known
 
 
 def write_templates(folder: Path, templates: Mapping[str, Any]) -> None:
@@ -182,19 +198,16 @@ def write_templates(folder: Path, templates: Mapping[str, Any]) -> None:
     (folder / FILE).write_bytes(templates_file(Package(folder), templates))
 
 
-def softfloat_place() -> Path:
-    """Where the compiled floating-point library is kept between builds."""
-    files = sorted((paths.ROOT / "runtime/softfloat").glob("*.py"))
-    digest = digest_of((file.name, file) for file in files)
-    key = digest_text(digest + repr(sorted(versions().items())))
-    return paths.generated_root() / ".shared" / f"softfloat-{key}.o"
+def softfloat_key() -> str:
+    """Under which the compiled floating-point library is kept."""
+    return kept.key_of("softfloat", "")
 
 
 def softfloat_object() -> bytes:
     """In a worker: the floating-point library, which is the same for all targets."""
-    known = softfloat_place()
-    if known.is_file():
-        return known.read_bytes()
+    known = kept.find(softfloat_key())
+    if known is not None:
+        return known.code
     import llvmlite.binding as llvm
 
     from runtime.softfloat.library import llvm_ir
@@ -203,25 +216,6 @@ def softfloat_object() -> bytes:
     machine = llvm.Target.from_default_triple().create_target_machine(opt=2, reloc="pic", codemodel="small")
     code: bytes = machine.emit_object(module)
     return code
-
-
-def keep_softfloat(code: bytes) -> None:
-    """Keep the compiled library for the next build, in place of older ones."""
-    place = softfloat_place()
-    if place.is_file():
-        return
-    place.parent.mkdir(parents=True, exist_ok=True)
-    for old in place.parent.glob("softfloat-*.o"):
-        old.unlink(missing_ok=True)
-    temporary = place.with_suffix(".new")
-    temporary.write_bytes(code)
-    temporary.rename(place)
-
-
-def digest_text(text: str) -> str:
-    import hashlib
-
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 # --- assembling the specs' examples -------------------------------------------------------------------------

@@ -17,10 +17,9 @@ import hashlib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, Final
@@ -35,8 +34,8 @@ from runtime.cpu.threading import Shape, Threading
 from runtime.cpu.translator.template import encode
 from runtime.softfloat.symbols import SYMBOLS
 
-PARTS: Final = 8
-"""Into how many parts the executors are cut; fixed, so that objects are reproducible."""
+PART_SIZE: Final = 12
+"""Executors in a part, about: a change of one compiles these again."""
 LEVEL: Final = 2
 """LLVM's optimisation level, of passes and of code generation."""
 
@@ -73,6 +72,7 @@ class Package:
         self.executors = _load(directory, f"isagen_generated_{digest}", "executors")
         self.shapes: tuple[Shape, ...] = self.executors.SHAPES
         self.record_size: int | None = getattr(self.executors, "RECORD_SIZE", None)
+        self._sources: dict[str, Mapping[str, str]] = {}
         self.function_names = tuple(function.__name__ for function in self.functions.FUNCTIONS)
 
     def callable(self, module: ModuleType, name: str) -> Callable[..., Any]:
@@ -83,6 +83,28 @@ class Package:
         for shared in self.functions.FUNCTIONS:
             names[shared.__name__] = external(f"fn_{shared.__name__}", shared.__code__.co_argcount)
         return FunctionType(function.__code__, names, name)
+
+    def source(self, module: ModuleType, name: str) -> str:
+        """What a function of a generated module says, with the values of the constants that it names and the
+        widths of the shared functions that it calls.
+        """
+        code = getattr(module, name).__code__
+        calls = {shared.__name__: shared.__code__.co_argcount for shared in self.functions.FUNCTIONS}
+        constants = {
+            used: calls.get(used, module.__dict__.get(used))
+            for used in code.co_names
+            if used in calls or isinstance(module.__dict__.get(used), int)
+        }
+        return f"{self._statements(module)[name]}\n{sorted(constants.items())}"
+
+    def _statements(self, module: ModuleType) -> Mapping[str, str]:
+        """Functions of a generated module, by name, without their comments and descriptions."""
+        if module.__name__ not in self._sources:
+            text = Path(str(module.__file__)).read_text()
+            found = re.findall(r"^def (\w+)(\(.*?)(?=^def |^\w|\Z)", text, re.MULTILINE | re.DOTALL)
+            plain = re.compile(r'^ +(?:#.*|"""(?:.|\n)*?""")\n', re.MULTILINE)
+            self._sources[module.__name__] = {name: plain.sub("", body) for name, body in found}
+        return self._sources[module.__name__]
 
 
 def _load(directory: Path, package: str, name: str) -> ModuleType:
@@ -105,36 +127,42 @@ def _load(directory: Path, package: str, name: str) -> ModuleType:
 # --- parts --------------------------------------------------------------------------------------------------
 
 
-def _weight(module: ModuleType, name: str) -> int:
-    """How long a function takes to compile, roughly."""
-    return len(getattr(module, name).__code__.co_code)
-
-
-def _balanced(names: Sequence[str], weights: Sequence[int], count: int) -> list[tuple[str, ...]]:
-    """`names` in `count` parts of about equal weight."""
-    parts: list[list[str]] = [[] for _ in range(count)]
-    loads = [0] * count
-    for position in sorted(range(len(names)), key=lambda p: (-weights[p], p)):
-        lightest = min(range(count), key=lambda n: (loads[n], n))
-        parts[lightest].append(names[position])
-        loads[lightest] += weights[position]
-    order = {name: position for position, name in enumerate(names)}
-    return [tuple(sorted(part, key=order.__getitem__)) for part in parts if part]
+def _cut(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """`names` in parts that depend on names alone: a new one changes one part."""
+    count = 1 << max(0, (len(names) // PART_SIZE).bit_length() - 1)
+    found: list[list[str]] = [[] for _ in range(count)]
+    for name in names:
+        found[zlib.crc32(name.encode()) % count].append(name)
+    return [tuple(part) for part in found if part]
 
 
 def parts(package: Package) -> list[Part]:
-    """Everything there is to compile, the heaviest first."""
-    names = [shape.symbol for shape in package.shapes]
-    weights = [_weight(package.executors, name) for name in names]
-    found = [
-        Part("steps", f"steps-{number}", part) for number, part in enumerate(_balanced(names, weights, PARTS))
+    """Everything there is to compile."""
+    steps = _cut([shape.symbol for shape in package.shapes])
+    functions = _cut(package.function_names)
+    return [
+        Part("cold", "cold"),
+        *(Part("functions", f"functions-{number}", names) for number, names in enumerate(functions)),
+        *(Part("steps", f"steps-{number}", names) for number, names in enumerate(steps)),
+        Part("entry", "entry"),
     ]
-    functions = list(package.function_names)
-    if functions:
-        weights = [_weight(package.functions, name) for name in functions]
-        cut = _balanced(functions, weights, min(2, len(functions)))
-        found += [Part("functions", f"functions-{number}", part) for number, part in enumerate(cut)]
-    return [Part("cold", "cold"), *found, Part("entry", "entry")]
+
+
+def source_of(package: Package, part: Part) -> str:
+    """All of the package that the part is compiled from, as text. Comments, which name lines of specs, and
+    the functions' own descriptions don't count.
+    """
+    shapes = {shape.symbol: shape for shape in package.shapes}
+    match part.kind:
+        case "cold":
+            return ""
+        case "entry":
+            return repr((package.record_size, package.function_names, list(shapes)))
+        case "functions":
+            texts = [package.source(package.functions, name) for name in part.names]
+        case _:
+            texts = [repr(shapes[name]) + package.source(package.executors, name) for name in part.names]
+    return "\n".join([repr(package.record_size), *texts])
 
 
 # --- LLVM text ----------------------------------------------------------------------------------------------
@@ -265,9 +293,8 @@ def _visible(part: Part) -> Callable[[str], bool]:
     return lambda name: name.startswith(("fn_", "isagen_"))
 
 
-def compile_part(directory: Path, part: Part) -> Object:
-    """Compile one part of the package in `directory`."""
-    package = Package(directory)
+def compile_part(package: Package, part: Part) -> Object:
+    """Compile one part of the package."""
     machine = target_machine()
     if part.kind != "steps":
         module = optimised(text_of(package, part), machine, _visible(part))
@@ -277,37 +304,7 @@ def compile_part(directory: Path, part: Part) -> Object:
     return Object(part.name, machine.emit_object(module), _templates(package, part.names, texts, machine))
 
 
-def assembly(directory: Path, part: Part) -> str:
-    """The assembly text of a part, to look at."""
-    machine = target_machine()
-    module = optimised(text_of(Package(directory), part), machine, _visible(part))
-    text: str = machine.emit_assembly(module)
-    return text
-
-
-def compile_package(
-    directory: Path, *, jobs: int = 1, done: Callable[[Part, int], None] | None = None
-) -> list[Object]:
-    """Compile the package in `directory` in `jobs` processes; `done(part, count)` is told of each part that
-    is.
-
-    The objects come in a fixed order, whatever `jobs` is.
-    """
-    todo = parts(Package(directory))
-    results: dict[str, Object] = {}
-    for part, compiled in _compiled(directory, todo, jobs):
-        results[part.name] = compiled
-        if done is not None:
-            done(part, len(todo))
-    return [results[part.name] for part in todo]
-
-
-def _compiled(directory: Path, todo: Sequence[Part], jobs: int) -> Iterator[tuple[Part, Object]]:
-    if jobs <= 1:
-        for part in todo:
-            yield part, compile_part(directory, part)
-        return
-    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(compile_part, directory, part): part for part in todo}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+def compile_package(directory: Path) -> list[Object]:
+    """Compile the package in `directory`, one part after the other."""
+    package = Package(directory)
+    return [compile_part(package, part) for part in parts(package)]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from isagen import paths
+from isagen import kept, paths
 from isagen.build import files_in, read_manifest, unchanged
 from isagen.fingerprint import Fingerprints
 from isagen.targets import TargetSource, all_targets, select
@@ -235,3 +235,27 @@ def test_manifest_names_every_file(built: Path) -> None:
         "__pycache__",
     }
     assert paths.is_checkout()
+
+
+def test_kept_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was compiled is found again; what was damaged isn't; those used longest ago go first."""
+    monkeypatch.setenv("ISAGEN_GENERATED", str(tmp_path))
+    object_file = kept.Kept(b"code", {"add": {"text": "x", "slots": [1, 2]}})
+    first, second = kept.key_of("steps", "a"), kept.key_of("functions", "a")
+    assert first != second != kept.key_of("functions", "b")
+    assert kept.find(first) is None
+    kept.keep(first, object_file)
+    kept.keep(second, object_file)
+    assert kept.find(first) == object_file
+    os.utime(kept.folder() / second, (1, 1))
+    kept.prune((kept.folder() / first).stat().st_size)
+    assert kept.find(second) is None
+    for damage in range((kept.folder() / first).stat().st_size):
+        data = bytearray((kept.folder() / first).read_bytes())
+        data[damage] ^= 1
+        (kept.folder() / first).write_bytes(data)
+        assert kept.find(first) is None
+        data[damage] ^= 1
+        (kept.folder() / first).write_bytes(data)
+    (kept.folder() / first).write_bytes(b"short")
+    assert kept.find(first) is None

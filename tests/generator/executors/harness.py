@@ -85,9 +85,10 @@ class Compiled:
         self._callbacks = self._cold()
         machine = compile.target_machine()
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-        for part in compile.parts(compile.Package(directory)):
+        package = compile.Package(directory)
+        for part in compile.parts(package):
             if part.kind != "cold":
-                code = compile.compile_part(directory, part).code
+                code = compile.compile_part(package, part).code
                 self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
         address = self._engine.get_function_address(symbols.THREADED)
