@@ -118,8 +118,7 @@ class Machine:
 
     def close(self) -> None:
         """Close disks and end what runs beside. May be called again."""
-        for hart in self.board.machine.harts:
-            hart.cpu.close()
+        self.board.machine.close()
         self._stack.close()
 
     def run(self, limit: int | None = None) -> Outcome:

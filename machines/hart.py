@@ -29,6 +29,8 @@ class Hart:
         self.cpu = Cpu(package, memory, system=True, features=features)
         self.number = number
         self.waiting = False
+        self.spent = 0
+        """Instructions executed and traps delivered."""
         self._lines = 0
 
     def reset(self, pc: int) -> None:
@@ -63,6 +65,7 @@ class Hart:
             next_pc=self.cpu.next_pc,
             retired=retired,
             executed=executed,
+            spent=self.spent,
             waiting=self.waiting,
             lines=self._lines,
         )
@@ -72,6 +75,7 @@ class Hart:
         counters = state.retired, state.executed
         self.cpu.load_state(state.registers, state.pc, state.next_pc, counters)
         self._lines = state.lines
+        self.spent = state.spent
         self.waiting = state.waiting
 
     @property

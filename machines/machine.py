@@ -1,13 +1,16 @@
 """A machine that runs: harts, memory, devices, one clock; and the loop that drives them.
 
-Harts take turns in one thread, a slice of instructions each. With the counted clock everything that a guest
-can see follows from the settings, and two runs are alike to the instruction.
+Harts take turns in one thread: a round gives each of them a slice of instructions. A run may end anywhere in
+a round, and the next one goes on there, so that it makes no difference to the guest how a run is cut into
+pieces. With the counted clock everything that a guest can see follows from the settings, and two runs are
+alike to the instruction.
 """
 
 from __future__ import annotations
 
+import os
 import selectors
-import signal
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -20,7 +23,7 @@ from runtime.devices.bus import Bus
 from runtime.devices.device import Device
 from runtime.errors import IsagenError
 from runtime.memory.space import ALL, AddressSpace, Ram
-from runtime.state.snapshot import MachineState, Snapshot, SnapshotError
+from runtime.state.snapshot import MachineState, Round, Snapshot, SnapshotError
 
 TIMEBASE: Final = 10_000_000
 """Ticks of the harts' time in a second."""
@@ -46,6 +49,17 @@ class Ending(Enum):
     """All harts wait, and neither a timer nor an input can wake them; only where there is a limit."""
     STOPPED = "stopped"
     """`Machine.stop` was called."""
+
+
+class RunState(Enum):
+    """What the machine does while `Machine.run` is called. The names are QEMU's (QMP's `RunState`)."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    PRELAUNCH = "prelaunch"
+    """Not started yet."""
+    DEBUG = "debug"
+    """A debugger has it in hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,13 @@ class Ticks:
     def deadline(self, ticks: int) -> int:
         """See `runtime.devices.aclint.Counter`."""
         return max(0, ticks - self.offset) * TICK
+
+
+class Goal(NamedTuple):
+    """A place in the run: hart number `hart` has `spent` (`Hart.spent`)."""
+
+    hart: int
+    spent: int
 
 
 class Mapping(NamedTuple):
@@ -115,24 +136,88 @@ class Machine:
         """Inputs: `data` of a key is a function to call when its file is ready."""
         self.spent = 0
         """Instructions executed and traps delivered, of all harts; limits count these."""
+        self.state = RunState.RUNNING
+        self.observers: list[Callable[[str, dict[str, Any]], None]] = []
+        """Called with each event: QMP's name (STOP, RESUME, RESET, SHUTDOWN, POWERDOWN, ...) and data."""
+        self.on_stop: Callable[[Hart, Exit], None] | None = None
+        """A debugger: called at breakpoints, in front of watched accesses, and at the goal
+        (`Reason.BUDGET`).
+        """
+        self.goal: Goal | None = None
+        """Where `on_stop` is called next."""
+        self.held: frozenset[int] = frozenset()
+        """Numbers of harts that a debugger keeps from running."""
+        self._round: Round | None = None
         self._ending: Outcome | None = None
-        self._restart = False
+        self._restart: str | None = None
+        self._posted: deque[Callable[[], None]] = deque()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.selector.register(self._wake, selectors.EVENT_READ, self._run_posted)
 
-    # --- what devices ask for ---------------------------------------------------------------------------
+    def close(self) -> None:
+        """Give back what the machine holds of the host. May be called again."""
+        for hart in self.harts:
+            hart.cpu.close()
+        if self._wake >= 0:
+            self.selector.close()
+            os.close(self._wake)
+            self._wake = -1
 
-    def power_off(self, status: int = 0) -> None:
-        """End, when the instruction that asks for it is done."""
+    # --- what devices, users and debuggers ask for ------------------------------------------------------
+
+    def announce(self, event: str, **data: Any) -> None:
+        """Tell the observers."""
+        for observer in tuple(self.observers):
+            observer(event, data)
+
+    def power_off(self, status: int = 0, *, reason: str = "guest-shutdown") -> None:
+        """End, when the instruction that asks for it is done. `reason`: one of QMP's `ShutdownCause`."""
         self._ending = Outcome(Ending.OFF, status)
+        self.announce("SHUTDOWN", guest=reason.startswith("guest-"), reason=reason)
 
-    def restart(self) -> None:
-        """Reset, when the instruction that asks for it is done."""
-        self._restart = True
+    def restart(self, *, reason: str = "guest-reset") -> None:
+        """Reset, when the instruction that asks for it is done. `reason`: one of QMP's `ShutdownCause`."""
+        self._restart = reason
 
     def stop(self) -> None:
         """End `run` soon. For signal handlers and other threads."""
         self._ending = Outcome(Ending.STOPPED)
         for hart in self.harts:
             hart.cpu.interrupt()
+        self._wake_up()
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Have `call` called between two slices, by the thread that runs the machine. For other threads."""
+        self._posted.append(call)
+        self._wake_up()
+
+    def _wake_up(self) -> None:
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
+
+    def _run_posted(self) -> None:
+        os.eventfd_read(self._wake)
+        while self._posted:
+            self._posted.popleft()()
+
+    def pause(self, state: RunState = RunState.PAUSED) -> None:
+        """Stand still: time doesn't go on, inputs are served. `run` returns only when somebody ends it."""
+        if self.state is RunState.RUNNING:
+            self.state = state
+            self.announce("STOP")
+        else:
+            self.state = state
+
+    def resume(self) -> None:
+        """Go on."""
+        if self.state is not RunState.RUNNING:
+            self.state = RunState.RUNNING
+            self.announce("RESUME")
+
+    @property
+    def paused(self) -> bool:
+        """Whether it stands still."""
+        return self.state is not RunState.RUNNING
 
     def add(self, name: str, start: int, device: Device[Any]) -> None:
         """Place a device. Raises IsagenError where another one lies."""
@@ -157,6 +242,7 @@ class Machine:
             clock=self.clock.now(),
             ticks=self.ticks.offset,
             spent=self.spent,
+            round=None if self._round is None else self._round.model_copy(),
             cpus=[hart.save() for hart in self.harts],
             devices={name: device.save().model_dump(mode="json") for name, device in self.devices.items()},
         )
@@ -177,6 +263,7 @@ class Machine:
         self.clock.set_now(state.clock)
         self.ticks.offset = state.ticks
         self.spent = state.spent
+        self._round = None if state.round is None else state.round.model_copy()
         # Devices first: the lines that they drive wake harts.
         for name, device in self.devices.items():
             device.restore(models[name])
@@ -204,15 +291,23 @@ class Machine:
 
     def reset(self) -> None:
         """Power on: devices, memory's images and harts as at the start."""
+        reason, self._restart = self._restart, None
         for device in self.devices.values():
             device.reset()
         self.load()
-        self._restart = False
+        self._round = None
+        if reason is not None:
+            self.announce("RESET", guest=reason.startswith("guest-"), reason=reason)
 
     @property
     def executed(self) -> int:
         """Instructions of all harts since the machine was made."""
         return sum(hart.cpu.executed for hart in self.harts)
+
+    @property
+    def _halting(self) -> bool:
+        """Whether harts have to stand still now."""
+        return self._ending is not None or self._restart is not None or self.paused
 
     def run(self, limit: int | None = None) -> Outcome:
         """Run until the guest ends it, `stop` is called, or `limit` instructions were executed (a trap that
@@ -220,45 +315,65 @@ class Machine:
         """
         self._ending = None
         last = None if limit is None else self.spent + limit
-        if isinstance(self.clock, HostClock):
-            self.clock.resume()
         try:
             while self._ending is None:
-                if last is not None and self.spent >= last:
-                    return Outcome(Ending.LIMIT)
-                if last is not None and self._is_asleep():
-                    return Outcome(Ending.ASLEEP)
-                self._turn(last)
-                if self._restart and self._ending is None:
+                if self._restart is not None:
                     if not self.restarts:
+                        self.announce("SHUTDOWN", guest=True, reason=self._restart)
+                        self._restart = None
                         return Outcome(Ending.RESET)
                     self.reset()
+                if last is not None and self.spent >= last:
+                    return Outcome(Ending.LIMIT)
+                if self.paused:
+                    self._let_time_pass(False)
+                    self._poll(PATIENCE)
+                    continue
+                if last is not None and self._is_asleep():
+                    return Outcome(Ending.ASLEEP)
+                self._let_time_pass(True)
+                self._turn(last)
             return self._ending
         finally:
-            if isinstance(self.clock, HostClock):
+            self._let_time_pass(False)
+
+    def _let_time_pass(self, running: bool) -> None:
+        if isinstance(self.clock, HostClock):
+            if running:
+                self.clock.resume()
+            else:
                 self.clock.pause()
 
     def _turn(self, last: int | None) -> None:
-        """Look at timers and inputs, then let each hart run for a slice."""
-        self.clock.run_due()
-        if all(hart.waiting for hart in self.harts):
-            self._idle()
-            return
-        self._poll(0)
-        start = self.clock.now()
-        size = self._slice(start)
-        longest = 0
-        for hart in self.harts:
-            if hart.waiting:
-                continue
-            budget = size if last is None else min(size, last - self.spent)
-            if budget <= 0:
-                break
-            longest = max(longest, self._run_hart(hart, budget, start // TICK + self.ticks.offset))
-            if self._ending is not None or self._restart:
-                break
+        """Look at timers and inputs and begin a round, unless one is under way; then let each hart run for
+        its slice.
+        """
+        if self._round is None:
+            self.clock.run_due()
+            if all(hart.waiting or hart.number in self.held for hart in self.harts):
+                self._idle()
+                return
+            self._poll(0)
+            if self._halting:
+                return
+            now = self.clock.now()
+            self._round = Round(start=now, size=self._slice(now))
+        turn = self._round
+        while turn.hart < len(self.harts):
+            hart = self.harts[turn.hart]
+            while turn.used < turn.size and not hart.waiting and hart.number not in self.held:
+                left = turn.size - turn.used
+                budget = left if last is None else min(left, last - self.spent)
+                if budget <= 0:
+                    return
+                self._run_hart(hart, turn, budget)
+                if self._halting:
+                    return
+            turn.longest = max(turn.longest, turn.used)
+            turn.hart, turn.used = turn.hart + 1, 0
+        self._round = None
         if isinstance(self.clock, CountedClock):
-            self.clock.advance(start + longest * TICK // INSTRUCTIONS_PER_TICK)
+            self.clock.advance(turn.start + turn.longest * TICK // INSTRUCTIONS_PER_TICK)
 
     def _slice(self, now: int) -> int:
         """Instructions until something is due."""
@@ -268,26 +383,52 @@ class Machine:
             return size
         return max(1, min(size, -(-(deadline - now) * INSTRUCTIONS_PER_TICK // TICK)))
 
-    def _run_hart(self, hart: Hart, budget: int, ticks: int) -> int:
-        """A slice of a hart; how much of the budget it took."""
-        if ticks > hart.time:
-            hart.set_time(ticks)
+    def _run_hart(self, hart: Hart, turn: Round, budget: int) -> None:
+        """Part of a hart's slice: at most `budget`, less where it waits or the machine is to halt."""
+        if turn.used == 0:
+            ticks = turn.start // TICK + self.ticks.offset
+            if ticks > hart.time:
+                hart.set_time(ticks)
         cpu = hart.cpu
-        left = budget
+        finishing = False
+        """Only the instruction under way is to be done."""
         self.ticks.running = hart
         try:
-            while left > 0:
-                before = cpu.executed
-                stop = cpu.run(left)
-                # Out of budget, all of it is taken, by traps too.
-                left -= left if stop.reason is Reason.BUDGET else cpu.executed - before
+            while budget > 0:
+                allowed = 1 if finishing else budget
+                goal = self.goal if self.goal is not None and self.goal.hart == hart.number else None
+                if goal is not None:
+                    allowed = min(allowed, goal.spent - hart.spent)
+                    if allowed <= 0:
+                        self._reach(hart)
+                        break
+                stop = cpu.run(allowed)
+                used = allowed - cpu.unused
+                budget -= used
+                turn.used += used
+                hart.spent += used
+                self.spent += used
                 if stop.reason is Reason.MMIO:
                     self._access(hart, stop)
+                    finishing = self._halting
                 elif stop.reason is Reason.WAITING:
                     hart.waiting = True
                     break
-                elif stop.reason in (Reason.BUDGET, Reason.INTERRUPTED):
-                    break
+                elif stop.reason is Reason.BUDGET:
+                    if goal is not None and goal.spent == hart.spent:
+                        self._reach(hart)
+                        break
+                    if finishing:
+                        break
+                elif stop.reason is Reason.INTERRUPTED:
+                    if not cpu.answered:
+                        break
+                    finishing = True
+                elif self.on_stop is not None and stop.reason in (Reason.BREAKPOINT, Reason.WATCH):
+                    self.on_stop(hart, stop)
+                    finishing = self._halting
+                    if stop.reason is Reason.BREAKPOINT and finishing:
+                        break
                 else:
                     raise IsagenError(
                         f"hart {hart.number} can't go on: {stop.reason.name.lower()}",
@@ -295,16 +436,17 @@ class Machine:
                     )
         finally:
             self.ticks.running = None
-            self.spent += budget - left
-        return budget - left
+
+    def _reach(self, hart: Hart) -> None:
+        """The goal is reached."""
+        self.goal = None
+        if self.on_stop is not None:
+            self.on_stop(hart, Exit(Reason.BUDGET, hart.cpu.pc))
 
     def _access(self, hart: Hart, stop: Exit) -> None:
         if stop.write:
             self.bus.write(stop.address, stop.size, stop.value)
             hart.cpu.answer()
-            if self._ending is not None or self._restart:
-                hart.cpu.run(1)  # the store itself, which has been answered
-                hart.cpu.interrupt()
         else:
             hart.cpu.answer(self.bus.read(stop.address, stop.size))
 
@@ -313,14 +455,19 @@ class Machine:
     def _is_asleep(self) -> bool:
         """Whether nothing can happen any more."""
         asleep = all(hart.waiting for hart in self.harts)
-        return asleep and self.clock.next_deadline() is None and not self.selector.get_map()
+        return asleep and self.clock.next_deadline() is None and not self._has_inputs
+
+    @property
+    def _has_inputs(self) -> bool:
+        return len(self.selector.get_map()) > 1  # beside `_wake`
 
     def _idle(self) -> None:
         """All harts wait: for the next timer, or for an input."""
         deadline = self.clock.next_deadline()
         if isinstance(self.clock, CountedClock) and deadline is not None:
             self._poll(0)
-            self.clock.advance(deadline)
+            if not self._halting:
+                self.clock.advance(deadline)
             return
         wait = PATIENCE
         if deadline is not None:
@@ -329,9 +476,5 @@ class Machine:
 
     def _poll(self, timeout: float) -> None:
         """Serve the inputs that are ready."""
-        if not self.selector.get_map():
-            if timeout:
-                signal.sigtimedwait([], timeout)
-            return
         for key, _ in self.selector.select(timeout):
             key.data()

@@ -98,6 +98,8 @@ class Cpu:
         self.translator: Translator | None = None
         """Translates hot code, where one is attached (`translate`)."""
         self._slice_left = SLICE
+        self.unused = 0
+        """What the last `run` left of its budget. (Delivered traps take of it, too, and `executed` doesn't say.)"""
         self._names = dict(_places(package.registers.values()))
         self._pc_mask = (1 << package.pc_width) - 1
         self._delay = package.table_field(tables.H_DELAY)
@@ -293,6 +295,7 @@ class Cpu:
                 if reason != _BUDGET or budget <= 0:
                     return self._exit(Reason(reason))
         finally:
+            self.unused = budget
             self._running = False
             if self._hook_raised is not None:
                 self._forward()
@@ -394,6 +397,11 @@ class Cpu:
             raise IsagenError("an instruction makes too many device accesses", where=f"pc {self.pc:#x}")
         self._answers[count] = value & MASK64
         self._set_header(block.MMIO_ANSWERED, count + 1)
+
+    @property
+    def answered(self) -> bool:
+        """Whether an instruction is under way that has been given answers."""
+        return self._header(block.MMIO_ANSWERED) != 0
 
     def retire(self, pc: int) -> None:
         """The caller did an instruction's work (a system call): go on at `pc`; it counts as executed."""

@@ -46,8 +46,22 @@ class CpuState(Model):
     next_pc: int
     retired: int
     executed: int
+    spent: int = 0
     waiting: bool = False
     lines: int = 0
+
+
+class Round(Model):
+    """How far a round of the machine's harts is: it began at `start` (nanoseconds of the clock) and gives each
+    hart `size` instructions; `hart` is the position of the one that runs, and `used` what it has of its
+    slice; `longest` is the longest slice before.
+    """
+
+    start: int
+    size: int
+    hart: int = 0
+    used: int = 0
+    longest: int = 0
 
 
 class RamImage(Model):
@@ -66,6 +80,7 @@ class MachineState(Model):
     clock: int
     ticks: int
     spent: int
+    round: Round | None = None
     cpus: list[CpuState]
     devices: dict[str, Any]
     memory: dict[str, RamImage] = Field(default_factory=dict)

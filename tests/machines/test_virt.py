@@ -454,6 +454,39 @@ def test_damage_is_detected(paused, tmp_path):
             Snapshot.load(file)
 
 
+@pytest.mark.parametrize("smp", (1, 3))
+def test_how_a_run_is_cut_makes_no_difference(uboot_machine, smp):
+    """Runs of odd lengths, with snapshots in between that another machine takes over: the same state."""
+    kernel = firmware(UBOOT_SUPERVISOR, "u-boot-qemu")
+    settings = {"bios": firmware(OPENSBI, "opensbi"), "kernel": kernel, "smp": smp}
+    whole = uboot_machine(settings)
+    whole_text = text_of(whole)
+    whole.machine.run(24_000_000)
+    cut = uboot_machine(settings)
+    cut_text = text_of(cut)
+    generator = random.Random(smp)
+    total = 24_000_000
+    while total:
+        part = min(total, generator.choice((1, 7, 1000, 70_001, 3_333_333)))
+        assert cut.machine.run(part).ending is Ending.LIMIT
+        total -= part
+        if generator.random() < 0.1:
+            snapshot = cut.machine.snapshot()
+            cut.machine.close()
+            cut = uboot_machine(settings)
+            cut.serial.output = cut_text.extend
+            cut.machine.restore(snapshot)
+    states = [
+        (
+            [(bytes(hart.cpu.state), hart.cpu.pc, hart.spent, hart.waiting) for hart in board.machine.harts],
+            board.machine.clock.now(),
+            board.machine.spent,
+        )
+        for board in (whole, cut)
+    ]
+    assert states[0] == states[1] and whole_text == cut_text
+
+
 def test_translated_code_gives_the_same_run(uboot_machine):
     """With the counted clock the tier is invisible: state, time and console are alike to the instruction."""
     kernel = firmware(UBOOT_SUPERVISOR, "u-boot-qemu")
