@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
+from collections.abc import Callable, Iterable
+from typing import Any, Self, TypedDict, TypeVar, Unpack, overload
 
 from isagen.emulator.errors import EmulatorError
-from isagen.emulator.hooks import (
-    CodeHook,
-    FaultHook,
-    Hook,
-    Hooks,
-    MemoryHook,
-    SystemCallHook,
-    TrapHook,
-)
+from isagen.emulator.events import Fault, MemoryAccess, SystemCall, Trap
+from isagen.emulator.hooks import Hook, Hooks
+from isagen.emulator.state import State
 
-if TYPE_CHECKING:
-    from runtime.cpu.engine import Cpu
-
-C = TypeVar("C", bound=CodeHook)
-M = TypeVar("M", bound=MemoryHook)
-X = TypeVar("X", bound=FaultHook)
-T = TypeVar("T", bound=TrapHook)
-S = TypeVar("S", bound=SystemCallHook)
+R = TypeVar("R")
 
 
 class Filter(TypedDict, total=False):
@@ -37,7 +24,7 @@ class Filter(TypedDict, total=False):
     end: int | str
 
 
-class Hooking:
+class Hooking(State):
     """The part of `Emulator` that adds and removes hooks.
 
     All `on_...` methods are decorators, to be used bare or with filters; the function stays as it is. Several
@@ -46,16 +33,13 @@ class Hooking:
     on there; call `stop`; raise, and `run` raises the same. It may not run the emulator.
     """
 
-    cpu: Cpu
     hooks: Hooks
-    highest: int
-    target: str
 
-    def address_of(self, symbol: str | int) -> int:
-        raise NotImplementedError
-
-    def extent_of(self, symbol: str) -> tuple[int, int]:
-        raise NotImplementedError
+    def __init__(
+        self, target: str, *, features: Iterable[str] | str | None = None, system: bool = False
+    ) -> None:
+        self.__dict__["hooks"] = Hooks(self)
+        super().__init__(target, features=features, system=system)
 
     def _bounds(self, filters: Filter) -> tuple[int, int]:
         """First and last address of a filter."""
@@ -82,9 +66,13 @@ class Hooking:
     # --- code -------------------------------------------------------------------------------------------
 
     @overload
-    def on_code(self, function: C, **filters: Unpack[Filter]) -> C: ...
+    def on_code(
+        self, function: Callable[[Self, int, int], R], **filters: Unpack[Filter]
+    ) -> Callable[[Self, int, int], R]: ...
     @overload
-    def on_code(self, function: None = None, **filters: Unpack[Filter]) -> Callable[[C], C]: ...
+    def on_code(
+        self, function: None = None, **filters: Unpack[Filter]
+    ) -> Callable[[Callable[[Self, int, int], R]], Callable[[Self, int, int], R]]: ...
     def on_code(self, function: Any = None, **filters: Unpack[Filter]) -> Any:
         """Call ``function(emu, address, size)`` before each instruction that starts at an address of the
         filter (`Filter`). Other instructions run as without hooks.
@@ -93,9 +81,13 @@ class Hooking:
         return self._decorator(function, lambda wanted: Hook("code", wanted, first, last))
 
     @overload
-    def on_block(self, function: C, **filters: Unpack[Filter]) -> C: ...
+    def on_block(
+        self, function: Callable[[Self, int, int], R], **filters: Unpack[Filter]
+    ) -> Callable[[Self, int, int], R]: ...
     @overload
-    def on_block(self, function: None = None, **filters: Unpack[Filter]) -> Callable[[C], C]: ...
+    def on_block(
+        self, function: None = None, **filters: Unpack[Filter]
+    ) -> Callable[[Callable[[Self, int, int], R]], Callable[[Self, int, int], R]]: ...
     def on_block(self, function: Any = None, **filters: Unpack[Filter]) -> Any:
         """As `on_code`, but only where a basic block begins: in front of the first instruction of a run, and
         of each that is executed behind one that may jump. `size`: bytes from there to the end of the block.
@@ -110,11 +102,13 @@ class Hooking:
         return self._decorator(function, lambda wanted: Hook("memory", wanted, first, last, kinds))
 
     @overload
-    def on_memory(self, function: M, *, access: str = "rw", **filters: Unpack[Filter]) -> M: ...
+    def on_memory(
+        self, function: Callable[[Self, MemoryAccess], R], *, access: str = "rw", **filters: Unpack[Filter]
+    ) -> Callable[[Self, MemoryAccess], R]: ...
     @overload
     def on_memory(
         self, function: None = None, *, access: str = "rw", **filters: Unpack[Filter]
-    ) -> Callable[[M], M]: ...
+    ) -> Callable[[Callable[[Self, MemoryAccess], R]], Callable[[Self, MemoryAccess], R]]: ...
     def on_memory(self, function: Any = None, *, access: str = "rw", **filters: Unpack[Filter]) -> Any:
         """Call ``function(emu, access)`` before each access that touches an address of the filter; `access`
         names the kinds: letters of ``rwx`` for reads, writes, fetches. The function is told a `MemoryAccess`.
@@ -128,25 +122,37 @@ class Hooking:
         return self._memory(function, frozenset(letters[letter] for letter in access), filters)
 
     @overload
-    def on_read(self, function: M, **filters: Unpack[Filter]) -> M: ...
+    def on_read(
+        self, function: Callable[[Self, MemoryAccess], R], **filters: Unpack[Filter]
+    ) -> Callable[[Self, MemoryAccess], R]: ...
     @overload
-    def on_read(self, function: None = None, **filters: Unpack[Filter]) -> Callable[[M], M]: ...
+    def on_read(
+        self, function: None = None, **filters: Unpack[Filter]
+    ) -> Callable[[Callable[[Self, MemoryAccess], R]], Callable[[Self, MemoryAccess], R]]: ...
     def on_read(self, function: Any = None, **filters: Unpack[Filter]) -> Any:
         """`on_memory` for reads."""
         return self._memory(function, frozenset({"read"}), filters)
 
     @overload
-    def on_write(self, function: M, **filters: Unpack[Filter]) -> M: ...
+    def on_write(
+        self, function: Callable[[Self, MemoryAccess], R], **filters: Unpack[Filter]
+    ) -> Callable[[Self, MemoryAccess], R]: ...
     @overload
-    def on_write(self, function: None = None, **filters: Unpack[Filter]) -> Callable[[M], M]: ...
+    def on_write(
+        self, function: None = None, **filters: Unpack[Filter]
+    ) -> Callable[[Callable[[Self, MemoryAccess], R]], Callable[[Self, MemoryAccess], R]]: ...
     def on_write(self, function: Any = None, **filters: Unpack[Filter]) -> Any:
         """`on_memory` for writes."""
         return self._memory(function, frozenset({"write"}), filters)
 
     @overload
-    def on_fetch(self, function: M, **filters: Unpack[Filter]) -> M: ...
+    def on_fetch(
+        self, function: Callable[[Self, MemoryAccess], R], **filters: Unpack[Filter]
+    ) -> Callable[[Self, MemoryAccess], R]: ...
     @overload
-    def on_fetch(self, function: None = None, **filters: Unpack[Filter]) -> Callable[[M], M]: ...
+    def on_fetch(
+        self, function: None = None, **filters: Unpack[Filter]
+    ) -> Callable[[Callable[[Self, MemoryAccess], R]], Callable[[Self, MemoryAccess], R]]: ...
     def on_fetch(self, function: Any = None, **filters: Unpack[Filter]) -> Any:
         """`on_memory` for fetches of instructions."""
         return self._memory(function, frozenset({"fetch"}), filters)
@@ -154,11 +160,13 @@ class Hooking:
     # --- faults -----------------------------------------------------------------------------------------
 
     @overload
-    def on_fault(self, function: X, *, mapped: bool | None = None, **filters: Unpack[Filter]) -> X: ...
+    def on_fault(
+        self, function: Callable[[Self, Fault], R], *, mapped: bool | None = None, **filters: Unpack[Filter]
+    ) -> Callable[[Self, Fault], R]: ...
     @overload
     def on_fault(
         self, function: None = None, *, mapped: bool | None = None, **filters: Unpack[Filter]
-    ) -> Callable[[X], X]: ...
+    ) -> Callable[[Callable[[Self, Fault], R]], Callable[[Self, Fault], R]]: ...
     def on_fault(self, function: Any = None, *, mapped: bool | None = None, **filters: Unpack[Filter]) -> Any:
         """Call ``function(emu, fault)`` where an access isn't possible, `fault` being a `Fault`. If it
         returns true, the instruction is tried again (the hook should have mapped something), or the run goes
@@ -170,9 +178,13 @@ class Hooking:
         return self._decorator(function, lambda wanted: Hook("fault", wanted, first, last, mapped=mapped))
 
     @overload
-    def on_unmapped(self, function: X, **filters: Unpack[Filter]) -> X: ...
+    def on_unmapped(
+        self, function: Callable[[Self, Fault], R], **filters: Unpack[Filter]
+    ) -> Callable[[Self, Fault], R]: ...
     @overload
-    def on_unmapped(self, function: None = None, **filters: Unpack[Filter]) -> Callable[[X], X]: ...
+    def on_unmapped(
+        self, function: None = None, **filters: Unpack[Filter]
+    ) -> Callable[[Callable[[Self, Fault], R]], Callable[[Self, Fault], R]]: ...
     def on_unmapped(self, function: Any = None, **filters: Unpack[Filter]) -> Any:
         """`on_fault` for what isn't mapped."""
         return self.on_fault(function, mapped=False, **filters)
@@ -180,11 +192,13 @@ class Hooking:
     # --- traps ------------------------------------------------------------------------------------------
 
     @overload
-    def on_trap(self, function: T, *, code: int | None = None) -> T: ...
+    def on_trap(
+        self, function: Callable[[Self, Trap], R], *, code: int | None = None
+    ) -> Callable[[Self, Trap], R]: ...
     @overload
     def on_trap(
         self, function: str | None = None, *names: str, code: int | None = None
-    ) -> Callable[[T], T]: ...
+    ) -> Callable[[Callable[[Self, Trap], R]], Callable[[Self, Trap], R]]: ...
     def on_trap(self, function: Any = None, *names: str, code: int | None = None) -> Any:
         """Call ``function(emu, trap)`` for exceptions of the architecture, `trap` being a `Trap`: those of
         the spec's names given, or with this `code`, else all. If it returns true, the run goes on behind the
@@ -204,9 +218,11 @@ class Hooking:
         )
 
     @overload
-    def on_syscall(self, function: S) -> S: ...
+    def on_syscall(self, function: Callable[[Self, SystemCall], R]) -> Callable[[Self, SystemCall], R]: ...
     @overload
-    def on_syscall(self, function: str | int | None = None, *calls: str | int) -> Callable[[S], S]: ...
+    def on_syscall(
+        self, function: str | int | None = None, *calls: str | int
+    ) -> Callable[[Callable[[Self, SystemCall], R]], Callable[[Self, SystemCall], R]]: ...
     def on_syscall(self, function: Any = None, *calls: str | int) -> Any:
         """Call ``function(emu, call)`` for system calls, `call` being a `SystemCall`: those of the names or
         numbers given, else all. The call then counts as done: what the hook returns is its result (-errno for

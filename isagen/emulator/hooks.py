@@ -10,23 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from isagen.emulator.events import Fault, MemoryAccess, SystemCall, Trap
+from isagen.emulator.events import MemoryAccess
 from runtime.cpu import block
 
 if TYPE_CHECKING:
-    from isagen.emulator.core import Emulator
+    from isagen.emulator.state import State
     from runtime.cpu.engine import Cpu
 
 LAST: Final = (1 << 64) - 1
 READS: Final = 1
 WRITES: Final = 2
-
-CodeHook = Callable[["Emulator", int, int], object]
-"""``(emulator, address, size)``"""
-MemoryHook = Callable[["Emulator", MemoryAccess], object]
-FaultHook = Callable[["Emulator", Fault], object]
-TrapHook = Callable[["Emulator", Trap], object]
-SystemCallHook = Callable[["Emulator", SystemCall], object]
 
 
 @dataclass(eq=False, slots=True)
@@ -58,7 +51,7 @@ class Hook:
 class Hooks:
     """All hooks of an emulator, in the order in which they were added, which is that of the calls."""
 
-    emulator: Emulator
+    emulator: State
     all: list[Hook] = field(default_factory=list)
     _calls: list[_Call] = field(default_factory=list)
 
@@ -130,30 +123,30 @@ class Hooks:
 class _Call:
     """A hook on code, ready to be called."""
 
-    def __init__(self, hook: Hook, cpu: Cpu, emulator: Emulator) -> None:
+    def __init__(self, hook: Hook, cpu: Cpu, emulator: State) -> None:
         self.hook = hook
         self.first = hook.first
         self.last = hook.last
         self.blocks = hook.kind == "block"
         function = hook.function
-        self.function: CodeHook = function
-        self.whole: CodeHook = function
+        self.function: Callable[..., object] = function
+        self.whole: Callable[..., object] = function
         """The hook's function itself."""
         if self.blocks:
 
-            def begins(emulator: Emulator, address: int, size: int) -> None:
+            def begins(emulator: State, address: int, size: int) -> None:
                 function(emulator, address, cpu.hooked_block)
 
             self.function = begins
         elif hook.kind == "memory":
 
-            def fetches(emulator: Emulator, address: int, size: int) -> None:
+            def fetches(emulator: State, address: int, size: int) -> None:
                 function(emulator, MemoryAccess("fetch", address, size, 0, address))
 
             self.function = fetches
 
 
-def dispatcher(calls: list[_Call], cpu: Cpu, emulator: Emulator) -> Callable[[], object]:
+def dispatcher(calls: list[_Call], cpu: Cpu, emulator: State) -> Callable[[], object]:
     """The function that the engine calls at hooked instructions. It is called a million times a second."""
     words = cpu.block.cast("Q")
     pc, size, begins = block.PC // 8, block.HOOK_SIZE // 8, block.HOOK_BEGINS // 8

@@ -11,7 +11,7 @@ from isagen.emulator.events import Fault, MemoryAccess, RunResult, StopReason, T
 from runtime.cpu.exits import Exit, Reason
 
 if TYPE_CHECKING:
-    from isagen.emulator.core import Emulator
+    from isagen.emulator.hooking import Hooking
 
 LARGEST_SLICE: Final = 20_000_000
 FIRST_SLICE: Final = 20_000
@@ -24,7 +24,7 @@ class Run:
     """Runs `emulator` until `pc` is `until`, for `count` instructions, for `timeout` seconds."""
 
     def __init__(
-        self, emulator: Emulator, until: int | None, count: int | None, timeout: float | None
+        self, emulator: Hooking, until: int | None, count: int | None, timeout: float | None
     ) -> None:
         if count is not None and count < 0:
             raise EmulatorError(f"{count} instructions can't be executed")

@@ -18,7 +18,7 @@ from runtime.memory.regions import PAGE_SIZE
 from runtime.memory.space import AddressSpace, Ram, Region
 
 if TYPE_CHECKING:
-    from isagen.emulator.core import Emulator
+    from isagen.emulator.state import State
 
 MAGIC: Final = b"isagen snapshot 1\n"
 MAX_HEADER: Final = 64 << 20
@@ -221,10 +221,10 @@ class Memories:
         self.space.take_dirty()
 
 
-def take(emulator: Emulator) -> Snapshot:
-    """The state of `emulator` now."""
-    cpu = emulator.cpu
-    pieces, rams, pages = emulator.memories.take()
+def take(state: State, memories: Memories) -> Snapshot:
+    """`state` as it is now."""
+    cpu = state.cpu
+    pieces, rams, pages = memories.take()
     return Snapshot(
         target=cpu.package.name,
         layout=cpu.package.layout_digest,
@@ -239,9 +239,9 @@ def take(emulator: Emulator) -> Snapshot:
     )
 
 
-def put_back(emulator: Emulator, snapshot: Snapshot) -> None:
-    """Make the state of `emulator` that of `snapshot`."""
-    cpu = emulator.cpu
+def put_back(state: State, memories: Memories, snapshot: Snapshot) -> None:
+    """Make `state` that of `snapshot`."""
+    cpu = state.cpu
     if (snapshot.target, snapshot.layout) != (cpu.package.name, cpu.package.layout_digest):
         raise EmulatorError(
             f"a snapshot of target {snapshot.target} can't be restored on {cpu.package.name}"
@@ -250,7 +250,7 @@ def put_back(emulator: Emulator, snapshot: Snapshot) -> None:
         )
     if len(snapshot.state) != len(cpu.state):
         raise EmulatorError("the snapshot's registers have another size")
-    emulator.memories.restore(snapshot)
+    memories.restore(snapshot)
     cpu.state[:] = snapshot.state
     cpu.pc = snapshot.pc
     cpu.next_pc = snapshot.next_pc
