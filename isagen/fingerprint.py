@@ -25,9 +25,10 @@ CODE = (
 OWN = ("isagen/build.py", "isagen/kept.py", "isagen/steps.py", "isagen/fingerprint.py", "runtime/errors.py")
 DISTRIBUTIONS = ("lark", "jinja2", "pydantic", "numba", "llvmlite")
 """What generates and compiles, and isn't ours."""
-AT_RUN_TIME = "runtime/cpu/translator/"
-"""What works only when code runs, but for the format of what is built for it."""
-BUILT_FOR_IT = "template.py"
+AT_RUN_TIME = tuple(f"runtime/cpu/{name}" for name in ("cache.py", "engine.py", "package.py", "translator/"))
+"""What works only when code runs: nothing that is built depends on it..."""
+BUILT_FOR_IT = "runtime/cpu/translator/template.py"
+"""... but on the format of what is built for the translator."""
 
 
 def code_files() -> Iterator[Path]:
@@ -35,21 +36,23 @@ def code_files() -> Iterator[Path]:
     for folder, patterns in CODE:
         root = paths.ROOT / folder
         found = {file for pattern in patterns for file in root.rglob(pattern)}
-        yield from (file for file in sorted(found) if not is_translator(file))
+        yield from (file for file in sorted(found) if not is_for_running(file))
     for name in OWN:
         yield paths.ROOT / name
 
 
-def is_translator(file: Path) -> bool:
-    """Whether nothing that is built depends on the file, since the translator uses it while code runs."""
+def is_for_running(file: Path) -> bool:
+    """Whether nothing that is built depends on the file, as it is only used while code runs."""
     place = file.relative_to(paths.ROOT).as_posix()
-    return place.startswith(AT_RUN_TIME) and file.name != BUILT_FOR_IT
+    return place.startswith(AT_RUN_TIME) and place != BUILT_FOR_IT
 
 
 def engine_digest() -> str:
-    """The hash of the code that runs built targets: one that was built beside other code can't be used."""
+    """The hash of the code that is compiled into targets or decides how: one that was built beside other
+    code can't be used.
+    """
     root = paths.ROOT / "runtime" / "cpu"
-    files = [file for file in sorted(root.rglob("*.py")) if not is_translator(file)]
+    files = [file for file in sorted(root.rglob("*.py")) if not is_for_running(file)]
     return digest_of((file.relative_to(root).as_posix(), file) for file in files)
 
 

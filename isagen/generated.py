@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from functools import lru_cache
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ from isagen.targets import all_targets
 from runtime.errors import IsagenError
 
 if TYPE_CHECKING:
+    from runtime.assembly.disassembler import Disassembler
     from runtime.assembly.tables import Syntax
 
 
@@ -69,3 +71,11 @@ def load_syntax(target: str) -> Syntax:
     """The assembler's and disassembler's tables of a built target."""
     syntax: Syntax = load_module(target, "syntax").SYNTAX
     return syntax
+
+
+@lru_cache
+def disassembler(target: str, dialect: str) -> Disassembler:
+    """The disassembler of a built target. Raises `NotBuiltError`."""
+    from runtime.assembly.disassembler import Disassembler
+
+    return Disassembler(load_syntax(target), dialect)

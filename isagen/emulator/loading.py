@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from isagen.emulator.errors import EmulatorError
@@ -12,7 +11,6 @@ from runtime.memory.regions import EXECUTE, PAGE_SIZE, READ, WRITE
 
 if TYPE_CHECKING:
     from isagen.emulator.state import State
-    from runtime.assembly.disassembler import Disassembler
 
 
 def load_bytes(state: State, address: int, data: bytes, permissions: str | int) -> None:
@@ -102,11 +100,3 @@ def assemble(state: State, text: str, address: int, dialect: str) -> bytes:
     if len(sections) > 1:
         raise EmulatorError("the text has several sections", remedy="load it with `load_assembly`")
     return bytes(sections[0].data) if sections else b""
-
-
-@lru_cache
-def disassembler(target: str, dialect: str) -> Disassembler:
-    """The disassembler of a built target."""
-    from runtime.assembly.disassembler import Disassembler
-
-    return Disassembler(load_syntax(target), dialect)

@@ -328,7 +328,7 @@ class State:
         self, address: int | str | None = None, count: int = 1, *, dialect: str = ""
     ) -> list[Instruction]:
         """`count` instructions from `address` on (`pc` if None); fewer where memory ends."""
-        from isagen.emulator.loading import disassembler
+        from isagen.generated import disassembler
 
         printer = disassembler(self.cpu.package.directory.name, dialect)
         at = self.cpu.pc if address is None else self.address_of(address)

@@ -69,9 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _link_again(arguments: argparse.Namespace, layer: Layer) -> None:
     """Some formats note which content of the image below they were made for. It has another one now."""
-    with options.open_image(
-        arguments, str(layer.path), layer.format, backing=False, writable=True
-    ) as image:
+    with options.open_image(arguments, str(layer.path), layer.format, backing=False, writable=True) as image:
         if image.node.notes_content_below:
             image.node.set_backing(image.info().backing_filename, layer.format)
 

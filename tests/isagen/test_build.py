@@ -17,7 +17,7 @@ import pytest
 
 from isagen import kept, paths
 from isagen.build import files_in, read_manifest, unchanged
-from isagen.fingerprint import Fingerprints
+from isagen.fingerprint import Fingerprints, is_for_running
 from isagen.targets import TargetSource, all_targets, select
 from runtime.errors import IsagenError
 
@@ -259,3 +259,14 @@ def test_kept_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (kept.folder() / first).write_bytes(data)
     (kept.folder() / first).write_bytes(b"short")
     assert kept.find(first) is None
+
+
+def test_what_only_runs_is_not_compiled() -> None:
+    """Files left out of the compiler's hash are none that the compiler imports."""
+    code = "import sys, runtime.cpu.compile; print(*(getattr(m, '__file__', None) for m in sys.modules.values()))"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT, check=True
+    )
+    files = [Path(word) for word in found.stdout.split() if word.startswith(str(CHECKOUT))]
+    assert CHECKOUT / "runtime/cpu/threading.py" in files
+    assert not [file for file in files if is_for_running(file) and file.name != "__init__.py"]
