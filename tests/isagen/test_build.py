@@ -263,7 +263,10 @@ def test_kept_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_only_runs_is_not_compiled() -> None:
     """Files left out of the compiler's hash are none that the compiler imports."""
-    code = "import sys, runtime.cpu.compile; print(*(getattr(m, '__file__', None) for m in sys.modules.values()))"
+    code = (
+        "import sys, runtime.cpu.compile; "
+        "print(*(getattr(module, '__file__', None) for module in sys.modules.values()))"
+    )
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT, check=True
     )
