@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from isagen.version import __version__
+
 if TYPE_CHECKING:
     from isagen.emulator import (
         Device,
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from isagen.machine import ConsoleTimeout, Machine
     from runtime.errors import IsagenError
 
-__version__ = "0.1.0"
 __all__ = [
     "ConsoleTimeout",
     "Device",

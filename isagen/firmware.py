@@ -33,8 +33,7 @@ def embedded_sbi(width: int, harts: int) -> bytes:
 
 def assembled(target: str, text: str) -> bytes:
     """Raw bytes for the start of RAM."""
-    from isagen.commands.asm import raw_bytes
     from runtime.assembly.assembler import Assembler
     from runtime.assembly.program import Program
 
-    return raw_bytes(Program(Assembler(load_syntax(target)), base=BASE).assemble(text, "sbi.s"))
+    return Program(Assembler(load_syntax(target)), base=BASE).assemble(text, "sbi.s").flat()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from isagen.version import __version__
+
 ROOT = Path(__file__).resolve().parent.parent
 """The folder that holds the packages: a checkout's top folder, or site-packages."""
 
@@ -30,8 +32,6 @@ def generated_root() -> Path:
         return Path(chosen).absolute()
     if is_checkout():
         return ROOT / "generated"
-    from isagen import __version__
-
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(cache) / "isagen" / __version__ / "generated"
 

@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is None:
         print_listing(image, syntax, arguments.syntax)
         return 0
-    data = raw_bytes(image) if arguments.raw else executable(image, syntax)
+    data = image.flat() if arguments.raw else executable(image, syntax)
     output = Path(arguments.output)
     output.write_bytes(data)
     if not arguments.raw:
@@ -90,15 +90,6 @@ def executable(image: Image, syntax: Syntax) -> bytes:
         symbols=image.symbols,
         global_symbols=image.global_symbols,
     )
-
-
-def raw_bytes(image: Image) -> bytes:
-    """The sections with contents, from the lowest address on, zeros between them."""
-    sections = sorted((s for s in image.sections if s.contents), key=lambda s: s.address)
-    data = bytearray()
-    for section in sections:
-        data += bytes(section.address - sections[0].address - len(data)) + section.data
-    return bytes(data)
 
 
 def print_listing(image: Image, syntax: Syntax, dialect: str) -> None:

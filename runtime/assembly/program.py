@@ -75,6 +75,14 @@ class Image:
     entry: int
     global_symbols: frozenset[str]
 
+    def flat(self) -> bytes:
+        """The sections with contents, from the lowest address on, zeros between them."""
+        sections = sorted((s for s in self.sections if s.contents), key=lambda s: s.address)
+        data = bytearray()
+        for section in sections:
+            data += bytes(section.address - sections[0].address - len(data)) + section.data
+        return bytes(data)
+
 
 @dataclass(slots=True)
 class _Item:
