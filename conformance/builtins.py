@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from generator.ir.evaluate import Builtin, Builtins
 from runtime.softfloat import reference
-from runtime.softfloat.policy import POLICIES
+from runtime.softfloat.policy import FLUSH_INPUTS, FLUSH_OUTPUTS, POLICIES
+
+
+def _policy(name: str, mode: int) -> int:
+    """A family's policy; `mode`: 1 denormal operands count as zeros, 2 tiny results become zeros."""
+    flushed = (FLUSH_INPUTS if mode & 1 else 0) | (FLUSH_OUTPUTS if mode & 2 else 0)
+    return POLICIES[name] | flushed
 
 
 def _operation(name: str) -> Builtin:
-    return lambda policy, args: reference.call(f"sf_f{args[0]}_{name}", POLICIES[policy], *args[1:])
+    return lambda policy, args: reference.call(
+        f"sf_f{args[0]}_{name}", _policy(policy, args[-1]), *args[1:-1]
+    )
 
 
 def _integer(letter: str, to_float: bool) -> Builtin:
     def call(policy: str, args: tuple[int, ...]) -> tuple[int, ...]:
         width, bits = (args[0], args[1]) if to_float else (args[1], args[0])
         way = "from" if to_float else "to"
-        return reference.call(f"sf_f{width}_{way}_{letter}{bits}", POLICIES[policy], *args[2:])
+        return reference.call(f"sf_f{width}_{way}_{letter}{bits}", _policy(policy, args[-1]), *args[2:-1])
 
     return call
 
 
 def _convert(policy: str, args: tuple[int, ...]) -> tuple[int, ...]:
-    return reference.call(f"sf_f{args[1]}_to_f{args[0]}", POLICIES[policy], *args[2:])
+    return reference.call(f"sf_f{args[1]}_to_f{args[0]}", _policy(policy, args[-1]), *args[2:-1])
 
 
 def _classify(policy: str, args: tuple[int, ...]) -> tuple[int, ...]:

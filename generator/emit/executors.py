@@ -20,9 +20,11 @@ from generator.model.target import Function, Target
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 
-# Primitives that live in `runtime.cpu.wide`: those whose names end in a size, and the constructors.
-_WIDE_NAMES = ("128", "256")
-_WIDE = frozenset(("wide", "huge", "half256"))
+# Primitives that live in `runtime.cpu.wide`: those whose names end in a size, and the constructors; in
+# `runtime.cpu.lanes`: those whose names end in a number of lanes.
+_WIDE_NAMES = ("128", "256", "512")
+_WIDE = frozenset(("wide", "huge", "giant"))
+_LANEWISE = re.compile(r"[a-z]+\d+((to|with)\d+)?x\d+")
 _MEMORY = ("read", "write")
 
 
@@ -60,13 +62,19 @@ def _is_wide(primitive: str) -> bool:
     return primitive.endswith(_WIDE_NAMES) and not primitive.startswith(_MEMORY)
 
 
+def _module(primitive: str) -> str:
+    """Where a primitive is defined."""
+    if _LANEWISE.fullmatch(primitive):
+        return "runtime.cpu.lanes"
+    return "runtime.cpu.wide" if _is_wide(primitive) else "runtime.cpu.primitives"
+
+
 def _imports(codes: Sequence[Code], extra: Mapping[str, Iterable[str]]) -> list[tuple[str, list[str]]]:
     """Import statements, as isort orders them: constants, then names."""
     used = {name for code in codes for name in code.primitives}
     modules: dict[str, set[str]] = {}
     for name in used:
-        module = "runtime.cpu.wide" if _is_wide(name) else "runtime.cpu.primitives"
-        modules.setdefault(module, set()).add(name)
+        modules.setdefault(_module(name), set()).add(name)
     for module, names in extra.items():
         modules.setdefault(module, set()).update(names)
     order = sorted((module for module in modules if modules[module]), key=lambda m: (m.startswith("."), m))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from generator.emit.layout import Layout
 from generator.ir import nodes
+from generator.ir.arithmetic import lane_op
 from generator.ir.effects import FEATURES, RETIRED
 from generator.ir.executor import Slot
 from generator.ir.nodes import Const, Expr
@@ -44,12 +45,11 @@ class Text(NamedTuple):
 
 
 def size_of(width: int) -> int:
-    """The size of the values that hold `width` bits: 64, 128 or 256."""
-    if width <= 64:
-        return 64
-    if width <= 256:
-        return 128 if width <= 128 else 256
-    raise NotYetError(f"a value of {width} bits (256 is the most)")
+    """The size of the values that hold `width` bits: 64, 128, 256 or 512."""
+    for size in (64, 128, 256, 512):
+        if width <= size:
+            return size
+    raise NotYetError(f"a value of {width} bits (512 is the most)")
 
 
 def mask(width: int) -> int:
@@ -177,6 +177,9 @@ class Writer:
             case nodes.Slice(width=width, operand=operand, low=low):
                 return self._slice(width, operand, low)
             case nodes.Binary(op=op, left=left, right=right):
+                lanewise = self._lanewise(expr)
+                if lanewise is not None:
+                    return Text(lanewise)
                 if op in _RELATIONS or self._is_logic(expr):
                     return self._called("bit", self.condition(expr))
                 return self._binary(op, left, right)
@@ -191,8 +194,28 @@ class Writer:
             return self._called("register_offset", "record", str(slot.offset))
         return self._called(slot.storage, "record", str(slot.offset), tight=width == 64)
 
+    def _lanewise(self, expr: nodes.Unary | nodes.Binary) -> str | None:
+        """The call for an operator that works lane by lane (`runtime.cpu.lanes`); None for others."""
+        op, lane = lane_op(expr.op)
+        if not lane:
+            return None
+        if isinstance(expr, nodes.Binary):
+            count = expr.left.width // lane
+            other = expr.right.width // count
+            name = f"{op}{lane}with{other}x{count}" if op == "concat" else f"{op}{lane}x{count}"
+            return self.call(name, self.argument(expr.left), self.argument(expr.right))
+        if op == "splat":
+            name = f"splat{lane}x{expr.width // lane}"
+        else:
+            count = expr.operand.width // lane
+            name = f"{op}{lane}to{expr.width // count}x{count}"
+        return self.call(name, self.argument(expr.operand))
+
     def _unary(self, expr: nodes.Unary) -> Text:
         operand, width = expr.operand, expr.operand.width
+        lanewise = self._lanewise(expr)
+        if lanewise is not None:
+            return Text(lanewise)
         if width > 64:
             return self._wide_unary(expr)
         match expr.op:
@@ -389,8 +412,12 @@ class Writer:
     # --- wide values ----------------------------------------------------------------------------------------
 
     def wide(self, expr: Expr) -> str:
-        """Text of a value of more than 64 bits: a tuple of two or four parts."""
+        """Text of a value of more than 64 bits: a tuple of two, four or eight parts."""
         width, size = expr.width, size_of(expr.width)
+        if isinstance(expr, nodes.Unary | nodes.Binary):
+            lanewise = self._lanewise(expr)
+            if lanewise is not None:
+                return lanewise
         match expr:
             case Const(value=value):
                 return self._wide_constant(value, size)
@@ -415,8 +442,9 @@ class Writer:
                 whole, have = self._part(operand), size_of(operand.width)
                 if low:
                     whole = self.call(f"shr{have}", whole, str(low))
-                if have > size:
-                    whole = self.call("half256", whole)
+                while have > size:
+                    whole = self.call(f"half{have}", whole)
+                    have //= 2
                 return whole if low + width == operand.width else self._cut(whole, width)
             case nodes.Binary(op=op, left=left, right=right):
                 return self._wide_binary(op, left, right, width)
@@ -465,14 +493,19 @@ class Writer:
         """A value of any smaller width, zero-extended to `size`."""
         if expr.width <= 64:
             return self.call(f"widen{size}", self.argument(expr))
-        if size_of(expr.width) == size:
-            return self._part(expr)
-        return self.call("huge", self._part(expr), self._wide_constant(0, 128))
+        text, have = self._part(expr), size_of(expr.width)
+        while have < size:
+            text = self.call("huge" if have == 128 else "giant", text, self._wide_constant(0, have))
+            have *= 2
+        return text
 
     def _wide_constant(self, value: int, size: int) -> str:
         parts = [number(value >> position & mask(64)) for position in range(0, size, 64)]
-        pairs = [self.call("wide", *parts[position : position + 2]) for position in range(0, len(parts), 2)]
-        return pairs[0] if size == 128 else self.call("huge", *pairs)
+        for name in ("wide", "huge", "giant"):
+            parts = [self.call(name, *parts[position : position + 2]) for position in range(0, len(parts), 2)]
+            if len(parts) == 1:
+                break
+        return parts[0]
 
     def _wide_unary(self, expr: nodes.Unary) -> Text:
         """Operators with a narrow result on a wide operand."""

@@ -108,6 +108,8 @@ FLOAT_SYMBOLS: Mapping[str, str] = {
 """The functions of the floating-point library (`runtime.softfloat.symbols`) by built-in, over its constant
 widths.
 """
+FLUSH_SHIFT = 11
+"""Where the bits that say how denormal numbers are treated lie in a policy (`runtime.softfloat.policy`)."""
 TWO_WIDTHS = frozenset(("fcvt", "f2s", "f2u", "s2f", "u2f"))
 
 
@@ -499,15 +501,23 @@ class _Body:
         if stmt.function not in FLOAT_SYMBOLS or len(widths) != count:
             raise NotYetError(f"the built-in {stmt.function}")
         symbol = FLOAT_SYMBOLS[stmt.function].format(*widths)
-        self.builtins[symbol] = len(stmt.arguments) - count + 2
-        operands = [w.argument(argument) for argument in stmt.arguments[count:]]
-        arguments = w.fit(symbol, ["FLOAT_POLICY", *operands, w.call("float_flags_address", "cpu")])
+        self.builtins[symbol] = len(stmt.arguments) - count + 1
+        operands = [w.argument(argument) for argument in stmt.arguments[count:-1]]
+        policy = self._policy(stmt.arguments[-1])
+        arguments = w.fit(symbol, [policy, *operands, w.call("float_flags_address", "cpu")])
         text = ", ".join(arguments)
         value = stmt.results[0]
         w.line(f"{self._local(value.name)} = {symbol}({text})")
         for flags in stmt.results[1:]:
             if flags in self._used:
                 w.line(f"{self._local(flags.name)} = {w.call('float_flags', 'cpu')}")
+
+
+    def _policy(self, mode: Expr) -> str:
+        """The target's policy, with the treatment of denormal numbers."""
+        if mode == Const(mode.width, 0):
+            return "FLOAT_POLICY"
+        return self.writer.within(f"FLOAT_POLICY | {self.writer.argument(mode)} << {FLUSH_SHIFT}", 40)
 
 
 def _skips(block: Block) -> bool:

@@ -6,6 +6,8 @@ Every value is an unsigned integer below ``2**width``; widths are in bits. Every
 
 from __future__ import annotations
 
+from functools import cache
+
 
 def mask(width: int) -> int:
     """The largest value of `width` bits."""
@@ -38,8 +40,47 @@ def divide_signed(width: int, dividend: int, divisor: int) -> tuple[int, int]:
     return quotient & mask(width), (a - quotient * b) & mask(width)
 
 
+COMPARISONS = frozenset(("eq", "ne", "ult", "ule", "slt", "sle"))
+
+
+@cache
+def lane_op(op: str) -> tuple[str, int]:
+    """An operator and the width of its lanes, e.g. ``("add", 8)`` for ``add.8``; 0: it has none."""
+    base, dot, lane = op.partition(".")
+    return base, int(lane) if dot else 0
+
+
+def lanes(width: int, value: int, count: int) -> list[int]:
+    """The `count` equal parts of a value of `width` bits, the lowest first."""
+    lane = width // count
+    return [value >> position * lane & mask(lane) for position in range(count)]
+
+
+def joined(width: int, parts: list[int]) -> int:
+    """The concatenation of parts of `width` bits each, the lowest first."""
+    return sum(part << position * width for position, part in enumerate(parts))
+
+
+def binary_width(op: str, left: int, right: int) -> int:
+    """The width of the result of `op` of `nodes.Binary` on operands of these widths."""
+    base, lane = lane_op(op)
+    if base == "concat":
+        return left + right
+    if base in COMPARISONS:
+        return left // lane if lane else 1
+    return left
+
+
 def unary(op: str, width: int, operand_width: int, value: int) -> int:
     """`op` of `nodes.Unary` on an operand of `operand_width` bits, as a result of `width` bits."""
+    base, lane = lane_op(op)
+    if base == "splat":
+        return joined(lane, [value] * (width // lane))
+    if lane:
+        count = operand_width // lane
+        inner = width // count
+        parts = [unary(base, inner, lane, part) for part in lanes(operand_width, value, count)]
+        return joined(inner, parts)
     match op:
         case "not":
             return value ^ mask(width)
@@ -49,6 +90,8 @@ def unary(op: str, width: int, operand_width: int, value: int) -> int:
             return value
         case "sext":
             return signed(operand_width, value) & mask(width)
+        case "trunc":
+            return value & mask(width)
         case "clz":
             return operand_width - value.bit_length()
         case "ctz":
@@ -67,6 +110,13 @@ def binary(op: str, width: int, left: int, right: int, right_width: int) -> int:
 
     That is the result's width, too, but for comparisons, which give 0 or 1, and `concat`.
     """
+    base, lane = lane_op(op)
+    if lane:
+        count = width // lane
+        other = right_width // count
+        pairs = zip(lanes(width, left, count), lanes(right_width, right, count), strict=True)
+        parts = [binary(base, lane, one, two, other) for one, two in pairs]
+        return joined(binary_width(base, lane, other), parts)
     match op:
         case "add":
             return (left + right) & mask(width)

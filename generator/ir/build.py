@@ -13,9 +13,6 @@ from generator.ir.arithmetic import mask
 from generator.ir.nodes import Binary, Const, Expr, Select, Slice, Unary
 
 COMMUTATIVE = frozenset(("add", "mul", "and", "or", "xor", "eq", "ne"))
-COMPARISONS = frozenset(("eq", "ne", "ult", "ule", "slt", "sle"))
-
-
 TRUE = Const(1, 1)
 FALSE = Const(1, 0)
 
@@ -128,7 +125,7 @@ def binary(op: str, left: Expr, right: Expr) -> Expr:
     """Any operator of `nodes.Binary`."""
     if op == "concat":
         return concat(left, right)
-    width = 1 if op in COMPARISONS else left.width
+    width = arithmetic.binary_width(op, left.width, right.width)
     if isinstance(left, Const):
         if isinstance(right, Const):
             return Const(width, arithmetic.binary(op, left.width, left.value, right.value, right.width))

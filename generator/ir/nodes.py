@@ -102,6 +102,9 @@ class ReadReg:
 class Unary:
     """`op`: not, neg, zext, sext (to `width`), clz, ctz, popcount, bitreverse, byteswap.
 
+    Lane by lane, for lanes of n bits in the operand: zext.n, sext.n, trunc.n (to `width` over their number).
+    splat.n: the operand (n bits) in each lane.
+
     clz and ctz of 0 are the operand's width; clz, ctz and popcount have the operand's own width as their
     width.
     """
@@ -129,7 +132,9 @@ class Binary:
     * add sub mul and or xor udiv sdiv urem srem: l = r = width;
     * shl lshr ashr rotl rotr: l = width, r any (an unsigned amount; rotates take it modulo the width);
     * eq ne ult ule slt sle: l = r, width 1;
-    * concat: width = l + r, `left` on top.
+    * concat: width = l + r, `left` on top;
+    * lane by lane, for lanes of n bits in `left` (add.n, ...): add sub mul, shl lshr ashr (l = r: an amount a
+      lane), eq ne ult ule slt sle (a bit a lane), concat (of lanes that may differ in width).
     """
 
     width: int
@@ -268,7 +273,8 @@ class CallStmt:
 
     Binds `results` in order. A shared function may read and write state, access memory and trap: its effects
     are those of its own body. Built-ins are pure; their arguments are those of the language, so the leading
-    ones are widths, as 8-bit constants.
+    ones are widths, as 8-bit constants; the last one says how denormal numbers are treated (`MODE_BITS` in
+    `generator.ir.lower.builtins`).
     """
 
     results: tuple[Local, ...]

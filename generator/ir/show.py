@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from generator.ir.arithmetic import lane_op
 from generator.ir.nodes import (
     Binary,
     Const,
@@ -83,7 +84,9 @@ def _text(expr: Expr, depth: int) -> tuple[str, int]:
         case Slice(width=width, operand=operand, low=low):
             return f"{_show(operand, _ATOM, depth)}[{low + width - 1}:{low}]", _ATOM
         case Binary(op=op, left=left, right=right):
-            sign, own = _BINARY[op]
+            base, lane = lane_op(op)
+            sign, own = _BINARY[base]
+            sign = f"{sign}.{lane}" if lane else sign
             return f"{_show(left, own, depth)} {sign} {_show(right, own + 1, depth)}", own
         case Select(condition=condition, then=then, otherwise=otherwise, strict=strict):
             parts = [_show(part, _TERNARY + 1, depth) for part in (condition, then, otherwise)]

@@ -657,6 +657,15 @@ class TreeBuilder(Transformer[Token, Any]):
     def ternary(self, c: list[Any]) -> s.Ternary:
         return s.Ternary(self._at(c), c[0], c[1], c[2])
 
+    def foldop(self, c: list[Any]) -> str:
+        return str(c[0])
+
+    def lanes(self, c: list[Any]) -> s.Lanes:
+        return s.Lanes(self._at(c), c[1] or "@", c[2], c[3], c[4], c[5])
+
+    def lanes_index(self, c: list[Any]) -> s.Lanes:
+        return s.Lanes(self._at(c), c[1] or "@", (self._ident(c[2]),), None, (c[3], c[4]), c[5])
+
     def tuple_(self, c: list[Any]) -> s.TupleOf:
         return s.TupleOf(self._at(c), tuple(c))
 

@@ -122,6 +122,20 @@ class MatchOf(Node):
     arms: tuple[Arm, ...]
 
 
+@dataclass(eq=False, slots=True)
+class Lanes(Node):
+    """`lanes a, b : bits(8) in x, y => f(a, b)`: `body` for each lane of `values`, joined by `fold` (`@`, ...).
+
+    `type` is None where `values` are the first and last of numbers that the one name counts.
+    """
+
+    fold: str
+    names: tuple[Ident, ...]
+    type: Type | None
+    values: tuple[Expr, ...]
+    body: Expr
+
+
 Expr: TypeAlias = (
     Number
     | Str
@@ -137,6 +151,7 @@ Expr: TypeAlias = (
     | Ternary
     | TupleOf
     | MatchOf
+    | Lanes
 )
 
 # --- types --------------------------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 """What generated executors are made of. Build time only: imports numba; nothing here runs in Python.
 
 Every value is a 64-bit integer, zero-extended from its width; widths of 65 to 128 bits are *wide* values
-(pairs, low half first), products of them up to 256 bits *huge* ones (four parts). A primitive becomes a few
-LLVM instructions in the executor's code; constant arguments fold away.
+(pairs, low half first), those up to 256 bits *huge* ones (four parts), up to 512 *giant* ones (eight). A
+primitive becomes a few LLVM instructions in the executor's code; constant arguments fold away.
 
 Executors
 ---------
@@ -74,9 +74,10 @@ BOOL: Final = types.boolean
 NONE: Final = types.none
 WIDE: Final = types.UniTuple(types.int64, 2)
 HUGE: Final = types.UniTuple(types.int64, 4)
+GIANT: Final = types.UniTuple(types.int64, 8)
 
 _I1, _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
-_INTEGERS: Final = {n: ir.IntType(n) for n in (8, 16, 32, 64, 128, 256)}
+_INTEGERS: Final = {n: ir.IntType(n) for n in (8, 16, 32, 64, 128, 256, 512)}
 
 Value = Any
 """An LLVM value."""
@@ -719,7 +720,7 @@ def byteswap(b: Any, value: Value) -> Value:
 
 
 def _pack(b: Any, parts: Value) -> Value:
-    """One integer of 128 or 256 bits from an array of 64-bit parts."""
+    """One integer of 128, 256 or 512 bits from an array of 64-bit parts."""
     count = parts.type.count
     kind = _INTEGERS[64 * count]
     number = b.zext(b.extract_value(parts, 0), kind)

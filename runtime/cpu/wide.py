@@ -1,4 +1,4 @@
-"""Primitives on wide (128-bit) and huge (256-bit) values: see `runtime.cpu.primitives`. Build time only.
+"""Primitives on wide (128-bit), huge (256-bit) and giant (512-bit) values: see `runtime.cpu.primitives`. Build time only.
 
 Names end in the size that they work on. Like all values these are zero-extended from their width: `cut`
 restores that.
@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from llvmlite import ir
 
-from runtime.cpu.primitives import BOOL, HUGE, INT, WIDE, _pack, _unpack, primitive
+from runtime.cpu.primitives import BOOL, GIANT, HUGE, INT, WIDE, _pack, _unpack, primitive
 
-_TYPES: Final = {128: WIDE, 256: HUGE}
-_KINDS: Final = {bits: ir.IntType(bits) for bits in (64, 128, 256)}
+_TYPES: Final = {128: WIDE, 256: HUGE, 512: GIANT}
+_KINDS: Final = {bits: ir.IntType(bits) for bits in (64, 128, 256, 512)}
+_SIZES: Final = tuple(_TYPES)
 
 Value = Any
 
@@ -26,11 +27,22 @@ def wide(b: Any, low: Value, high: Value) -> Value:
     return b.insert_value(b.insert_value(parts, low, 0), high, 1)
 
 
+def _both(b: Any, low: Value, high: Value, bits: int) -> Value:
+    kind = _KINDS[bits]
+    upper = b.shl(b.zext(_pack(b, high), kind), ir.Constant(kind, bits // 2))
+    return _unpack(b, b.or_(b.zext(_pack(b, low), kind), upper), bits // 64)
+
+
 @primitive(HUGE, WIDE, WIDE)
 def huge(b: Any, low: Value, high: Value) -> Value:
     """A huge value from its halves."""
-    upper = b.shl(b.zext(_pack(b, high), _KINDS[256]), ir.Constant(_KINDS[256], 128))
-    return _unpack(b, b.or_(b.zext(_pack(b, low), _KINDS[256]), upper), 4)
+    return _both(b, low, high, 256)
+
+
+@primitive(GIANT, HUGE, HUGE)
+def giant(b: Any, low: Value, high: Value) -> Value:
+    """A giant value from its halves."""
+    return _both(b, low, high, 512)
 
 
 def _named(name: str, text: str, build: Callable[..., Any], result: Any, *arguments: Any) -> Any:
@@ -131,28 +143,28 @@ def _count(bits: int, name: str, text: str) -> Any:
     return _named(f"{short}{bits}", text, build, INT, _TYPES[bits])
 
 
-add128, add256 = (_operator(n, "add", "left + right.", "add") for n in (128, 256))
-sub128, sub256 = (_operator(n, "sub", "left - right.", "sub") for n in (128, 256))
-mul128, mul256 = (_operator(n, "mul", "left * right.", "mul") for n in (128, 256))
-and128, and256 = (_operator(n, "and", "left & right.", "and_") for n in (128, 256))
-or128, or256 = (_operator(n, "or", "left | right.", "or_") for n in (128, 256))
-xor128, xor256 = (_operator(n, "xor", "left ^ right.", "xor") for n in (128, 256))
-eq128, eq256 = (_comparison(n, "eq", "==", signed=False) for n in (128, 256))
-ult128, ult256 = (_comparison(n, "ult", "<", signed=False) for n in (128, 256))
-ule128, ule256 = (_comparison(n, "ule", "<=", signed=False) for n in (128, 256))
-slt128, slt256 = (_comparison(n, "slt", "<", signed=True) for n in (128, 256))
-sle128, sle256 = (_comparison(n, "sle", "<=", signed=True) for n in (128, 256))
-shl128, shl256 = (_shift(n, "shl", "value << amount; 0 beyond the size.") for n in (128, 256))
-shr128, shr256 = (_shift(n, "shr", "value >> amount, unsigned; 0 beyond the size.") for n in (128, 256))
-sar128, sar256 = (_shift(n, "sar", "value >> amount, signed.") for n in (128, 256))
-cut128, cut256 = (_extension(n, signed=False) for n in (128, 256))
-sext128, sext256 = (_extension(n, signed=True) for n in (128, 256))
-low128, low256 = (_low(n) for n in (128, 256))
-pick128, pick256 = (_pick(n) for n in (128, 256))
-widen128, widen256 = (_wrap(n) for n in (128, 256))
-clz128, clz256 = (_count(n, "ctlz", "Leading zeros.") for n in (128, 256))
-ctz128, ctz256 = (_count(n, "cttz", "Trailing zeros.") for n in (128, 256))
-popcount128, popcount256 = (_count(n, "ctpop", "How many bits are set.") for n in (128, 256))
+add128, add256, add512 = (_operator(n, "add", "left + right.", "add") for n in _SIZES)
+sub128, sub256, sub512 = (_operator(n, "sub", "left - right.", "sub") for n in _SIZES)
+mul128, mul256, mul512 = (_operator(n, "mul", "left * right.", "mul") for n in _SIZES)
+and128, and256, and512 = (_operator(n, "and", "left & right.", "and_") for n in _SIZES)
+or128, or256, or512 = (_operator(n, "or", "left | right.", "or_") for n in _SIZES)
+xor128, xor256, xor512 = (_operator(n, "xor", "left ^ right.", "xor") for n in _SIZES)
+eq128, eq256, eq512 = (_comparison(n, "eq", "==", signed=False) for n in _SIZES)
+ult128, ult256, ult512 = (_comparison(n, "ult", "<", signed=False) for n in _SIZES)
+ule128, ule256, ule512 = (_comparison(n, "ule", "<=", signed=False) for n in _SIZES)
+slt128, slt256, slt512 = (_comparison(n, "slt", "<", signed=True) for n in _SIZES)
+sle128, sle256, sle512 = (_comparison(n, "sle", "<=", signed=True) for n in _SIZES)
+shl128, shl256, shl512 = (_shift(n, "shl", "value << amount; 0 beyond the size.") for n in _SIZES)
+shr128, shr256, shr512 = (_shift(n, "shr", "value >> amount, unsigned; 0 beyond the size.") for n in _SIZES)
+sar128, sar256, sar512 = (_shift(n, "sar", "value >> amount, signed.") for n in _SIZES)
+cut128, cut256, cut512 = (_extension(n, signed=False) for n in _SIZES)
+sext128, sext256, sext512 = (_extension(n, signed=True) for n in _SIZES)
+low128, low256, low512 = (_low(n) for n in _SIZES)
+pick128, pick256, pick512 = (_pick(n) for n in _SIZES)
+widen128, widen256, widen512 = (_wrap(n) for n in _SIZES)
+clz128, clz256, clz512 = (_count(n, "ctlz", "Leading zeros.") for n in _SIZES)
+ctz128, ctz256, ctz512 = (_count(n, "cttz", "Trailing zeros.") for n in _SIZES)
+popcount128, popcount256, popcount512 = (_count(n, "ctpop", "How many bits are set.") for n in _SIZES)
 
 
 def _rotate(bits: int, *, left: bool) -> Any:
@@ -178,8 +190,8 @@ def _rotate(bits: int, *, left: bool) -> Any:
     return _named(name, "Rotate `width` bits, by the amount modulo `width`.", build, kind, kind, INT, INT)
 
 
-rotl128, rotl256 = (_rotate(n, left=True) for n in (128, 256))
-rotr128, rotr256 = (_rotate(n, left=False) for n in (128, 256))
+rotl128, rotl256, rotl512 = (_rotate(n, left=True) for n in _SIZES)
+rotr128, rotr256, rotr512 = (_rotate(n, left=False) for n in _SIZES)
 
 
 def _division(name: str) -> Any:
@@ -200,11 +212,12 @@ def _division(name: str) -> Any:
 udiv128, urem128, sdiv128, srem128 = (_division(name) for name in ("udiv", "urem", "sdiv", "srem"))
 
 
-def _half() -> Any:
+def _half(bits: int) -> Any:
     def build(b: Any, value: Value) -> Value:
-        return _unpack(b, b.trunc(_pack(b, value), _KINDS[128]), 2)
+        return _unpack(b, b.trunc(_pack(b, value), _KINDS[bits // 2]), bits // 128)
 
-    return _named("half256", "The low 128 bits.", build, WIDE, HUGE)
+    kind = _TYPES[bits // 2]
+    return _named(f"half{bits}", f"The low {bits // 2} bits.", build, kind, _TYPES[bits])
 
 
-half256 = _half()
+half256, half512 = (_half(n) for n in (256, 512))

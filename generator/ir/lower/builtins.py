@@ -24,29 +24,35 @@ OTHERS = frozenset(("ones", "pick", "has"))
 @dataclass(frozen=True)
 class FloatFunction:
     """A floating-point built-in. `widths`: how many leading arguments are constant widths; each further
-    argument's width
-    and each result's is a number, or "0"/"1": the value of that leading argument."""
+    argument's width and each result's is a number, or "0"/"1": the value of that leading argument, or "flags":
+    that of the policy's exception flags (`FLAG_BITS`). All take one more argument, `MODE_BITS` wide: how
+    denormal numbers are treated; it may be left out."""
 
     widths: int
     arguments: tuple[int | str, ...]
     results: tuple[int | str, ...]
 
 
-_BINARY = FloatFunction(1, ("0", "0", 3), ("0", 5))
-_COMPARE = FloatFunction(1, ("0", "0"), (1, 5))
-_TO_INTEGER = FloatFunction(2, ("1", 3), ("0", 5))
+_BINARY = FloatFunction(1, ("0", "0", 3), ("0", "flags"))
+_COMPARE = FloatFunction(1, ("0", "0"), (1, "flags"))
+_TO_INTEGER = FloatFunction(2, ("1", 3), ("0", "flags"))
 
 FLOAT: dict[str, FloatFunction] = {
     "fadd": _BINARY, "fsub": _BINARY, "fmul": _BINARY, "fdiv": _BINARY,
-    "fsqrt": FloatFunction(1, ("0", 3), ("0", 5)),
-    "fma": FloatFunction(1, ("0", "0", "0", 3), ("0", 5)),
+    "fsqrt": FloatFunction(1, ("0", 3), ("0", "flags")),
+    "fma": FloatFunction(1, ("0", "0", "0", 3), ("0", "flags")),
     "feq": _COMPARE, "flt": _COMPARE, "fle": _COMPARE,
     "feq_q": _COMPARE, "flt_q": _COMPARE, "fle_q": _COMPARE,
-    "fmin": FloatFunction(1, ("0", "0"), ("0", 5)), "fmax": FloatFunction(1, ("0", "0"), ("0", 5)),
+    "fmin": FloatFunction(1, ("0", "0"), ("0", "flags")), "fmax": FloatFunction(1, ("0", "0"), ("0", "flags")),
     "fclass": FloatFunction(1, ("0",), (10,)),
     "fcvt": _TO_INTEGER, "f2s": _TO_INTEGER, "f2u": _TO_INTEGER, "s2f": _TO_INTEGER, "u2f": _TO_INTEGER,
-    "froundint": FloatFunction(1, ("0", 3), ("0", 5)),
+    "froundint": FloatFunction(1, ("0", 3), ("0", "flags")),
 }  # fmt: skip
 
 FLOAT_WIDTHS = (16, 32, 64)
+FLAG_BITS = {"x86": 6}
+"""How many exception flags there are: x86 has one for denormal operands, too; the others have 5."""
+USUAL_FLAG_BITS = 5
+MODE_BITS = 2
+"""1: denormal operands count as zeros; 2: tiny results become zeros (`runtime.softfloat.policy`)."""
 NAMES = EXTENSIONS | UNARY | OTHERS | FLOAT.keys()

@@ -85,7 +85,15 @@ class CallPart(PlacePart):
             return (first if first is not None else self.width(self._argument(node, 2), scope),)
         function = builtins.FLOAT[callee]
         widths = [self.require_width(self._argument(node, i), scope) for i in range(function.widths)]
-        return tuple(widths[int(r)] if isinstance(r, str) else r for r in function.results)
+        return self._float_results(function, widths)
+
+    def _float_results(self, function: builtins.FloatFunction, widths: list[int]) -> tuple[int, ...]:
+        """The widths of a floating-point built-in's results."""
+        policy = self.spec.family.isa.values.get("float", "")
+        flags = builtins.FLAG_BITS.get(policy, builtins.USUAL_FLAG_BITS)
+        return tuple(
+            r if isinstance(r, int) else flags if r == "flags" else widths[int(r)] for r in function.results
+        )
 
     @staticmethod
     def _argument(node: s.Call, number: int) -> s.Expr:
@@ -206,7 +214,8 @@ class CallPart(PlacePart):
 
     def _float(self, name: str, node: s.Call, scope: Scope) -> tuple[Expr, ...]:
         function = builtins.FLOAT[name]
-        self._arity(node, function.widths + len(function.arguments))
+        count = function.widths + len(function.arguments)
+        self._arity(node, count, count + 1)
         widths = [self.require_width(a, scope) for a in node.args[: function.widths]]
         integer = {"f2s": 0, "f2u": 0, "s2f": 1, "u2f": 1}.get(name)
         for number, (width, argument) in enumerate(zip(widths, node.args, strict=False)):
@@ -218,11 +227,15 @@ class CallPart(PlacePart):
                     "one of " + ", ".join(str(w) for w in allowed),
                 )
         arguments: list[Expr] = [Const(8, w) for w in widths]
-        for width_, argument in zip(function.arguments, node.args[function.widths :], strict=True):
+        for width_, argument in zip(function.arguments, node.args[function.widths : count], strict=True):
             arguments.append(
                 self.expr(argument, scope, widths[int(width_)] if isinstance(width_, str) else width_)
             )
-        results = tuple(widths[int(r)] if isinstance(r, str) else r for r in function.results)
+        mode = node.args[count] if len(node.args) > count else None
+        arguments.append(
+            Const(builtins.MODE_BITS, 0) if mode is None else self.expr(mode, scope, builtins.MODE_BITS)
+        )
+        results = self._float_results(function, widths)
         names = (self.hint or "value", "flags")
         locals_ = tuple(self.fresh(n, w) for n, w in zip(names, results, strict=False))
         self.emit(CallStmt(locals_, name, tuple(arguments), True), node.at)
@@ -342,7 +355,7 @@ class CallPart(PlacePart):
 
     def _is_simple_expression(self, node: s.Expr) -> bool:
         match node:
-            case s.Mem():
+            case s.Mem() | s.Lanes():
                 return False
             case s.Call(callee=callee, args=args):
                 entity = self.spec.entities.get(callee.name)

@@ -10,7 +10,7 @@ from generator.ir.lower.base import is_pure
 from generator.ir.lower.entities import Ambiguous, ContextEntity, EnumMember, Special, StateElement
 from generator.ir.lower.report import Mistake, Poisoned, plural
 from generator.ir.lower.scope import Bound, Broken, Column, Mutable, Number, RawField, Scope, Values
-from generator.ir.lower.widths import WidthPart
+from generator.ir.lower.lanes import LanesPart
 from generator.ir.nodes import (
     DECODE,
     Assign,
@@ -30,7 +30,7 @@ from generator.language import syntax as s
 from generator.language.source import Pos
 
 
-class ExpressionPart(WidthPart):
+class ExpressionPart(LanesPart):
     """Values. Places are read through `read_place` (places.py), calls lowered by calls.py."""
 
     def expr(self, node: s.Expr, scope: Scope, want: int | None = None) -> Expr:
@@ -94,6 +94,8 @@ class ExpressionPart(WidthPart):
                 )
             case s.MatchOf():
                 return self._match(node, scope, wants)
+            case s.Lanes():
+                results = self.lane_values(node, scope, wants)
             case _:
                 results = (self.expr(node, scope, wants[0] if wants and len(wants) == 1 else None),)
         self._count(node, len(results), wants)
@@ -145,7 +147,7 @@ class ExpressionPart(WidthPart):
                 return self.read_place(node, scope)
             case s.Call():
                 return self._single(self.call(node, scope, (want,) if want is not None else None), node)
-            case s.Ternary() | s.MatchOf():
+            case s.Ternary() | s.MatchOf() | s.Lanes():
                 return self._single(self.values(node, scope, (want,)), node)
             case s.UnaryOp():
                 return self._unary(node, scope, want)

@@ -253,6 +253,8 @@ class WidthPart(Base):
                 return (self.require_width(args[0], scope),)
             case s.TupleOf(items=items):
                 return tuple(self.width(i, scope) for i in items)
+            case s.Lanes():
+                return self.lane_widths(node, scope)
             case s.Str():
                 raise Mistake(node.at, "a text is not a value")
 
@@ -404,6 +406,9 @@ class WidthPart(Base):
         return members[node.name]
 
     # --- in other parts ----------------------------------------------------------------------
+
+    def lane_widths(self, node: s.Lanes, scope: Scope) -> Widths:
+        raise NotImplementedError
 
     def operand_widths(self, operand: object, node: s.Name) -> Widths:
         raise NotImplementedError
