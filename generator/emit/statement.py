@@ -517,7 +517,8 @@ class _Body:
         """The target's policy, with the treatment of denormal numbers."""
         if mode == Const(mode.width, 0):
             return "FLOAT_POLICY"
-        return self.writer.within(f"FLOAT_POLICY | {self.writer.argument(mode)} << {FLUSH_SHIFT}", 40)
+        shifted = nodes.Binary(16, "shl", nodes.Unary(16, "zext", mode), Const(4, FLUSH_SHIFT))
+        return self.writer.within(f"FLOAT_POLICY | {self.writer.argument(shifted)}", 40)
 
 
 def _skips(block: Block) -> bool:

@@ -326,6 +326,10 @@ class FormLowering:
         for element in picture.elements:
             if isinstance(element, s.PicFixed) and element.is_byte and element.value in self.mandatory:
                 found.append(element.value)
+            elif isinstance(element, s.PicField) and layout.prefixes.get(element.name) in self.mandatory:
+                found.append(layout.prefixes[element.name])
+            elif isinstance(element, s.PicField) and layout.prefixes.get(element.name) == 0:
+                continue
             elif not isinstance(element, s.PicNoPrefix):
                 break
         return tuple(found)

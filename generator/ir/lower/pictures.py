@@ -34,6 +34,8 @@ class Layout:
     appended: list[Piece] = field(default_factory=list)
     fields: dict[str, PlacedField] = field(default_factory=dict)
     no_prefix: bool = False
+    prefixes: dict[str, int] = field(default_factory=dict)
+    """Numbers of this row that are mandatory prefixes, by name: ``p:prefix``; 0 is none, as `NP`."""
 
     @property
     def width(self) -> int:
@@ -66,7 +68,9 @@ def lay_out(
     layout = Layout()
     constants: dict[str, tuple[int, int | None]] = {}
     for element in picture.elements:
-        if isinstance(element, s.PicField):
+        if is_prefix(element):
+            _prefix(element, layout, scope, body)
+        elif isinstance(element, s.PicField):
             constant = _constant(element, scope, body)
             if constant is not None:
                 constants[element.name] = constant
@@ -79,6 +83,11 @@ def lay_out(
             case s.PicNoPrefix():
                 layout.no_prefix = True
                 continue
+            case s.PicField(name=name) if name in layout.prefixes:
+                if not layout.prefixes[name]:
+                    layout.no_prefix = True
+                    continue
+                target.append(Piece(kind="fixed", width=8, value=layout.prefixes[name]))
             case s.PicAppended():
                 if target is layout.pieces:
                     target, position = layout.appended, 0
@@ -102,6 +111,26 @@ def lay_out(
         position += target[-1].width
     _check_bits(layout)
     return layout
+
+
+def is_prefix(element: s.PicElement) -> bool:
+    """Whether a picture's element is a mandatory prefix that the row names: ``p:prefix``."""
+    return (
+        isinstance(element, s.PicField)
+        and isinstance(element.reference, s.OperandRef)
+        and element.reference.name == "prefix"
+    )
+
+
+def _prefix(element: s.PicElement, layout: Layout, scope: Scope, body: Body) -> None:
+    assert isinstance(element, s.PicField)
+    found = scope.find(element.name)
+    value = body.const(s.Name(element.at, element.name), scope) if found is not None else None
+    if value is None or not 0 <= value <= 0xFF:
+        raise Mistake(
+            element.at, f"`{element.name}` is no prefix in this row", "a byte, or 0 where there is none"
+        )
+    layout.prefixes[element.name] = value
 
 
 def _constant(element: s.PicField, scope: Scope, body: Body) -> tuple[int, int | None] | None:
@@ -141,7 +170,7 @@ def _fields(
 ) -> dict[str, PlacedField]:
     elements: dict[str, list[s.PicField]] = {}
     for element in picture.elements:
-        if isinstance(element, s.PicField) and element.name not in constants:
+        if isinstance(element, s.PicField) and element.name not in constants and not is_prefix(element):
             elements.setdefault(element.name, []).append(element)
     result: dict[str, PlacedField] = {}
     for name, parts in elements.items():
