@@ -124,9 +124,10 @@ class MatchOf(Node):
 
 @dataclass(eq=False, slots=True)
 class Lanes(Node):
-    """`lanes a, b : bits(8) in x, y => f(a, b)`: `body` for each lane of `values`, joined by `fold` (`@`, ...).
+    """`lanes a, b : bits(8) in x, y => f(a, b)`: `body` for each lane of `values`, joined by `fold`.
 
-    `type` is None where `values` are the first and last of numbers that the one name counts.
+    `fold` is an operator: `@`, or one that combines all lanes in one. `type` is None where `values` are the
+    first and last of the numbers that the one name counts.
     """
 
     fold: str

@@ -1,4 +1,5 @@
-"""Primitives on wide (128-bit), huge (256-bit) and giant (512-bit) values: see `runtime.cpu.primitives`. Build time only.
+"""Primitives on wide (128-bit), huge (256-bit) and giant (512-bit) values: see `runtime.cpu.primitives`.
+Build time only.
 
 Names end in the size that they work on. Like all values these are zero-extended from their width: `cut`
 restores that.

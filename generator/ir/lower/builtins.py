@@ -24,9 +24,9 @@ OTHERS = frozenset(("ones", "pick", "has"))
 @dataclass(frozen=True)
 class FloatFunction:
     """A floating-point built-in. `widths`: how many leading arguments are constant widths; each further
-    argument's width and each result's is a number, or "0"/"1": the value of that leading argument, or "flags":
-    that of the policy's exception flags (`FLAG_BITS`). All take one more argument, `MODE_BITS` wide: how
-    denormal numbers are treated; it may be left out."""
+    argument's width and each result's is a number, or "0"/"1": the value of that leading argument, or
+    "flags": that of the policy's exception flags (`FLAG_BITS`). All take one more argument, `MODE_BITS` wide:
+    how denormal numbers are treated; it may be left out."""
 
     widths: int
     arguments: tuple[int | str, ...]
@@ -35,6 +35,7 @@ class FloatFunction:
 
 _BINARY = FloatFunction(1, ("0", "0", 3), ("0", "flags"))
 _COMPARE = FloatFunction(1, ("0", "0"), (1, "flags"))
+_EXTREMUM = FloatFunction(1, ("0", "0"), ("0", "flags"))
 _TO_INTEGER = FloatFunction(2, ("1", 3), ("0", "flags"))
 
 FLOAT: dict[str, FloatFunction] = {
@@ -43,7 +44,7 @@ FLOAT: dict[str, FloatFunction] = {
     "fma": FloatFunction(1, ("0", "0", "0", 3), ("0", "flags")),
     "feq": _COMPARE, "flt": _COMPARE, "fle": _COMPARE,
     "feq_q": _COMPARE, "flt_q": _COMPARE, "fle_q": _COMPARE,
-    "fmin": FloatFunction(1, ("0", "0"), ("0", "flags")), "fmax": FloatFunction(1, ("0", "0"), ("0", "flags")),
+    "fmin": _EXTREMUM, "fmax": _EXTREMUM,
     "fclass": FloatFunction(1, ("0",), (10,)),
     "fcvt": _TO_INTEGER, "f2s": _TO_INTEGER, "f2u": _TO_INTEGER, "s2f": _TO_INTEGER, "u2f": _TO_INTEGER,
     "froundint": FloatFunction(1, ("0", 3), ("0", "flags")),

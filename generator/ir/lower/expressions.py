@@ -8,9 +8,9 @@ from generator.ir import build
 from generator.ir.lower import builtins
 from generator.ir.lower.base import is_pure
 from generator.ir.lower.entities import Ambiguous, ContextEntity, EnumMember, Special, StateElement
+from generator.ir.lower.lanes import LanesPart
 from generator.ir.lower.report import Mistake, Poisoned, plural
 from generator.ir.lower.scope import Bound, Broken, Column, Mutable, Number, RawField, Scope, Values
-from generator.ir.lower.lanes import LanesPart
 from generator.ir.nodes import (
     DECODE,
     Assign,

@@ -128,9 +128,7 @@ class LanesPart(WidthPart):
         lets, values = vector
         for let in lets:
             self.emit(let, node.at)
-        return tuple(
-            value if node.fold == "@" else self._folded(node, value, count) for value in values
-        )
+        return tuple(value if node.fold == "@" else self._folded(node, value, count) for value in values)
 
     def _folded(self, node: s.Lanes, value: Expr, count: int) -> Expr:
         """All lanes of a value combined, half by half while their number is even."""
@@ -139,7 +137,8 @@ class LanesPart(WidthPart):
         while count % 2 == 0:
             value = self.settle(value, "half", node.at)
             count //= 2
-            low, high = build.slice_(value, 0, count * width), build.slice_(value, count * width, count * width)
+            half = count * width
+            low, high = build.slice_(value, 0, half), build.slice_(value, half, half)
             lanewise = op in ("add", "mul") and count > 1
             value = build.binary(f"{op}.{width}" if lanewise else op, low, high)
         parts = [build.slice_(value, number * width, width) for number in range(count)]
