@@ -23,7 +23,7 @@ from runtime.devices.bus import Bus
 from runtime.devices.device import Device
 from runtime.errors import IsagenError
 from runtime.memory.space import ALL, AddressSpace, Ram
-from runtime.state.snapshot import MachineState, Round, Snapshot, SnapshotError
+from runtime.state.snapshot import Build, MachineState, Round, Snapshot, SnapshotError
 
 TIMEBASE: Final = 10_000_000
 """Ticks of the harts' time in a second."""
@@ -237,8 +237,7 @@ class Machine:
         package = self.harts[0].cpu.package
         state = MachineState(
             board=self.description,
-            target=package.name,
-            layout=package.layout_digest,
+            build=Build(target=package.name, spec=package.layout_digest, code=package.build_digest),
             clock=self.clock.now(),
             ticks=self.ticks.offset,
             spent=self.spent,
@@ -275,8 +274,9 @@ class Machine:
         differing = [
             f"{what} ({theirs} there, {ours} here)"
             for what, theirs, ours in (
-                ("target", state.target, package.name),
-                ("register layout", state.layout[:12], package.layout_digest[:12]),
+                ("target", state.build.target, package.name),
+                ("layout of registers", state.build.spec[:12], package.layout_digest[:12]),
+                ("build of the target", state.build.code[:12], package.build_digest[:12]),
                 *((f"board.{k}", state.board.get(k), v) for k, v in self.description.items()),
                 ("devices", sorted(state.devices), sorted(self.devices)),
                 ("memory", _sizes(state), {name: m.ram.size for name, m in sorted(self.rams.items())}),

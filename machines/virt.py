@@ -91,6 +91,7 @@ class Virt:
         if settings.memory % (1 << 20):
             raise IsagenError(f"memory of {settings.memory} bytes isn't whole MiB")
         self.settings = settings
+        self.disks = disks
         self.package = package
         self.width = WIDTH[settings.board]
         given = package.default_features if features is None else tuple(features)

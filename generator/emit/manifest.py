@@ -50,6 +50,9 @@ def describe(target: Target, layout: Layout, objects: list[str]) -> dict[str, An
                 for field in layout.fields
             ],
         },
+        "banks": {
+            bank.name: {row.name: row.first for row in bank.rows if row.readable} for bank in target.banks
+        },
         "pc_reset": registers["pc"].reset if "pc" in registers else 0,
         "traps": [trap.name for trap in sorted(target.traps, key=lambda trap: trap.number)],
         "features": [feature.name for feature in target.features],

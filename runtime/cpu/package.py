@@ -12,6 +12,7 @@ import json
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,6 +64,8 @@ class TargetPackage:
             for name, rules in description["feature_rules"].items()
         }
         """What each feature brings with it."""
+        self.banks: dict[str, dict[str, int]] = description.get("banks", {})
+        """Banks of system registers: the numbers of those that can be read, by name."""
         layout = description["layout"]
         self.layout_digest: str = layout["digest"]
         self.state_size: int = layout["size"]
@@ -84,6 +87,14 @@ class TargetPackage:
         self.run_calling: Callable[[int], int]
         """`symbols.RUN` for CPUs whose hooks it calls (`block.HOOK_CALL`): Python's lock stays held, and what
         a hook raised is raised."""
+
+    @cached_property
+    def build_digest(self) -> str:
+        """A digest of what the target was built from, as its build noted it; empty for one without a note."""
+        try:
+            return str(json.loads((self.directory / BUILD_FILE).read_bytes()).get("fingerprint", ""))
+        except (OSError, ValueError):
+            return ""
 
     def closed(self, names: Iterable[str]) -> tuple[str, ...]:
         """Features and all that they imply or require, in the target's order; unknown names at the end."""

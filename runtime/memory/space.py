@@ -65,10 +65,13 @@ class Ram:
     """Host memory for a guest: whole pages of zeros, paid for when touched.
 
     `shared`: in a memory file (memfd), so that other processes and copy-on-write mappings can share it.
-    `copy_of`: with the contents of this memory file, which isn't changed: pages are copied when written.
+    `copy_of`: with the contents of this file from `offset` on (a multiple of the host's page size), which
+    isn't changed: pages are copied when written.
     """
 
-    def __init__(self, size: int, *, shared: bool = False, copy_of: int | None = None) -> None:
+    def __init__(
+        self, size: int, *, shared: bool = False, copy_of: int | None = None, offset: int = 0
+    ) -> None:
         if size <= 0 or size % PAGE_SIZE:
             raise AddressError(f"RAM of {size} bytes", 0, f"take a multiple of {PAGE_SIZE}")
         self.size = size
@@ -80,7 +83,7 @@ class Ram:
                 os.ftruncate(self.file, size)
                 self.memory = mmap.mmap(self.file, size)
             elif copy_of is not None:
-                self.memory = mmap.mmap(copy_of, size, flags=mmap.MAP_PRIVATE)
+                self.memory = mmap.mmap(copy_of, size, flags=mmap.MAP_PRIVATE, offset=offset)
             else:
                 flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
                 self.memory = mmap.mmap(-1, size, flags=flags)

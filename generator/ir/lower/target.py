@@ -122,7 +122,7 @@ def lower_target(files: Files, name: str, report: Report) -> Target | None:
         forms=tuple(lowering.forms),
         aliases=tuple(aliases),
         examples=tuple(examples),
-        debug=debug_groups(spec),
+        debug=debug_groups(spec, bank_models),
         sources=tuple((source.name, hashlib.sha256(source.text.encode()).hexdigest()) for source, _ in files),
     )
 

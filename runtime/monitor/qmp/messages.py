@@ -20,6 +20,8 @@ _STRING: Final = {
     0x27: re.compile(rb"(?:[^'\\\xff]|\\[^\xff])*"),
 }
 _SINGLE: Final = re.compile(r"""("(?:[^"\\]|\\.)*")|'((?:[^'\\]|\\.)*)'""", re.DOTALL)
+_QUOTES: Final = re.compile(r"\\'|\\\\|\\\"|\"")
+_QUOTE: Final = {"\\'": "'", "\\\\": "\\\\", '\\"': '\\"', '"': '\\"'}
 _SPACE: Final = b" \t\r\n"
 _LOOSE: Final = re.compile(rb"[^][{}\"'\s\xff]")
 
@@ -47,7 +49,7 @@ class Splitter:
         if len(self._data) > LIMIT:
             if not self._skipping:
                 found.append(BadMessage(f"a message of more than {LIMIT} bytes"))
-            # The rest of it comes, too: nothing is read until the stream is reset, or all brackets are closed.
+            # Its rest comes, too: nothing is read until the stream is reset, or all brackets are closed.
             self._skipping = True
             del self._data[: self._at]
             self._at = 0
@@ -129,9 +131,10 @@ def _no_constant(name: str) -> Any:
 
 
 def _as_double(match: re.Match[str]) -> str:
+    """A string in double quotes for one in single quotes."""
     if match[1] is not None:
         return match[1]
-    return '"' + match[2].replace("\\'", "'").replace('"', '\\"').replace('\\\\"', '\\"') + '"'
+    return '"' + _QUOTES.sub(lambda found: _QUOTE[found[0]], match[2]) + '"'
 
 
 def decode(message: bytes) -> dict[str, Any]:
