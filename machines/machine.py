@@ -225,6 +225,14 @@ class Machine:
         self.memory.map_device(start, device.size)
         self.devices[name] = device
 
+    def placed(self) -> list[tuple[int, str, Device[Any]]]:
+        """Where devices lie: address, name, device."""
+        return [
+            (start, name, device)
+            for name, device in self.devices.items()
+            if (start := self.bus.start_of(device)) is not None
+        ]
+
     def add_ram(self, name: str, start: int, ram: Ram, permissions: int = ALL) -> None:
         """Map a RAM, which snapshots keep under `name`."""
         self.memory.map_ram(start, ram, permissions=permissions)
@@ -252,7 +260,7 @@ class Machine:
         differs; the machine is then as it was.
         """
         state = snapshot.state
-        self._check_fit(state)
+        self.check_fit(state)
         models = {
             name: device.state_type.model_validate(state.devices[name])
             for name, device in self.devices.items()
@@ -269,7 +277,8 @@ class Machine:
         for hart, saved in zip(self.harts, state.cpus, strict=True):
             hart.restore(saved)
 
-    def _check_fit(self, state: MachineState) -> None:
+    def check_fit(self, state: MachineState) -> None:
+        """Whether `restore` takes a state. Raises SnapshotError that says what differs."""
         package = self.harts[0].cpu.package
         differing = [
             f"{what} ({theirs} there, {ours} here)"
@@ -354,7 +363,7 @@ class Machine:
                 self._idle()
                 return
             self._poll(0)
-            if self._halting:
+            if self._halting or self._round is not None:  # (a restored machine may be in the middle of one)
                 return
             now = self.clock.now()
             self._round = Round(start=now, size=self._slice(now))
@@ -465,8 +474,7 @@ class Machine:
         """All harts wait: for the next timer, or for an input."""
         deadline = self.clock.next_deadline()
         if isinstance(self.clock, CountedClock) and deadline is not None:
-            self._poll(0)
-            if not self._halting:
+            if not self._poll(0):
                 self.clock.advance(deadline)
             return
         wait = PATIENCE
@@ -474,7 +482,9 @@ class Machine:
             wait = min(wait, max(0, deadline - self.clock.now()) / NANOSECONDS)
         self._poll(wait)
 
-    def _poll(self, timeout: float) -> None:
-        """Serve the inputs that are ready."""
-        for key, _ in self.selector.select(timeout):
+    def _poll(self, timeout: float) -> bool:
+        """Serve the inputs that are ready; whether there were any."""
+        ready = self.selector.select(timeout)
+        for key, _ in ready:
             key.data()
+        return bool(ready)

@@ -35,6 +35,10 @@ class Bus:
                 return start, device
         return None
 
+    def start_of(self, device: Device[Any]) -> int | None:
+        """Where a device was put."""
+        return next((start for start, here in self._devices if here is device), None)
+
     def read(self, address: int, size: int) -> int:
         """Load `size` bytes."""
         found = self.find(address)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import selectors
-import socket
 import time
 from typing import Any, Final
 
 from runtime.monitor.address import Address
+from runtime.monitor.link import Link, Listener
 from runtime.monitor.qmp.messages import BadMessage, Splitter, decode, encode
 from runtime.monitor.qmp.registry import QmpError, Registry
 
-UNREAD: Final = 4 << 20
-"""Bytes that wait for a client that doesn't read; one with more is dismissed."""
-PIECE: Final = 1 << 16
 MEMBERS: Final = frozenset({"execute", "arguments", "id"})
 NEGOTIATE: Final = "qmp_capabilities"
 MICROSECONDS: Final = 1_000_000
@@ -23,50 +19,20 @@ MICROSECONDS: Final = 1_000_000
 class Client:
     """One connection: it negotiates, then it commands."""
 
-    def __init__(self, server: QmpServer, peer: socket.socket) -> None:
-        self._server = server
-        self._socket = peer
+    def __init__(self, registry: Registry, link: Link) -> None:
+        self._registry = registry
+        self._link = link
         self._splitter = Splitter()
-        self._unsent = bytearray()
         self.negotiated = False
-        peer.setblocking(False)
-        self.send(server.greeting)
+        link.received = self._received
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send what can be sent now; the rest waits."""
-        self._unsent += encode(message)
-        self._flush()
+        """Send a message, when the client reads."""
+        self._link.send(encode(message))
 
-    def _flush(self) -> None:
-        try:
-            while self._unsent:
-                del self._unsent[: self._socket.send(self._unsent)]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.close()
-            return
-        if len(self._unsent) > UNREAD:
-            self.close()
-            return
-        self._server.watch(self._socket, self, writing=bool(self._unsent))
-
-    def ready(self) -> None:
-        """Something may be read or written."""
-        self._flush()
-        if self._socket.fileno() < 0 or len(self._unsent) > PIECE:
-            return  # whoever doesn't read isn't listened to
-        try:
-            data = self._socket.recv(PIECE)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self.close()
-            return
+    def _received(self, data: bytes) -> None:
         for message in self._splitter.feed(data):
-            if self._socket.fileno() < 0:
+            if not self._link.is_open:
                 return
             self.send(self.answer(message))
 
@@ -103,25 +69,18 @@ class Client:
             return self._negotiate(arguments)
         if not self.negotiated:
             raise QmpError(f"capabilities are negotiated first, with '{NEGOTIATE}'", "CommandNotFound")
-        return self._server.registry.execute(name, arguments)
+        return self._registry.execute(name, arguments)
 
     def _negotiate(self, arguments: dict[str, Any]) -> Any:
         if self.negotiated:
             raise QmpError("capabilities were negotiated already", "CommandNotFound")
-        result = self._server.registry.execute(NEGOTIATE, arguments)
+        result = self._registry.execute(NEGOTIATE, arguments)
         self.negotiated = True
         return result
 
-    def close(self) -> None:
-        """Dismiss the client. What can be sent without waiting is sent."""
-        with contextlib.suppress(OSError, ValueError):
-            self._socket.send(self._unsent)
-        self._server.forget(self._socket, self)
-        self._socket.close()
-
 
 class QmpServer:
-    """Listens at an address. `ready` callbacks are registered at `selector`; whoever runs it calls them.
+    """Listens at an address. Its callbacks are registered at `selector`; whoever runs that calls them.
 
     `version`: (major, minor, micro, package) for the greeting.
     """
@@ -133,48 +92,18 @@ class QmpServer:
         selector: selectors.BaseSelector,
         version: tuple[int, int, int, str],
     ) -> None:
-        self.address = address
-        self.registry = registry
-        self._selector = selector
+        self._registry = registry
         self._clients: set[Client] = set()
         major, minor, micro, package = version
         numbers = {"micro": micro, "minor": minor, "major": major}
-        self.greeting = {"QMP": {"version": {"qemu": numbers, "package": package}, "capabilities": []}}
-        self._listener = address.listen()
-        self.port: int = 0 if address.path is not None else self._listener.getsockname()[1]
-        """The TCP port, chosen by the system where 0 was asked for."""
-        self._listener.setblocking(False)
-        selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        self._greeting = {"QMP": {"version": {"qemu": numbers, "package": package}, "capabilities": []}}
+        self.listener = Listener(address, selector, self._come)
 
-    def wait(self) -> None:
-        """Wait for the first client."""
-        self._listener.setblocking(True)
-        self._take(self._listener.accept()[0])
-        self._listener.setblocking(False)
-
-    def _accept(self) -> None:
-        try:
-            peer, _ = self._listener.accept()
-        except OSError:
-            return
-        self._take(peer)
-
-    def _take(self, peer: socket.socket) -> None:
-        self._selector.register(peer, selectors.EVENT_READ, lambda: None)
-        self._clients.add(Client(self, peer))
-
-    def watch(self, peer: socket.socket, client: Client, *, writing: bool) -> None:
-        """Have `client.ready` called when `peer` can be read, or written if there is something to write."""
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
-        key = self._selector.get_key(peer)
-        if key.events != events or key.data != client.ready:
-            self._selector.modify(peer, events, client.ready)
-
-    def forget(self, peer: socket.socket, client: Client) -> None:
-        """A client is gone."""
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(peer)
-        self._clients.discard(client)
+    def _come(self, link: Link) -> None:
+        client = Client(self._registry, link)
+        self._clients.add(client)
+        link.closed = lambda: self._clients.discard(client)
+        client.send(self._greeting)
 
     def event(self, name: str, data: dict[str, Any]) -> None:
         """Tell all clients that negotiated."""
@@ -189,13 +118,4 @@ class QmpServer:
 
     def close(self) -> None:
         """Dismiss all clients and stop listening."""
-        for client in tuple(self._clients):
-            client.close()
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(self._listener)
-        self._listener.close()
-        if self.address.path is not None:
-            import os
-
-            with contextlib.suppress(OSError):
-                os.unlink(self.address.path)  # noqa: PTH108
+        self.listener.close()

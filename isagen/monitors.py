@@ -1,0 +1,161 @@
+"""What of a machine's monitors the command line chooses: options, and servers that go with a running machine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from isagen import __version__
+from isagen.generated import load_syntax
+
+if TYPE_CHECKING:
+    from machines.monitor.control import Control, Disassemble
+    from machines.virt import Virt
+    from runtime.monitor.lines import LineServer
+    from runtime.monitor.qmp.server import QmpServer
+
+PACKAGE = f"isagen {__version__}"
+BANNER = f"{PACKAGE} monitor - 'help' lists the commands"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("control")
+    group.add_argument(
+        "--qmp",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="serve QMP, QEMU's machine protocol, at unix:PATH or tcp:HOST:PORT[,wait]; for isagen monitor, too",
+    )
+    group.add_argument(
+        "--monitor",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="serve the monitor for people there (on a terminal Ctrl-A c leads to it)",
+    )
+    group.add_argument("-S", "--paused", action="store_true", help="start when a monitor says cont")
+    group.add_argument("--name", default="", help="the machine's name")
+    group.add_argument(
+        "--states",
+        metavar="FOLDER",
+        type=Path,
+        help="where savevm keeps states if there is no disk to keep them in",
+    )
+    group.add_argument("--restore", metavar="FILE", type=Path, help="go on from a snapshot in a file")
+    group.add_argument(
+        "--loadvm", metavar="NAME", help="go on from a state that savevm kept in the disks' images"
+    )
+    group.add_argument("--snapshot-to", metavar="FILE", type=Path, help="write a snapshot when the run ends")
+
+
+def control_of(board: Virt, *, name: str = "", folder: Path | None = None) -> Control:
+    """The control of a board's machine."""
+    from machines.monitor.control import Control, Drive
+
+    drives = tuple(
+        Drive(f"virtio{number}", drive.path, disk, drive.snapshot)
+        for number, (drive, disk) in enumerate(zip(board.settings.drive, board.disks, strict=True))
+    )
+    return Control(
+        board.machine,
+        name=name,
+        memory_size=board.settings.memory,
+        drives=drives,
+        folder=folder,
+        disassemble=lazy_disassembler(board.package.name),
+    )
+
+
+def lazy_disassembler(target: str) -> Disassemble:
+    """Disassembles for `target`; its tables are read when they are needed."""
+    loaded: list[Any] = []
+
+    def disassemble(data: bytes, address: int) -> tuple[int, str]:
+        if not loaded:
+            from runtime.assembly.disassembler import Disassembler
+
+            loaded.append(Disassembler(load_syntax(target)))
+        decoded = loaded[0].decode(data, address)
+        return (0, "") if decoded is None else (len(decoded.data), loaded[0].format(decoded))
+
+    return disassemble
+
+
+def version() -> tuple[int, int, int, str]:
+    """What QMP's greeting says."""
+    numbers = [int(part) if part.isdigit() else 0 for part in __version__.split(".")[:3]]
+    major, minor, micro = (numbers + [0, 0, 0])[:3]
+    return major, minor, micro, PACKAGE
+
+
+class Monitors:
+    """The servers that the options ask for, as a context manager."""
+
+    def __init__(self, control: Control, arguments: argparse.Namespace) -> None:
+        self.control = control
+        self._arguments = arguments
+        self._servers: list[QmpServer | LineServer] = []
+
+    def __enter__(self) -> Monitors:
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        from machines.machine import RunState
+        from runtime.monitor.address import parse
+
+        machine, arguments = self.control.machine, self._arguments
+        if arguments.paused:
+            machine.state = RunState.PRELAUNCH
+        waiting = []
+        for text in arguments.qmp:
+            from machines.monitor.qmp import commands
+            from runtime.monitor.qmp.server import QmpServer
+
+            address = parse(text)
+            qmp = QmpServer(address, commands(self.control, version()), machine.selector, version())
+            self._servers.append(qmp)
+            machine.observers.append(qmp.event)
+            self._say("QMP", qmp, address.port == 0)
+            waiting += [qmp] if address.wait else []
+        for text in arguments.monitor:
+            from runtime.monitor.lines import LineServer
+
+            lines = LineServer(parse(text), self.new_session, machine.selector, BANNER)
+            self._servers.append(lines)
+            self._say("the monitor", lines, parse(text).port == 0)
+        for server in waiting:
+            server.listener.wait()
+
+    @staticmethod
+    def _say(what: str, server: QmpServer | LineServer, chosen: bool) -> None:
+        """Where a server listens, if the system chose the port."""
+        if chosen and server.listener.port:
+            sys.stderr.write(f"isagen: {what} is at {server.listener}\n")
+            sys.stderr.flush()
+
+    def new_session(self) -> Callable[[str], str]:
+        """What executes lines of one more person's."""
+        from machines.monitor.human import HumanMonitor
+
+        return HumanMonitor(self.control).execute
+
+    def close(self) -> None:
+        """End all servers."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()

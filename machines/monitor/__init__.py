@@ -1,0 +1,3 @@
+"""What controls a machine while it runs: QMP's commands (`qmp`), the commands for people (`human`), and what
+both stand on (`control`, `states`).
+"""
