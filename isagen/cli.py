@@ -35,6 +35,7 @@ COMMANDS = {
     "build": Command("isagen.commands.build", "build targets from their specs"),
     "run": Command("isagen.commands.run", "run a Linux program or a bare-metal image"),
     "boot": Command("isagen.commands.boot", "boot a whole machine"),
+    "monitor": Command("isagen.commands.monitor", "talk to a running machine"),
     "asm": Command("isagen.commands.asm", "assemble"),
     "disasm": Command("isagen.commands.disasm", "disassemble"),
     "doc": Command("isagen.commands.doc", "write a family's manual as HTML"),

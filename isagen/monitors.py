@@ -1,4 +1,4 @@
-"""What of a machine's monitors the command line chooses: options, and servers that go with a running machine."""
+"""The monitors of a machine as the command line has them: options, and servers beside a running machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ADDRESS",
-        help="serve QMP, QEMU's machine protocol, at unix:PATH or tcp:HOST:PORT[,wait]; for isagen monitor, too",
+        help="serve QMP (QEMU's protocol, and isagen monitor's) at unix:PATH or tcp:HOST:PORT[,wait]",
     )
     group.add_argument(
         "--monitor",
@@ -51,6 +51,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--loadvm", metavar="NAME", help="go on from a state that savevm kept in the disks' images"
     )
     group.add_argument("--snapshot-to", metavar="FILE", type=Path, help="write a snapshot when the run ends")
+
+
+def go_back(control: Control, arguments: argparse.Namespace) -> None:
+    """Start from the snapshot or state that the options name. Raises IsagenError."""
+    if arguments.restore is not None:
+        from runtime.state.snapshot import Snapshot
+
+        control.machine.restore(Snapshot.load(arguments.restore))
+    if arguments.loadvm is not None:
+        control.load_state(arguments.loadvm)
 
 
 def control_of(board: Virt, *, name: str = "", folder: Path | None = None) -> Control:
@@ -81,7 +91,7 @@ def lazy_disassembler(target: str) -> Disassemble:
 
             loaded.append(Disassembler(load_syntax(target)))
         decoded = loaded[0].decode(data, address)
-        return (0, "") if decoded is None else (len(decoded.data), loaded[0].format(decoded))
+        return (0, "") if decoded is None else (decoded.length, loaded[0].format(decoded))
 
     return disassemble
 
@@ -89,7 +99,7 @@ def lazy_disassembler(target: str) -> Disassemble:
 def version() -> tuple[int, int, int, str]:
     """What QMP's greeting says."""
     numbers = [int(part) if part.isdigit() else 0 for part in __version__.split(".")[:3]]
-    major, minor, micro = (numbers + [0, 0, 0])[:3]
+    major, minor, micro = [*numbers, 0, 0, 0][:3]
     return major, minor, micro, PACKAGE
 
 

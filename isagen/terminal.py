@@ -1,6 +1,7 @@
 """The user's terminal as a machine's console: raw while the machine runs, restored however it ends.
 
-Ctrl-A begins a command, as in QEMU: x ends the machine, h explains, Ctrl-A sends itself.
+Ctrl-A begins a command, as in QEMU: x ends the machine, c leads to its monitor and back, h explains, Ctrl-A
+sends itself.
 """
 
 from __future__ import annotations
@@ -14,17 +15,56 @@ from types import TracebackType
 from typing import Any, Final
 
 from runtime.devices.character import Character
+from runtime.monitor.lines import Execute, LineSession
 
 ESCAPE: Final = 0x01
-HELP: Final = b"\r\nCtrl-A x  end the machine\r\nCtrl-A h  this help\r\nCtrl-A Ctrl-A  send Ctrl-A\r\n"
+HELP: Final = (
+    b"\r\nCtrl-A x  end the machine\r\nCtrl-A c  to the monitor, and back\r\nCtrl-A h  this help\r\n"
+    b"Ctrl-A Ctrl-A  send Ctrl-A\r\n"
+)
+MONITOR: Final = b"\r\nthe monitor of isagen - 'help' lists the commands, Ctrl-A c leads back\r\n"
+
+
+class Editor:
+    """Echoes what is typed on a raw terminal, takes back what is erased, and passes lines on."""
+
+    def __init__(self, session: LineSession, write: Callable[[bytes], None]) -> None:
+        self.session = session
+        self._write = write
+        self._line = bytearray()
+
+    def type(self, byte: int) -> None:
+        """A key was pressed."""
+        if byte in b"\r\n":
+            self._write(b"\r\n")
+            line = bytes(self._line)
+            self._line.clear()
+            self.session.feed(line + b"\n")
+        elif byte in b"\x7f\x08":
+            if self._line:
+                del self._line[-1:]
+                self._write(b"\b \b")
+        elif byte == 0x15:  # Ctrl-U
+            self._write(b"\b \b" * len(self._line))
+            self._line.clear()
+        elif byte >= 0x20:
+            self._line.append(byte)
+            self._write(bytes([byte]))
 
 
 class Terminal:
-    """Standard input and output, as a context manager. `end` is called for Ctrl-A x."""
+    """Standard input and output, as a context manager. `end` is called for Ctrl-A x; `monitor` makes what
+    executes the lines that are typed behind Ctrl-A c.
+    """
 
-    def __init__(self, serial: Character, end: Callable[[], None]) -> None:
+    def __init__(
+        self, serial: Character, end: Callable[[], None], monitor: Callable[[], Execute] | None = None
+    ) -> None:
         self._serial = serial
         self._end = end
+        self._make_monitor = monitor
+        self._monitor: Editor | None = None
+        self._in_monitor = False
         self._escaped = False
         self._saved: list[Any] | None = None
         self.input = sys.stdin.fileno()
@@ -51,9 +91,9 @@ class Terminal:
 
     def ready(self) -> bool:
         """Take what was typed. False: there is no more."""
-        if not self._serial.room:
+        if not self._serial.room and self._saved is None:
             return True
-        data = os.read(self.input, min(4096, self._serial.room))
+        data = os.read(self.input, 4096 if self._saved is not None else min(4096, self._serial.room))
         if not data:
             return False
         if self._saved is None:
@@ -66,6 +106,8 @@ class Terminal:
                 self._command(byte, sent)
             elif byte == ESCAPE:
                 self._escaped = True
+            elif self._in_monitor and self._monitor is not None:
+                self._monitor.type(byte)
             else:
                 sent.append(byte)
         if sent:
@@ -77,5 +119,14 @@ class Terminal:
             self._end()
         elif byte == ESCAPE:
             sent.append(byte)
+        elif byte in b"cC" and self._make_monitor is not None:
+            self._in_monitor = not self._in_monitor
+            if self._monitor is None:
+                self._monitor = Editor(LineSession(self._make_monitor(), self._write), self._write)
+            if self._in_monitor:
+                self._write(MONITOR)
+                self._monitor.session.prompt()
+            else:
+                self._write(b"\r\n")
         elif byte in b"hH?":
             self._write(HELP)

@@ -180,7 +180,7 @@ class Machine:
         self._restart = reason
 
     def stop(self) -> None:
-        """End `run` soon. For signal handlers and other threads."""
+        """End `run` soon, or the next one at once. For signal handlers and other threads."""
         self._ending = Outcome(Ending.STOPPED)
         for hart in self.harts:
             hart.cpu.interrupt()
@@ -322,7 +322,6 @@ class Machine:
         """Run until the guest ends it, `stop` is called, or `limit` instructions were executed (a trap that
         is delivered counts as one).
         """
-        self._ending = None
         last = None if limit is None else self.spent + limit
         try:
             while self._ending is None:
@@ -344,6 +343,7 @@ class Machine:
                 self._turn(last)
             return self._ending
         finally:
+            self._ending = None
             self._let_time_pass(False)
 
     def _let_time_pass(self, running: bool) -> None:

@@ -1,7 +1,7 @@
 """Boot a whole machine: firmware, a kernel, disks, and a serial console on this terminal.
 
 BOARD is virt (64-bit RISC-V), virt32 (32-bit RISC-V), or a TOML file that describes a machine. Ctrl-A x
-ends it, Ctrl-A h helps.
+ends it, Ctrl-A c leads to the monitor and back, Ctrl-A h helps.
 
 The exit status is what the guest says when it powers off; 124 if --limit ended it.
 """
@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from isagen import monitors
 from isagen.options import number
 from runtime.errors import IsagenError
 
@@ -62,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-reboot", action="store_true", help="end when the guest resets")
     parser.add_argument("--limit", type=number, metavar="N", help="stop after N instructions")
     parser.add_argument("--count", action="store_true", help="print the number of instructions at the end")
+    monitors.add_arguments(parser)
     parser.add_argument("--dump-dtb", metavar="FILE", help="write the board's device tree, and end")
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of machines, and end")
 
@@ -82,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         disks = tuple(open_disk(drive, stack) for drive in settings.drive)
         board = build(settings, disks)
+        stack.callback(board.machine.close)
         if arguments.dump_dtb is not None:
             Path(arguments.dump_dtb).write_bytes(board.device_tree(None))
             return 0
@@ -113,14 +116,21 @@ def drive_of(text: str) -> dict[str, Any]:
 def boot(board: Virt, arguments: argparse.Namespace) -> int:
     """Run on this terminal until the guest or the user ends it."""
     from isagen.terminal import Terminal
+    from isagen.termination import Termination
     from machines.machine import Ending
 
     machine = board.machine
     machine.restarts = not arguments.no_reboot
+    control = monitors.control_of(board, name=arguments.name, folder=arguments.states)
+    monitors.go_back(control, arguments)
     if arguments.tier != "interpreter":
         for hart in machine.harts:
             hart.cpu.translate()
-    with Terminal(board.serial, machine.stop) as terminal:
+    with (
+        Termination(machine) as termination,
+        monitors.Monitors(control, arguments) as servers,
+        Terminal(board.serial, control.quit, servers.new_session) as terminal,
+    ):
 
         def ready() -> None:
             if not terminal.ready():
@@ -128,13 +138,13 @@ def boot(board: Virt, arguments: argparse.Namespace) -> int:
 
         if not register(machine, terminal.input, ready):
             feed_all(board, terminal.input)
-        try:
-            outcome = machine.run(arguments.limit)
-        finally:
-            for hart in machine.harts:
-                hart.cpu.close()
+        outcome = machine.run(arguments.limit)
+        if arguments.snapshot_to is not None:
+            machine.snapshot().save(arguments.snapshot_to)
     if arguments.count:
         sys.stderr.write(f"isagen: {machine.executed} instructions\n")
+    if termination.signal:
+        return 128 + termination.signal
     if outcome.ending is Ending.LIMIT:
         return LIMIT_REACHED
     return outcome.status & 0xFF

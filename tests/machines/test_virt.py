@@ -15,40 +15,12 @@ from machines.machine import Ending
 from machines.settings import load_settings, settings_from
 from runtime.errors import IsagenError
 from runtime.state.snapshot import Snapshot, SnapshotError
+from tests.machines.boards import POWER_OFF, board, text_of
 
 UBOOT = Path("/usr/lib/u-boot/qemu-riscv64/u-boot.bin")
 UBOOT_SUPERVISOR = Path("/usr/lib/u-boot/qemu-riscv64_smode/uboot.elf")
 OPENSBI = Path("/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin")
 
-
-def board(tmp_path, code: str, **settings):
-    """A board that starts with an assembled program as its firmware, at 0x80000000 in machine mode."""
-    from isagen.cli import main
-
-    name = settings.setdefault("board", "virt")
-    target = {"virt": "riscv64", "virt32": "riscv32"}[name]
-    if not is_built(target):
-        main(["build", target])
-    source, image = tmp_path / "firmware.s", tmp_path / "firmware.bin"
-    source.write_text(code)
-    words = ["--base", "0x80000000", "--raw", "-o", str(image), target, str(source)]
-    assert main(["asm", *words]) == 0
-    return build(settings_from({"bios": str(image), **settings}))
-
-
-def text_of(board) -> bytearray:
-    text = bytearray()
-    board.serial.output = text.extend
-    return text
-
-
-POWER_OFF = """
-        lui   t0, 0x100
-        lui   t1, 0x5
-        addi  t1, t1, 0x555
-        sw    t1, 0(t0)
-hang:   j     hang
-"""
 
 HELLO = (
     """
