@@ -16,16 +16,19 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from isagen.generated import folder_of
-from machines.settings import Drive, Settings, load_settings, settings_from
+from machines.settings import SUFFIXES, Drive, Settings, load_settings, settings_from
 from runtime.errors import IsagenError
 
 if TYPE_CHECKING:
     from machines.machine import Outcome
     from machines.virt import Virt
+    from runtime.devices.character import Character
+    from runtime.devices.virtio.balloon import Balloon
     from runtime.devices.virtio.block import Disk
+    from runtime.devices.virtio.input import Keyboard, Tablet
     from runtime.state.snapshot import Snapshot
 
 STEP: Final = 2_000_000
@@ -45,7 +48,12 @@ class Console:
         self._machine = machine
         self._data = bytearray()
         self._seen = 0
-        machine.board.serial.output = self._data.extend
+        self._forward = machine.board.serial.output
+        machine.board.serial.output = self._output
+
+    def _output(self, data: bytes) -> None:
+        self._data += data
+        self._forward(data)
 
     @property
     def text(self) -> str:
@@ -138,6 +146,32 @@ class Machine:
         """Physical memory. Raises IsagenError where no RAM is."""
         self.board.machine.memory.write(address, data)
 
+    def port(self, name: str) -> Character:
+        """A port of the virtio console by its name: `output` is called with what the guest sends, `feed`
+        hands bytes to it. Raises IsagenError for one that isn't there.
+        """
+        ports = self.board.peripherals.ports
+        if name not in ports:
+            raise IsagenError(
+                f"the machine has no port {name!r}", remedy=f"it has {', '.join(ports) or 'none'}"
+            )
+        return ports[name]
+
+    @property
+    def keyboard(self) -> Keyboard:
+        """The keyboard. Raises IsagenError where the machine has none."""
+        return _there(self.board.peripherals.keyboard, "keyboard")
+
+    @property
+    def tablet(self) -> Tablet:
+        """The tablet. Raises IsagenError where the machine has none."""
+        return _there(self.board.peripherals.tablet, "tablet")
+
+    @property
+    def balloon(self) -> Balloon:
+        """The memory balloon. Raises IsagenError where the machine has none."""
+        return _there(self.board.peripherals.balloon, "balloon")
+
     def registers(self, hart: int = 0) -> dict[str, int]:
         """All registers of a hart by name, `pc` too."""
         cpu = self.board.machine.harts[hart].cpu
@@ -162,9 +196,18 @@ class Machine:
         return child
 
 
+D = TypeVar("D")
+
+
+def _there(device: D | None, name: str) -> D:
+    if device is None:
+        raise IsagenError(f"the machine has no {name}", remedy=f'build it with device=["{name}"]')
+    return device
+
+
 def described(board: str | Path, settings: Mapping[str, Any]) -> Settings:
     """The settings of a board or of a TOML file, with others laid over them. Raises IsagenError."""
-    if str(board).endswith(".toml"):
+    if str(board).endswith(SUFFIXES):
         file = load_settings(Path(board))
         return settings_from(file.model_dump(exclude_unset=True) | dict(settings))
     return settings_from({"board": str(board), **settings})

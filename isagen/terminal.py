@@ -7,6 +7,7 @@ sends itself.
 from __future__ import annotations
 
 import os
+import selectors
 import sys
 import termios
 import tty
@@ -89,10 +90,33 @@ class Terminal:
         while view:
             view = view[os.write(self.output, view) :]
 
-    def ready(self) -> bool:
+    def serve(self, selector: selectors.BaseSelector) -> None:
+        """Have what is typed served by this loop from now on; what doesn't come from a terminal as far as the
+        guest has room for it. A plain file's bytes are there at once.
+        """
+
+        def ready() -> None:
+            if self._saved is None and not self._serial.room:
+                selector.unregister(self.input)
+                self._serial.on_room = wait
+            elif not self._take():
+                selector.unregister(self.input)
+
+        def wait() -> None:
+            self._serial.on_room = lambda: None
+            try:
+                selector.register(self.input, selectors.EVENT_READ, ready)
+            except PermissionError:  # a plain file
+                more = True
+                while self._serial.room and more:
+                    more = self._take()
+                if more:
+                    self._serial.on_room = wait
+
+        wait()
+
+    def _take(self) -> bool:
         """Take what was typed. False: there is no more."""
-        if not self._serial.room and self._saved is None:
-            return True
         data = os.read(self.input, 4096 if self._saved is not None else min(4096, self._serial.room))
         if not data:
             return False

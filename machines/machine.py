@@ -12,6 +12,7 @@ import os
 import selectors
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, NamedTuple
@@ -132,6 +133,8 @@ class Machine:
         self.description: dict[str, Any] = {}
         """What a snapshot's machine has to share."""
         self.restarts = True
+        self.exits = ExitStack()
+        """Closed with the machine."""
         self.selector = selectors.DefaultSelector()
         """Inputs: `data` of a key is a function to call when its file is ready."""
         self.spent = 0
@@ -158,6 +161,7 @@ class Machine:
         """Give back what the machine holds of the host. May be called again."""
         for hart in self.harts:
             hart.cpu.close()
+        self.exits.close()
         if self._wake >= 0:
             self.selector.close()
             os.close(self._wake)

@@ -1,15 +1,30 @@
-"""What a user says about a machine: a pydantic model, which a TOML file or the command line fills."""
+"""What a user says about a machine: a pydantic model, which a TOML or YAML file or the command line fills."""
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
+from runtime.devices.backends.address import Address
+from runtime.devices.backends.serial import FORMS, socket_form
+from runtime.devices.virtio.console import MOST_PORTS
 from runtime.errors import IsagenError
 
+YAML_SUFFIXES: Final = (".yaml", ".yml")
+SUFFIXES: Final = (".toml", *YAML_SUFFIXES)
+"""Those of files that describe machines."""
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -25,6 +40,47 @@ def bytes_of(value: Any) -> Any:
 
 
 Size = Annotated[int, BeforeValidator(bytes_of)]
+MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
+TERMINAL: Final = ("stdio", "mon:stdio")
+
+
+def _address(text: str) -> str:
+    Address.parse(text)
+    return text
+
+
+def _port(text: str) -> str:
+    """Where a port leads to, by `runtime.devices.backends.serial.connector`."""
+    kind, _, rest = text.partition(":")
+    if text in ("none", "pty") or (kind == "file" and rest):
+        return text
+    if kind not in ("unix", "tcp"):
+        raise ValueError(f"{text!r} is nothing to connect a port to: take {FORMS}")
+    socket_form(text)
+    return text
+
+
+def _serial(text: str) -> str:
+    if text in TERMINAL:
+        return text
+    try:
+        return _port(text)
+    except ValueError as error:
+        raise ValueError(str(error).replace("take none", "take stdio, none")) from error
+
+
+def _mac(text: str) -> str:
+    if not MAC.fullmatch(text):
+        raise ValueError(f"{text!r} is no MAC address such as 52:54:00:12:34:56")
+    if int(text[:2], 16) & 1:
+        raise ValueError(f"{text} is a group's address: the first number of a card's is even")
+    return text.lower()
+
+
+SocketAddress = Annotated[str, AfterValidator(_address)]
+PortPlace = Annotated[str, AfterValidator(_port)]
+SerialPlace = Annotated[str, AfterValidator(_serial)]
+MacAddress = Annotated[str, AfterValidator(_mac)]
 
 
 class Model(BaseModel):
@@ -44,6 +100,62 @@ class Drive(Model):
     queues: int = Field(default=1, ge=1, le=8)
 
 
+class Net(Model):
+    """A network card: on a stream socket to another machine (ours or QEMU's), else on itself."""
+
+    listen: SocketAddress | None = None
+    """Where a peer may connect: unix:PATH or tcp:HOST:PORT."""
+    connect: SocketAddress | None = None
+    """Where a peer listens."""
+    mac: MacAddress | None = None
+    """52:54:00:12:34:56, and so on, if None."""
+    mtu: int | None = Field(default=None, ge=68, le=65535)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Net:
+        if self.listen is not None and self.connect is not None:
+            raise ValueError("listen and connect exclude each other")
+        return self
+
+
+class Share(Model):
+    """A folder of the host that the guest mounts by its tag (9P)."""
+
+    path: Path
+    tag: str = Field(default="share", min_length=1, max_length=31)
+    read_only: bool = False
+
+
+class Console(Model):
+    """A port of the virtio console."""
+
+    to: PortPlace = "none"
+    """none (Python reaches it), pty, file:PATH, unix:PATH or tcp:HOST:PORT."""
+    name: str = Field(default="", max_length=64)
+    """What the guest finds below /sys/class/virtio-ports; without a name it is a terminal, hvc0."""
+
+
+class FlashImage(Model):
+    """The contents of a bank of flash memory."""
+
+    path: Path
+    read_only: bool = False
+
+
+class FwCfgFile(Model):
+    """A file that firmware and guest read from fw_cfg."""
+
+    name: str = Field(min_length=1, max_length=55)
+    file: Path | None = None
+    string: str | None = None
+
+    @model_validator(mode="after")
+    def _one_content(self) -> FwCfgFile:
+        if (self.file is None) == (self.string is None):
+            raise ValueError("take either file or string")
+        return self
+
+
 class Settings(Model):
     """A machine. Everything has a default but the board."""
 
@@ -61,8 +173,19 @@ class Settings(Model):
     append: str = ""
     """The kernel's command line."""
     dtb: Path | None = None
-    """A device tree instead of the board's own. Command line and initrd aren't put into it."""
+    """A device tree instead of the board's own; command line, initrd and memory are put into it."""
     drive: tuple[Drive, ...] = Field(default=(), max_length=6)
+    net: tuple[Net, ...] = Field(default=(), max_length=6)
+    share: tuple[Share, ...] = Field(default=(), max_length=6)
+    serial: SerialPlace = "stdio"
+    """The serial port: stdio (the terminal that the machine is started from), or as a console's `to`."""
+    console: tuple[Console, ...] = Field(default=(), max_length=MOST_PORTS)
+    """Ports of a virtio console."""
+    device: tuple[Literal["keyboard", "tablet", "balloon"], ...] = Field(default=(), max_length=6)
+    """Further virtio devices."""
+    flash: tuple[FlashImage, ...] = Field(default=(), max_length=2)
+    """Images of the flash memory's banks. Code in the first one is started in place of a kernel."""
+    fw_cfg: tuple[FwCfgFile, ...] = Field(default=(), max_length=64)
     clock: Literal["host", "counted"] = "host"
     seed: int | None = Field(default=None, ge=0)
     """Random numbers that the guest gets come from it; with the counted clock runs are then identical."""
@@ -71,20 +194,48 @@ class Settings(Model):
 
 
 def load_settings(path: Path) -> Settings:
-    """The machine that a TOML file describes; its paths are relative to the file. Raises IsagenError."""
-    try:
-        data = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise IsagenError(f"no TOML: {error}", where=str(path)) from error
-    settings = settings_from(data, str(path))
+    """The machine that a TOML or YAML file describes; paths of files are relative to it. Raises
+    IsagenError.
+    """
+    settings = settings_from(_parsed(path), str(path))
     folder = path.parent
-    places = {
-        name: folder / value
-        for name in ("bios", "kernel", "initrd", "dtb")
-        if isinstance(value := getattr(settings, name), Path)
+
+    def placed(part: Model, *names: str) -> Any:
+        values = {name: getattr(part, name) for name in names}
+        return part.model_copy(update={n: folder / v for n, v in values.items() if isinstance(v, Path)})
+
+    files = {"drive": ("path",), "share": ("path",), "flash": ("path",), "fw_cfg": ("file",)}
+    parts = {
+        name: tuple(placed(part, *fields) for part in getattr(settings, name))
+        for name, fields in files.items()
+        if name in settings.model_fields_set
     }
-    drives = tuple(drive.model_copy(update={"path": folder / drive.path}) for drive in settings.drive)
-    return settings.model_copy(update={**places, "drive": drives})
+    whole: Settings = placed(settings, "bios", "kernel", "initrd", "dtb")
+    return whole.model_copy(update=parts)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    """A file's contents, by its suffix."""
+    form = "YAML" if path.suffix in YAML_SUFFIXES else "TOML"
+    try:
+        text = path.read_text()
+        if form == "TOML":
+            return tomllib.loads(text)
+        import yaml  # type: ignore[import-untyped,unused-ignore]
+
+        data = yaml.safe_load(text)
+    except OSError as error:
+        what = f"can't be read: {(error.strerror or str(error)).lower()}"
+        raise IsagenError(what, where=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise IsagenError(f"no {form}: {error}", where=str(path)) from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "yaml":
+            raise
+        raise IsagenError(f"no YAML: {' '.join(str(error).split())}", where=str(path)) from error
+    if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):
+        raise IsagenError("no machine: names and values are expected", where=str(path))
+    return data
 
 
 def settings_from(data: dict[str, Any], where: str = "") -> Settings:

@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Final
 
 from machines import images
-from machines.fdt import Node, Value, cells, flatten
+from machines.fdt import Node, TreeError, Value, cells, flatten, parse
 from machines.hart import MACHINE_EXTERNAL, SOFTWARE, SUPERVISOR_EXTERNAL, TIMER, Hart
 from machines.machine import TIMEBASE, Machine
+from machines.peripherals import FlashBank, Peripherals
 from machines.settings import Settings
 from runtime.clock import NANOSECONDS, Clock, CountedClock, HostClock
 from runtime.cpu.engine import TargetPackage
 from runtime.devices.aclint import Aclint
-from runtime.devices.character import Character
 from runtime.devices.device import Line
+from runtime.devices.flash import BUS, Flash
+from runtime.devices.fw_cfg import FwCfg, standard_items
 from runtime.devices.goldfish_rtc import GoldfishRtc
 from runtime.devices.plic import Plic
 from runtime.devices.sifive_test import SifiveTest
@@ -31,14 +33,16 @@ from runtime.devices.virtio.device import VirtioDevice
 from runtime.devices.virtio.entropy import Entropy
 from runtime.devices.virtio.mmio import VirtioMmio
 from runtime.errors import IsagenError
-from runtime.memory.regions import EXECUTE, PAGE_SIZE, READ
-from runtime.memory.space import AddressSpace, Ram
+from runtime.memory.regions import DEVICE_WRITES, EXECUTE, PAGE_SIZE, READ
+from runtime.memory.space import ALL, AddressSpace, Ram
 
 ROM, ROM_SIZE = 0x1000, 0x1000
 TEST: Final = 0x100000
 RTC, RTC_SOURCE = 0x101000, 11
 CLINT: Final = 0x2000000
 PLIC, PLIC_SIZE, SOURCES = 0xC000000, 0x600000, 95
+FW_CFG: Final = 0x10100000
+FLASH, FLASH_SIZE, FLASH_BANKS = 0x20000000, 32 << 20, 2
 UART, UART_SOURCE, UART_CLOCK = 0x10000000, 10, 3686400
 VIRTIO, VIRTIO_STRIDE, VIRTIO_SOURCE, VIRTIO_SLOTS = 0x10001000, 0x1000, 1, 8
 RAM: Final = 0x80000000
@@ -98,26 +102,38 @@ class Virt:
         self.features = package.closed(given)
         if self.width == 32 and settings.memory > 1 << 30:
             raise IsagenError("an RV32 board has at most 1 GiB of memory")
-        self.serial = Character()
         clock: Clock = CountedClock() if settings.clock == "counted" else HostClock()
         memory = AddressSpace()
         self.machine = Machine(memory, clock)
         self.machine.load = self._load
         self._embedded = embedded
         self._random = random.Random(settings.seed) if settings.seed is not None else None
-        self.machine.add_ram("ram", RAM, Ram(settings.memory, shared=True))
-        self.machine.add_ram("rom", ROM, Ram(ROM_SIZE), READ | EXECUTE)
-        self.machine.description = {
+        try:
+            self.peripherals = Peripherals(settings, memory, self.machine.exits)
+            self.serial = self.peripherals.serial
+            self._build(disks)
+        except BaseException:
+            self.machine.close()
+            raise
+
+    def _build(self, disks: tuple[Disk, ...]) -> None:
+        settings, machine = self.settings, self.machine
+        machine.add_ram("ram", RAM, Ram(settings.memory, shared=True))
+        machine.add_ram("rom", ROM, Ram(ROM_SIZE), READ | EXECUTE)
+        for number in range(settings.smp):
+            machine.harts.append(Hart(self.package, machine.memory, number, self.features))
+        self.plic = Plic(SOURCES, [self._wire(*place) for place in self._contexts()])
+        virtio = self._virtio(disks)
+        machine.description = {
             "board": settings.board,
             "smp": settings.smp,
             "features": sorted(self.features),
-            "drives": len(settings.drive),
+            "virtio": [type(device).__name__.lower() for device in virtio],
         }
-        for number in range(settings.smp):
-            self.machine.harts.append(Hart(package, memory, number, self.features))
-        self.plic = Plic(SOURCES, [self._wire(*place) for place in self._contexts()])
-        self._place_devices(disks)
-        self.machine.reset()
+        self._place_devices(virtio)
+        self._place_flash()
+        machine.reset()
+        self.peripherals.start(machine.selector)
 
     # --- parts ------------------------------------------------------------------------------------------
 
@@ -138,18 +154,27 @@ class Virt:
             return self.settings.epoch * NANOSECONDS
         return 0 if self.settings.seed is not None else time.time_ns()
 
-    def _place_devices(self, disks: tuple[Disk, ...]) -> None:
-        machine, harts = self.machine, range(self.settings.smp)
-        machine.add("uart0", UART, Uart16550(self.serial, self.plic.source(UART_SOURCE)))
-        machine.add("rtc", RTC, GoldfishRtc(machine.clock, self._epoch(), self.plic.source(RTC_SOURCE)))
-        machine.add("test", TEST, SifiveTest(machine.power_off, machine.restart))
+    def _virtio(self, disks: tuple[Disk, ...]) -> list[VirtioDevice]:
         found: list[VirtioDevice] = [
             Block(disk, serial=drive.serial, queues=drive.queues)
             for disk, drive in zip(disks, self.settings.drive, strict=True)
         ]
-        found.append(Entropy(self._entropy))
+        found += [*self.peripherals.virtio, Entropy(self._entropy)]
+        if len(found) > VIRTIO_SLOTS:
+            raise IsagenError(
+                f"{len(found)} virtio devices for the board's {VIRTIO_SLOTS} slots",
+                remedy="leave some out; the entropy device takes a slot too",
+            )
+        return found
+
+    def _place_devices(self, virtio: list[VirtioDevice]) -> None:
+        machine, harts = self.machine, range(self.settings.smp)
+        machine.add("uart0", UART, Uart16550(self.serial, self.plic.source(UART_SOURCE)))
+        machine.add("rtc", RTC, GoldfishRtc(machine.clock, self._epoch(), self.plic.source(RTC_SOURCE)))
+        machine.add("test", TEST, SifiveTest(machine.power_off, machine.restart))
+        machine.add("fw_cfg", FW_CFG, self._fw_cfg())
         for slot in range(VIRTIO_SLOTS):
-            device = found[slot] if slot < len(found) else None
+            device = virtio[slot] if slot < len(virtio) else None
             line = self.plic.source(VIRTIO_SOURCE + slot)
             transport = VirtioMmio(machine.memory, line, device)
             machine.add(f"virtio{slot}", VIRTIO + slot * VIRTIO_STRIDE, transport)
@@ -157,6 +182,37 @@ class Virt:
         timer = [self._wire(hart, TIMER) for hart in harts]
         machine.add("clint", CLINT, Aclint(machine.clock, machine.ticks, software, timer))
         machine.add("plic", PLIC, self.plic)
+
+    def _place_flash(self) -> None:
+        machine, images = self.machine, self.settings.flash
+        for number in range(FLASH_BANKS):
+            name, start = f"flash{number}", FLASH + number * FLASH_SIZE
+            bank = FlashBank(machine, name)
+            image = images[number] if number < len(images) else None
+            machine.add(name, start, Flash(bank, FLASH_SIZE, read_only=image is not None and image.read_only))
+            machine.add_ram(name, start, Ram(FLASH_SIZE, shared=True), ALL | DEVICE_WRITES)
+            if image is not None:
+                bank.load(image.path, read_only=image.read_only, exits=machine.exits)
+
+    @property
+    def _firmware_loads(self) -> bool:
+        """Whether code in the flash memory starts, and finds the kernel by fw_cfg."""
+        return bool(self.settings.flash)
+
+    def _fw_cfg(self) -> FwCfg:
+        settings = self.settings
+        files = {
+            item.name: item.file.read_bytes() if item.file is not None else (item.string or "").encode()
+            for item in settings.fw_cfg
+        }
+        if len(files) != len(settings.fw_cfg):
+            raise IsagenError("two files of fw_cfg have the same name")
+        kernel, initrd = (
+            path.read_bytes() if path is not None and self._firmware_loads else b""
+            for path in (settings.kernel, settings.initrd)
+        )
+        items = standard_items(settings.smp, settings.memory, kernel, initrd, settings.append)
+        return FwCfg(self.machine.memory, items, files)
 
     # --- starting ---------------------------------------------------------------------------------------
 
@@ -175,23 +231,24 @@ class Virt:
             start = loaded.entry
             kernel = max(kernel, -(-loaded.end // alignment) * alignment)
         entry = 0
-        if settings.kernel is not None:
+        if self._firmware_loads:
+            entry = FLASH
+            start = entry if settings.bios == "none" else start
+        elif settings.kernel is not None:
             at = kernel if settings.bios != "none" else RAM
             loaded = images.load(memory, settings.kernel, at, elf)
             entry = loaded.entry
             start = entry if settings.bios == "none" else start
         tree_at = top - TREE_ROOM
         initrd = None
-        if settings.initrd is not None:
+        if settings.initrd is not None and not self._firmware_loads:
             data = settings.initrd.read_bytes()
             at = (tree_at - len(data)) // PAGE_SIZE * PAGE_SIZE
             if at < RAM + (8 << 20):
                 raise IsagenError("the initrd doesn't fit into memory", where=str(settings.initrd))
             images.place(memory, data, at, str(settings.initrd))
             initrd = at, at + len(data)
-        tree = settings.dtb.read_bytes() if settings.dtb is not None else self.device_tree(initrd)
-        if len(tree) > TREE_ROOM // 2:
-            raise IsagenError(f"a device tree of {len(tree)} bytes", where=str(settings.dtb))
+        tree = self.device_tree(initrd) if settings.dtb is None else self._given_tree(settings.dtb, initrd)
         images.place(memory, tree, tree_at, "device tree")
         memory.write(ROM, self._reset_vector(start, tree_at, entry))
         for hart in self.machine.harts:
@@ -230,6 +287,28 @@ class Virt:
 
     # --- the device tree --------------------------------------------------------------------------------
 
+    def _given_tree(self, path: Path, initrd: tuple[int, int] | None) -> bytes:
+        """A user's tree, with what only we know: command line, initrd, the size of memory."""
+        try:
+            tree = parse(path.read_bytes())
+        except TreeError as error:
+            raise TreeError(error.what, where=str(path)) from error
+        self._choose(tree.root.child("chosen") or tree.root.add("chosen"), initrd)
+        memory = tree.root.child(f"memory@{RAM:x}")
+        if memory is not None:
+            memory.properties["reg"] = cells(RAM) + cells(self.settings.memory)
+        blob = flatten(tree.root, reserved=tree.reservations)
+        if len(blob) > TREE_ROOM // 2:
+            raise IsagenError(f"a device tree of {len(blob)} bytes", where=str(path))
+        return blob
+
+    def _choose(self, chosen: Node, initrd: tuple[int, int] | None) -> None:
+        if self.settings.append:
+            chosen.properties["bootargs"] = self.settings.append
+        if initrd is not None:
+            chosen.properties["linux,initrd-start"] = cells(initrd[0])
+            chosen.properties["linux,initrd-end"] = cells(initrd[1])
+
     def device_tree(self, initrd: tuple[int, int] | None) -> bytes:
         """The board, described (Linux's bindings; RISC-V's: "riscv/cpus.yaml", "riscv/extensions.yaml")."""
         settings = self.settings
@@ -237,11 +316,7 @@ class Virt:
         root.properties |= {"compatible": "riscv-virtio", "model": "riscv-virtio,isagen"}
         chosen = root.add("chosen", {"stdout-path": f"/soc/serial@{UART:x}"})
         chosen.properties["rng-seed"] = self._entropy(32)
-        if settings.append:
-            chosen.properties["bootargs"] = settings.append
-        if initrd is not None:
-            chosen.properties["linux,initrd-start"] = cells(initrd[0])
-            chosen.properties["linux,initrd-end"] = cells(initrd[1])
+        self._choose(chosen, initrd)
         memory: dict[str, Value] = {"device_type": "memory", "reg": cells(RAM) + cells(settings.memory)}
         root.add(f"memory@{RAM:x}", memory)
         if settings.bios != "none" and self._firmware() is None:
@@ -299,6 +374,11 @@ class Virt:
         ]
         serial = device("serial", UART, Uart16550.size, "ns16550a", UART_SOURCE)
         serial.properties["clock-frequency"] = UART_CLOCK
+        device("fw-cfg", FW_CFG, FwCfg.size, "qemu,fw-cfg-mmio").properties["dma-coherent"] = None
+        flash = device("flash", FLASH, FLASH_SIZE, "cfi-flash")
+        banks = (FLASH + number * FLASH_SIZE for number in range(FLASH_BANKS))
+        flash.properties["reg"] = [cell for start in banks for cell in cells(start) + cells(FLASH_SIZE)]
+        flash.properties["bank-width"] = BUS
         for slot in range(VIRTIO_SLOTS):
             start = VIRTIO + slot * VIRTIO_STRIDE
             device("virtio_mmio", start, VirtioMmio.size, "virtio,mmio", VIRTIO_SOURCE + slot)

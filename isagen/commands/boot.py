@@ -1,7 +1,11 @@
 """Boot a whole machine: firmware, a kernel, disks, and a serial console on this terminal.
 
-BOARD is virt (64-bit RISC-V), virt32 (32-bit RISC-V), or a TOML file that describes a machine. Ctrl-A x
-ends it, Ctrl-A c leads to the monitor and back, Ctrl-A h helps.
+BOARD is virt (64-bit RISC-V), virt32 (32-bit RISC-V), or a TOML or YAML file that describes a machine.
+Ctrl-A x ends it, Ctrl-A c leads to the monitor and back, Ctrl-A h helps.
+
+ADDRESS is unix:PATH or tcp:HOST:PORT. PLACE, where a port leads to, is none, pty, file:PATH or an ADDRESS,
+which is connected to; with ,server behind it is listened at, and with ,server,wait the guest waits for a
+peer.
 
 The exit status is what the guest says when it powers off; 124 if --limit ended it.
 """
@@ -9,7 +13,6 @@ The exit status is what the guest says when it powers off; 124 if --limit ended 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,18 +23,28 @@ from isagen.options import number
 from runtime.errors import IsagenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from machines.machine import Machine
     from machines.settings import Settings
     from machines.virt import Virt
 
 LIMIT_REACHED = 124
-SCALARS = ("memory", "smp", "isa", "bios", "kernel", "initrd", "append", "dtb", "clock", "seed", "epoch")
+SCALARS = (
+    "memory",
+    "smp",
+    "isa",
+    "bios",
+    "kernel",
+    "initrd",
+    "append",
+    "dtb",
+    "clock",
+    "seed",
+    "epoch",
+    "serial",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("board", metavar="BOARD", nargs="?", help="virt, virt32, or a TOML file")
+    parser.add_argument("board", metavar="BOARD", nargs="?", help="virt, virt32, or a TOML or YAML file")
     parser.add_argument("-m", "--memory", metavar="SIZE", help="RAM, such as 512M (default: 128M)")
     parser.add_argument("--smp", type=number, metavar="N", help="harts, 1 to 8 (default: 1)")
     parser.add_argument("--isa", metavar="STRING", help="which extensions are there, such as rv64gc_zba")
@@ -49,7 +62,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="IMAGE[,OPTION...]",
-        help="a disk; options: format=NAME, ro, snapshot (forget writes), serial=TEXT, queues=N",
+        help="a disk; options: format=NAME, ro, snapshot (forget writes), serial=TEXT, queues=N, if=pflash "
+        "(as --flash); QEMU's file=IMAGE,if=virtio,readonly=on are understood, too",
+    )
+    parser.add_argument(
+        "--share",
+        action="append",
+        default=[],
+        metavar="PATH[:TAG][:ro]",
+        help="a folder; the guest mounts it by its tag: mount -t 9p -o trans=virtio TAG /mnt (default: "
+        "share)",
+    )
+    parser.add_argument(
+        "--net",
+        action="append",
+        default=[],
+        metavar="HOW[,OPTION...]",
+        help="a network card: listen=ADDRESS or connect=ADDRESS (a stream socket to another machine, as "
+        "QEMU's -netdev stream and socket), or loopback; options: mac=ADDRESS, mtu=N",
+    )
+    parser.add_argument(
+        "--serial", metavar="PLACE", help="the serial port: stdio (the default), mon:stdio or a PLACE"
+    )
+    parser.add_argument(
+        "--console",
+        action="append",
+        default=[],
+        metavar="PLACE[,name=NAME]",
+        help="a port of a virtio console: with a name a port, else a terminal (hvc0)",
+    )
+    parser.add_argument(
+        "--device",
+        action="append",
+        default=[],
+        choices=("keyboard", "tablet", "balloon"),
+        help="a virtio device more",
+    )
+    parser.add_argument(
+        "--flash",
+        action="append",
+        default=[],
+        metavar="IMAGE[,ro]",
+        help="contents of a flash bank (32 MiB; at most twice); the first one's code is started",
+    )
+    parser.add_argument(
+        "--fw-cfg",
+        action="append",
+        default=[],
+        metavar="NAME,file=FILE|string=TEXT",
+        help="a file that firmware and guest read by QEMU's fw_cfg",
     )
     parser.add_argument("--clock", choices=("host", "counted"), help="counted: time follows instructions")
     parser.add_argument("--seed", type=number, metavar="N", help="the guest's random numbers come from it")
@@ -77,7 +138,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(Settings.model_json_schema(), indent=2))
         return 0
     if arguments.board is None:
-        raise IsagenError("no board", remedy="name virt, virt32, or a TOML file")
+        raise IsagenError("no board", remedy="name virt, virt32, or a TOML or YAML file")
     settings = settings_of(arguments)
     from isagen.machine import build, open_disk
 
@@ -94,23 +155,15 @@ def run(arguments: argparse.Namespace) -> int:
 def settings_of(arguments: argparse.Namespace) -> Settings:
     """The file's settings, if BOARD is a file, with the options laid over them."""
     from isagen.machine import described
+    from isagen.machine_options import parts_of
 
     given: dict[str, Any] = {
         name: value for name in SCALARS if (value := getattr(arguments, name)) is not None
     }
-    if arguments.drive:
-        given["drive"] = [drive_of(text) for text in arguments.drive]
+    given |= parts_of(arguments)
+    if arguments.device:
+        given["device"] = arguments.device
     return described(arguments.board, given)
-
-
-def drive_of(text: str) -> dict[str, Any]:
-    """``disk.qcow2,ro,serial=A1`` as the settings of a drive."""
-    path, *options = text.split(",")
-    drive: dict[str, Any] = {"path": path}
-    for option in options:
-        name, equals, value = option.partition("=")
-        drive[{"ro": "read_only"}.get(name, name)] = value if equals else True
-    return drive
 
 
 def boot(board: Virt, arguments: argparse.Namespace) -> int:
@@ -118,6 +171,7 @@ def boot(board: Virt, arguments: argparse.Namespace) -> int:
     from isagen.terminal import Terminal
     from isagen.termination import Termination
     from machines.machine import Ending
+    from machines.settings import TERMINAL
 
     machine = board.machine
     machine.restarts = not arguments.no_reboot
@@ -126,18 +180,16 @@ def boot(board: Virt, arguments: argparse.Namespace) -> int:
     if arguments.tier != "interpreter":
         for hart in machine.harts:
             hart.cpu.translate()
+    for note in board.peripherals.notes:
+        sys.stderr.write(f"isagen: {note}\n")
     with (
         Termination(machine) as termination,
         monitors.Monitors(control, arguments) as servers,
-        Terminal(board.serial, control.quit, servers.new_session) as terminal,
+        ExitStack() as stack,
     ):
-
-        def ready() -> None:
-            if not terminal.ready():
-                machine.selector.unregister(terminal.input)
-
-        if not register(machine, terminal.input, ready):
-            feed_all(board, terminal.input)
+        if board.settings.serial in TERMINAL:
+            terminal = Terminal(board.serial, control.quit, servers.new_session)
+            stack.enter_context(terminal).serve(machine.selector)
         outcome = machine.run(arguments.limit)
         if arguments.snapshot_to is not None:
             machine.snapshot().save(arguments.snapshot_to)
@@ -148,20 +200,3 @@ def boot(board: Virt, arguments: argparse.Namespace) -> int:
     if outcome.ending is Ending.LIMIT:
         return LIMIT_REACHED
     return outcome.status & 0xFF
-
-
-def register(machine: Machine, file: int, ready: Callable[[], None]) -> bool:
-    """Have `ready` called when there is input. False: the file can't be waited for (it is a plain file)."""
-    import selectors
-
-    try:
-        machine.selector.register(file, selectors.EVENT_READ, ready)
-    except PermissionError:
-        return False
-    return True
-
-
-def feed_all(board: Virt, file: int) -> None:
-    """A plain file's bytes are there at once."""
-    while board.serial.room and (data := os.read(file, board.serial.room)):
-        board.serial.feed(data)

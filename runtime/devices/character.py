@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -13,17 +12,32 @@ PENDING: Final = 1 << 16
 class Character:
     """Two byte streams. `output` is called with what the guest sends; `feed` hands bytes to the guest.
 
-    The device sets `on_input`, and takes bytes with `take` when it has room.
+    The device sets `on_input` and `on_connection`, and takes bytes with `take` when it has room. Who feeds
+    may set `on_room`, to be called when bytes were taken.
     """
 
     def __init__(self, output: Callable[[bytes], None] | None = None) -> None:
         self.output = output or (lambda data: None)
         self.on_input: Callable[[], None] = lambda: None
-        self._waiting: deque[int] = deque()
+        self.on_room: Callable[[], None] = lambda: None
+        self.on_connection: Callable[[], None] = lambda: None
+        self._connected = True
+        self._waiting = bytearray()
 
     def send(self, data: bytes) -> None:
         """The guest sends bytes."""
         self.output(data)
+
+    @property
+    def connected(self) -> bool:
+        """Whether somebody is at the other end."""
+        return self._connected
+
+    @connected.setter
+    def connected(self, connected: bool) -> None:
+        if connected != self._connected:
+            self._connected = connected
+            self.on_connection()
 
     @property
     def room(self) -> int:
@@ -32,7 +46,7 @@ class Character:
 
     def feed(self, data: bytes) -> None:
         """Bytes for the guest; those beyond `room` are dropped."""
-        self._waiting.extend(data[: self.room])
+        self._waiting += data[: self.room]
         self.on_input()
 
     @property
@@ -42,4 +56,17 @@ class Character:
 
     def take(self, most: int) -> bytes:
         """At most `most` of the bytes that wait."""
-        return bytes(self._waiting.popleft() for _ in range(min(most, len(self._waiting))))
+        data = bytes(self._waiting[:most])
+        if data:
+            del self._waiting[: len(data)]
+            self.on_room()
+        return data
+
+    @property
+    def waiting(self) -> bytes:
+        """The bytes that wait, for a snapshot."""
+        return bytes(self._waiting)
+
+    @waiting.setter
+    def waiting(self, data: bytes) -> None:
+        self._waiting[:] = data[:PENDING]

@@ -37,7 +37,9 @@ class UartState(State):
     msr_deltas: int = 0
     overrun: bool = False
     empty_pending: bool = False
-    received: bytes = b""
+    received: str = ""
+    waiting: str = ""
+    """What was received, and what the backend holds for the guest, as hexadecimal digits."""
 
 
 class Uart16550(Device[UartState]):
@@ -179,12 +181,16 @@ class Uart16550(Device[UartState]):
     # --- state ------------------------------------------------------------------------------------------
 
     def reset(self) -> None:
-        self.restore(UartState())
+        self._state = UartState()
+        self._fifo.clear()
+        self._receive()
 
     def save(self) -> UartState:
-        return self._state.model_copy(update={"received": bytes(self._fifo)})
+        bytes_kept = {"received": bytes(self._fifo).hex(), "waiting": self._backend.waiting.hex()}
+        return self._state.model_copy(update=bytes_kept)
 
     def restore(self, state: UartState) -> None:
         self._state = state.model_copy()
-        self._fifo = deque(state.received)
+        self._fifo = deque(bytes.fromhex(state.received))
+        self._backend.waiting = bytes.fromhex(state.waiting)
         self._update()

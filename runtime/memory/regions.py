@@ -34,8 +34,10 @@ LAST: Final = 8
 HOST: Final = 16
 """Host address of `START`; 0 for devices."""
 KIND: Final = 24
-READ, WRITE, EXECUTE, DEVICE = 1, 2, 4, 8
-"""Bits of `KIND`: permissions (bit n: access n is allowed), and whether accesses leave with `Reason.MMIO`."""
+READ, WRITE, EXECUTE, DEVICE, DEVICE_WRITES = 1, 2, 4, 8, 16
+"""Bits of `KIND`: permissions (bit n: access n is allowed), and whether accesses, or only writes (a flash
+memory that reads as ROM), leave with `Reason.MMIO`.
+"""
 FLAGS: Final = 32
 """Host address of a byte for each page: `PAGE_CODE`, `PAGE_DIRTY`."""
 ENTRY_SIZE: Final = 64

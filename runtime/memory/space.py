@@ -22,6 +22,7 @@ from runtime.errors import IsagenError
 from runtime.memory import regions
 from runtime.memory.regions import (
     DEVICE,
+    DEVICE_WRITES,
     ENTRY_SIZE,
     EXECUTE,
     HEAD_SIZE,
@@ -110,6 +111,8 @@ class Ram:
             self.memory[offset : offset + size] = bytes(size)  # giving them back would bring the copied ones
         elif self.file is None and hasattr(mmap, "MADV_DONTNEED"):
             self.memory.madvise(mmap.MADV_DONTNEED, offset, size)
+        elif self.file is not None and hasattr(mmap, "MADV_REMOVE"):
+            self.memory.madvise(mmap.MADV_REMOVE, offset, size)
 
 
 class ForeignRam(Ram):
@@ -208,14 +211,19 @@ class AddressSpace:
     def map_ram(
         self, start: int, ram: Ram, *, offset: int = 0, size: int | None = None, permissions: int = ALL
     ) -> None:
-        """Map `size` bytes (all that are left by default) of `ram` from `offset` on. Raises AddressError."""
+        """Map `size` bytes (all that are left by default) of `ram` from `offset` on. `permissions` may have
+        `DEVICE_WRITES`, too: the guest reads RAM, and its writes leave the engine with `Reason.MMIO`. Raises
+        AddressError.
+        """
         size = ram.size - offset if size is None else size
         self._check(start, size)
         if offset % PAGE_SIZE or offset < 0 or offset + size > ram.size:
             raise AddressError(f"the RAM has no {size} bytes at offset {offset:#x}", start)
         if id(ram) not in self._flags:
             self._flags[id(ram)] = _Flags(ram.size // PAGE_SIZE)
-        self._replace(start, start + size, [Region(start, size, permissions & ALL, ram, offset)])
+        self._replace(
+            start, start + size, [Region(start, size, permissions & (ALL | DEVICE_WRITES), ram, offset)]
+        )
 
     def map_device(self, start: int, size: int, permissions: int = READ | WRITE) -> None:
         """Accesses from `start` on leave the engine with `Reason.MMIO`. Raises AddressError."""
@@ -353,14 +361,21 @@ class AddressSpace:
 
     def _forget(self, part: Region) -> None:
         """Tell the CPUs that the code of a part changes, if there is any."""
-        if part.ram is None or id(part.ram) not in self._flags:
+        if part.ram is not None:
+            self._forget_code(part.ram, part.offset, part.size)
+
+    def _forget_code(self, ram: Ram, offset: int, size: int) -> None:
+        if id(ram) not in self._flags or not self._flags[id(ram)].executable:
             return
-        flags = self._flags[id(part.ram)].bytes
-        first = part.offset // PAGE_SIZE
-        last = (part.offset + part.size - 1) // PAGE_SIZE
-        if _marked(flags[first : last + 1], PAGE_CODE):
+        flags = self._flags[id(ram)].bytes
+        if _marked(flags[offset // PAGE_SIZE : (offset + size - 1) // PAGE_SIZE + 1], PAGE_CODE):
             for listener in self._listeners:
-                listener.forget_code(part.ram.host + part.offset, part.size)
+                listener.forget_code(ram.host + offset, size)
+
+    def _about_to_write(self, ram: Ram, offset: int, size: int) -> None:
+        """The host writes these bytes (at least one) now."""
+        self._forget_code(ram, offset, size)
+        self._mark_dirty(ram, offset, size)
 
     # --- contents ---------------------------------------------------------------------------------------
 
@@ -386,8 +401,18 @@ class AddressSpace:
             yield replace(region, start=address, size=length, offset=region.offset + distance)
             address += length
 
+    def _piece(self, address: int, size: int) -> tuple[Ram, int] | None:
+        """The RAM that holds the whole range, and the offset there; None: several hold it, or none."""
+        region = self.find(address)
+        if region is None or region.ram is None or address + size > region.end:
+            return None
+        return region.ram, region.offset + address - region.start
+
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes, whatever the permissions. Raises AddressError where no RAM is mapped."""
+        if piece := self._piece(address, size):
+            ram, offset = piece
+            return bytes(ram.memory[offset : offset + size])
         parts = []
         for part in self._pieces(address, size):
             assert part.ram is not None
@@ -397,13 +422,41 @@ class AddressSpace:
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Write `data`, whatever the permissions; nothing where a part isn't RAM (AddressError)."""
         view = memoryview(data).cast("B")
+        size = len(view)
+        if size and (piece := self._piece(address, size)):
+            ram, offset = piece
+            self._about_to_write(ram, offset, size)
+            ram.memory[offset : offset + size] = view
+            return
         done = 0
-        for part in list(self._pieces(address, len(view))):
+        for part in list(self._pieces(address, size)):
             assert part.ram is not None
-            self._forget(part)
+            self._about_to_write(part.ram, part.offset, part.size)
             part.ram.memory[part.offset : part.offset + part.size] = view[done : done + part.size]
-            self._mark_dirty(part.ram, part.offset, part.size)
             done += part.size
+
+    def views(self, address: int, size: int, *, writable: bool = False) -> list[memoryview]:
+        """The range itself, in as many pieces as there are RAMs, to be used at once: `writable` ones count as
+        written now. Raises AddressError where no RAM is mapped.
+        """
+        views = []
+        for part in list(self._pieces(address, size)):
+            assert part.ram is not None
+            if writable:
+                self._about_to_write(part.ram, part.offset, part.size)
+            view = memoryview(part.ram.memory)[part.offset : part.offset + part.size]
+            views.append(view if writable else view.toreadonly())
+        return views
+
+    def discard(self, address: int, size: int) -> None:
+        """Give whole pages back to the host; they read as zeros then. Raises AddressError where a part isn't
+        RAM.
+        """
+        self._check(address, size)
+        for part in list(self._pieces(address, size)):
+            assert part.ram is not None
+            self._about_to_write(part.ram, part.offset, part.size)
+            part.ram.release(part.offset, part.size)
 
     def write_ram(self, ram: Ram, offset: int, data: bytes) -> None:
         """Write to a mapped RAM, wherever it is mapped."""

@@ -119,6 +119,8 @@ def host_of(s, physical, address, access):  # type: ignore[no-untyped-def]
         if access == 2:
             return refuse(s, address, access)
         return AT_DEVICE
+    if access == 1 and kind & regions.DEVICE_WRITES != 0:
+        return AT_DEVICE
     distance = physical - load64(region + regions.START)
     store64(s + PAGE_FLAGS, load64(region + regions.FLAGS) + shr(distance, 12))
     return load64(region + regions.HOST) + distance

@@ -44,9 +44,11 @@ class Disk(Protocol):
 
     def pread(self, offset: int, size: int, /) -> bytes | bytearray | memoryview: ...
 
+    def read_into(self, offset: int, target: memoryview, /) -> None: ...
+
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview, /) -> object: ...
 
-    def write_zeroes(self, offset: int, length: int, /) -> object: ...
+    def write_zeroes(self, offset: int, length: int, /, *, unmap: bool) -> object: ...
 
     def discard(self, offset: int, length: int, /) -> object: ...
 
@@ -55,6 +57,10 @@ class Disk(Protocol):
 
 class BadRequest(Exception):
     """A request that gets S_IOERR."""
+
+
+class Unsupported(Exception):
+    """A request that gets S_UNSUPP."""
 
 
 class Block(VirtioDevice):
@@ -103,28 +109,43 @@ class Block(VirtioDevice):
             if isinstance(error, AddressError):
                 raise  # the driver's buffers, not the disk
             status = S_IOERR
+        except Unsupported:
+            status = S_UNSUPP
         chain.write(bytes([status]), room)
 
     def _request(self, chain: Chain, room: int) -> int:
-        sent = chain.read()
-        kind, _, sector = HEADER.unpack_from(sent)
-        data = memoryview(sent)[HEADER.size :]
+        kind, _, sector = HEADER.unpack(chain.read(HEADER.size))
+        chain.skip(HEADER.size)
         if kind == T_IN:
-            chain.write(self._disk.pread(self._place(sector, room), room))
+            self._read(chain, self._place(sector, room), room)
         elif kind == T_OUT:
-            place = self._place(sector, len(data))
-            self._writable()
-            self._disk.pwrite(place, data)
+            self._write(chain, self._place(sector, chain.readable_size))
         elif kind == T_FLUSH:
             self._disk.flush()
         elif kind == T_GET_ID:
             chain.write(self._serial[:room])
         elif kind in (T_DISCARD, T_WRITE_ZEROES):
             self._writable()
-            self._ranges(kind, bytes(data))
+            self._ranges(kind, chain.read(RANGES * RANGE.size + 1))
         else:
-            return S_UNSUPP
+            raise Unsupported
         return S_OK
+
+    def _read(self, chain: Chain, place: int, size: int) -> None:
+        """Straight into the guest's memory where it is in one piece: a call for each piece takes longer."""
+        views = chain.writable_views(size)
+        if len(views) == 1:
+            self._disk.read_into(place, views[0])
+            return
+        data = memoryview(self._disk.pread(place, size))
+        for view in views:
+            view[:], data = data[: len(view)], data[len(view) :]
+
+    def _write(self, chain: Chain, place: int) -> None:
+        self._writable()
+        views = chain.readable_views()
+        if views:
+            self._disk.pwrite(place, views[0] if len(views) == 1 else b"".join(views))
 
     def _place(self, sector: int, size: int) -> int:
         if size % SECTOR or sector + size // SECTOR > self.sectors:
@@ -139,12 +160,11 @@ class Block(VirtioDevice):
         if not data or len(data) % RANGE.size or len(data) > RANGES * RANGE.size:
             raise BadRequest
         for sector, count, flags in RANGE.iter_unpack(data):
-            if count > LARGEST_RANGE or sector + count > self.sectors or flags & ~UNMAP:
+            if flags & ~(UNMAP if kind == T_WRITE_ZEROES else 0):
+                raise Unsupported  # 5.2.6.2
+            if count > LARGEST_RANGE or sector + count > self.sectors:
                 raise BadRequest
             if kind == T_DISCARD:
                 self._disk.discard(sector * SECTOR, count * SECTOR)
             else:
-                self._disk.write_zeroes(sector * SECTOR, count * SECTOR)
-
-    def reset(self) -> None:
-        pass
+                self._disk.write_zeroes(sector * SECTOR, count * SECTOR, unmap=bool(flags & UNMAP))

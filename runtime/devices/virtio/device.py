@@ -9,13 +9,14 @@ from typing import Any, ClassVar, Final
 from runtime.devices.virtio.queue import Queue
 
 F_INDIRECT: Final = 1 << 28
+F_EVENT_INDEX: Final = 1 << 29
 F_VERSION_1: Final = 1 << 32
-COMMON: Final = F_INDIRECT | F_VERSION_1
+COMMON: Final = F_INDIRECT | F_EVENT_INDEX | F_VERSION_1
 """Features of the transport and the queues (chapter 6)."""
 
 
 class VirtioDevice(ABC):
-    """A device behind a transport, which sets `queues`, `used` and `config_changed`."""
+    """A device behind a transport, which sets `queues`, `used`, `kick` and `config_changed`."""
 
     device_id: ClassVar[int]
     """Section 5."""
@@ -27,6 +28,10 @@ class VirtioDevice(ABC):
         """Those that the driver accepted."""
         self.used: Callable[[Queue], None] = lambda queue: None
         """To be called when buffers were used."""
+        self.kick: Callable[[int], None] = lambda queue: None
+        """To be called when the device has something for a queue by itself: `notify` follows, if the driver
+        is ready, guarded against one that breaks the rules.
+        """
         self.config_changed: Callable[[], None] = lambda: None
 
     @property
@@ -45,8 +50,7 @@ class VirtioDevice(ABC):
     def notify(self, queue: int) -> None:
         """The driver made buffers available. Raises QueueError and AddressError for a bad driver's."""
 
-    @abstractmethod
-    def reset(self) -> None:
+    def reset(self) -> None:  # noqa: B027 - many devices remember nothing
         """Forget what the driver did."""
 
     def save(self) -> dict[str, Any]:

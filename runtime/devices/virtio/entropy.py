@@ -33,6 +33,3 @@ class Entropy(VirtioDevice):
             chain.write(self._source(min(chain.writable_size, LARGEST)))
             self.queues[queue].complete(chain)
         self.used(self.queues[queue])
-
-    def reset(self) -> None:
-        pass

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 from pydantic import Field
 
 from runtime.devices.device import Device, Line, State
-from runtime.devices.virtio.device import COMMON, F_VERSION_1, VirtioDevice
+from runtime.devices.virtio.device import COMMON, F_EVENT_INDEX, F_VERSION_1, VirtioDevice
 from runtime.devices.virtio.memory import GuestMemory
 from runtime.devices.virtio.queue import LARGEST, Queue, QueueError, QueueState
 from runtime.memory.space import AddressError
@@ -31,6 +31,7 @@ STATUS: Final = 0x070
 QUEUE_DESC: Final = 0x080
 QUEUE_DRIVER: Final = 0x090
 QUEUE_DEVICE: Final = 0x0A0
+SHARED_MEMORY: Final = range(0x0B0, 0x0C0, 4)
 CONFIG_GENERATION: Final = 0x0FC
 CONFIG: Final = 0x100
 
@@ -76,13 +77,14 @@ class VirtioMmio(Device[VirtioMmioState]):
         self._queues: list[Queue] = []
         if device is not None:
             device.used = self._used
+            device.kick = self._notify
             device.config_changed = self._config_changed
         self.reset()
 
     # --- interrupts -------------------------------------------------------------------------------------
 
     def _used(self, queue: Queue) -> None:
-        if queue.wants_interrupt:
+        if queue.wants_interrupt():
             self._raise(USED_BUFFER)
 
     def _config_changed(self) -> None:
@@ -109,6 +111,8 @@ class VirtioMmio(Device[VirtioMmioState]):
             offered = self.device.offered | COMMON if self.device is not None else 0
             chosen = state.device_features_sel
             return offered >> 32 * chosen & 0xFFFFFFFF if chosen < 2 else 0
+        if offset in SHARED_MEMORY:
+            return 0xFFFFFFFF  # no such region: its length is -1
         return {
             MAGIC_VALUE: MAGIC,
             VERSION: 2,
@@ -181,6 +185,8 @@ class VirtioMmio(Device[VirtioMmioState]):
                 value &= ~FEATURES_OK
             else:
                 self.device.features = state.driver_features
+                for queue in self._queues:
+                    queue.state.event_index = bool(state.driver_features & F_EVENT_INDEX)
         state.status = value
 
     def _notify(self, number: int) -> None:
@@ -197,10 +203,6 @@ class VirtioMmio(Device[VirtioMmioState]):
         except (QueueError, AddressError):
             self._state.status |= NEEDS_RESET
             self._raise(CONFIG_CHANGE)
-
-    def poke(self, number: int) -> None:
-        """The device has something for the driver in a queue (input has come)."""
-        self._notify(number)
 
     # --- state ------------------------------------------------------------------------------------------
 

@@ -33,11 +33,15 @@ class QueueError(IsagenError):
 class QueueState(State):
     size: int = 0
     ready: bool = False
+    event_index: bool = False
+    """VIRTIO_F_EVENT_IDX was negotiated."""
     descriptors: int = 0
     driver: int = 0
     device: int = 0
     taken: int = 0
     used: int = 0
+    announced: int | None = None
+    """`used` when the driver was asked last whether it wants to hear of it."""
 
 
 @dataclass(slots=True)
@@ -69,7 +73,34 @@ class Chain:
                 break
             parts.append(self.memory.read(address, min(length, left)))
             left -= length
-        return b"".join(parts)
+        return b"".join(parts) if len(parts) != 1 else parts[0]
+
+    def skip(self, size: int) -> None:
+        """Leave out the first `size` readable bytes from now on."""
+        while size and self.readable:
+            address, length = self.readable[0]
+            if length > size:
+                self.readable[0] = address + size, length - size
+                return
+            size -= length
+            del self.readable[0]
+
+    def readable_views(self) -> list[memoryview]:
+        """What the driver sends, as it lies in the guest's memory; to be used at once."""
+        return [view for place in self.readable for view in self.memory.views(*place)]
+
+    def writable_views(self, size: int) -> list[memoryview]:
+        """The first `size` bytes of the room, in the guest's memory, to be filled at once; they count as
+        written.
+        """
+        views, left = [], size
+        for address, length in self.writable:
+            if left <= 0:
+                break
+            views += self.memory.views(address, min(length, left), writable=True)
+            left -= length
+        self.written = max(self.written, size)
+        return views
 
     def write(self, data: bytes | bytearray | memoryview, offset: int = 0) -> None:
         """Put bytes at an offset of the room; those beyond it are dropped."""
@@ -98,25 +129,43 @@ class Queue:
     def _u16(self, address: int) -> int:
         return int.from_bytes(self._memory.read(address, 2), "little")
 
+    def _available(self) -> int:
+        """How many requests wait."""
+        state = self.state
+        waiting = (self._u16(state.driver + 2) - state.taken) % 65536
+        if waiting > state.size:
+            raise QueueError("the available ring is ahead by more than the queue's size")
+        return waiting
+
+    @property
+    def has_requests(self) -> bool:
+        """Whether a request waits. Raises QueueError, and AddressError of the memory."""
+        return self.state.ready and self._available() > 0
+
     def requests(self) -> Iterator[Chain]:
         """The requests that the driver made available. Raises QueueError, and AddressError of the memory."""
-        state = self.state
-        if not state.ready:
-            return
-        available = self._u16(state.driver + 2)
-        if (available - state.taken) % 65536 > state.size:
-            raise QueueError("the available ring is ahead by more than the queue's size")
-        while state.taken != available:
-            head = self._u16(state.driver + 4 + 2 * (state.taken % state.size))
-            state.taken = (state.taken + 1) % 65536
-            yield self._chain(head)
-            available = self._u16(state.driver + 2)
-            if (available - state.taken) % 65536 > state.size:
-                raise QueueError("the available ring is ahead by more than the queue's size")
+        while (chain := self.next_request()) is not None:
+            yield chain
 
     def next_request(self) -> Chain | None:
-        """One request, if there is one."""
-        return next(self.requests(), None)
+        """One request, if there is one; if not, the driver is asked to tell of the next one."""
+        state = self.state
+        if not state.ready:
+            return None
+        if not self._available():
+            if not state.event_index:
+                return None
+            place = state.device + 4 + 8 * state.size  # avail_event (2.7.10)
+            self._memory.write(place, struct.pack("<H", state.taken))
+            if not self._available():
+                return None
+        head = self._u16(state.driver + 4 + 2 * (state.taken % state.size))
+        state.taken = (state.taken + 1) % 65536
+        return self._chain(head)
+
+    def put_back(self) -> None:
+        """The request that was taken last is not served yet: it comes again."""
+        self.state.taken = (self.state.taken - 1) % 65536
 
     def _chain(self, head: int) -> Chain:
         table, size = self.state.descriptors, self.state.size
@@ -143,11 +192,11 @@ class Queue:
             if total > LARGEST_CHAIN:
                 raise QueueError(f"a request of more than {LARGEST_CHAIN >> 20} MiB")
             if flags & WRITE:
-                chain.writable.append((address, length))
+                _append(chain.writable, address, length)
             elif chain.writable:
                 raise QueueError("a readable buffer behind a writable one")
             else:
-                chain.readable.append((address, length))
+                _append(chain.readable, address, length)
             if not flags & NEXT:
                 return chain
             number = following
@@ -160,7 +209,21 @@ class Queue:
         state.used = (state.used + 1) % 65536
         self._memory.write(state.device + 2, struct.pack("<H", state.used))
 
-    @property
     def wants_interrupt(self) -> bool:
-        """Whether the driver wants to be told of used buffers."""
-        return not self._u16(self.state.driver) & NO_INTERRUPT
+        """Whether the driver wants to be told of buffers used since this was asked last (2.7.7, 2.7.10)."""
+        state = self.state
+        if not state.event_index:
+            return not self._u16(state.driver) & NO_INTERRUPT
+        last, state.announced = state.announced, state.used
+        if last is None:
+            return True
+        event = self._u16(state.driver + 4 + 2 * state.size)  # used_event
+        return (state.used - event - 1) % 65536 < (state.used - last) % 65536
+
+
+def _append(places: list[tuple[int, int]], address: int, length: int) -> None:
+    """Add a buffer; one that goes on where the last ended becomes part of it."""
+    if places and places[-1][0] + places[-1][1] == address:
+        places[-1] = places[-1][0], places[-1][1] + length
+    else:
+        places.append((address, length))

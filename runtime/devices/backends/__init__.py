@@ -1,0 +1,1 @@
+"""What devices are connected to on the host: sockets, terminals, files."""
