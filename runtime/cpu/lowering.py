@@ -15,10 +15,11 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from numba.core import compiler, types, typing
+from numba.core import compiler, ir, types, typing
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.compiler_machinery import PassManager
+from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.cpu import CPUContext
+from numba.core.lowering import Lower
 from numba.core.typed_passes import NativeLowering, NoPythonBackend, NopythonTypeInference
 from numba.core.untyped_passes import FixupArgs, IRProcessing, TranslateByteCode
 
@@ -61,6 +62,11 @@ class _Context(CPUContext):
 
     _ready = False
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.operators: dict[Any, Any] = {}
+        """Implementations by operator and types of its operands."""
+
     def refresh(self) -> None:
         if not self._ready:
             self._ready = True
@@ -102,6 +108,51 @@ class _Text:
         """Nothing to link."""
 
 
+class _Lower(Lower):
+    """Lowers one function without describing each statement for errors and debuggers first, and with an
+    operator's implementation looked up once for its operands' types.
+    """
+
+    def lower_block(self, block: Any) -> None:
+        self.pre_block(block)
+        for statement in block.body:
+            self.loc = statement.loc
+            self.lower_inst(statement)
+        self.post_block(block)
+
+    def lower_inst(self, inst: Any) -> None:
+        if isinstance(inst, ir.Assign):
+            name = inst.target.name
+            self.storevar(self.lower_assign(self.typeof(name), inst), name)
+        elif isinstance(inst, ir.Del):
+            self.delvar(inst.value)
+        else:
+            super().lower_inst(inst)
+
+    def lower_binop(self, resty: Any, expr: Any, op: Any) -> Any:
+        signature = self.fndesc.calltypes[expr]
+        key = (op, signature.args)
+        if key not in self.context.operators:
+            function = self.context.typing_context.resolve_value_type(op)
+            chosen = function.get_call_type(self.context.typing_context, signature.args, {})
+            self.context.operators[key] = self.context.get_function(function, chosen)
+        arguments = [
+            self.context.cast(self.builder, self.loadvar(operand.name), self.typeof(operand.name), wanted)
+            for operand, wanted in zip((expr.lhs, expr.rhs), signature.args, strict=True)
+        ]
+        result = self.context.operators[key](self.builder, arguments)
+        return self.context.cast(self.builder, result, signature.return_type, resty)
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _Lowering(NativeLowering):
+    _name = "isagen_lowering"
+
+    @property
+    def lowering_class(self) -> type[Lower]:
+        return _Lower
+
+
 class _Pipeline(compiler.CompilerBase):
     def define_pipelines(self) -> list[Any]:
         passes = PassManager("isagen")
@@ -110,7 +161,7 @@ class _Pipeline(compiler.CompilerBase):
             FixupArgs,
             IRProcessing,
             NopythonTypeInference,
-            NativeLowering,
+            _Lowering,
             NoPythonBackend,
         ):
             passes.add_pass(step, step.__name__)
