@@ -8,14 +8,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
     from runtime.block.jobs.progress import Progress
+    from runtime.block.options import CreateOptions
 
 _PATIENCE = 0.4
 
@@ -35,28 +35,18 @@ def print_json(value: object) -> None:
     sys.stdout.write("\n")
 
 
-def print_options(format: str, model: type[BaseModel]) -> None:
+def print_options(format: str, options: type[CreateOptions]) -> None:
     """A driver's create options."""
     print(f"Supported {format} options:")
-    for name, field in model.model_fields.items():
-        shown = field.alias or name.replace("_", "-")
-        default = "" if field.default is None else f" (default: {shown_default(field.default)})"
-        text = f" - {field.description}" if field.description else ""
-        print(f"  {shown}=<{_kind(field.annotation)}>{text}{default}")
+    for name, option in options.declared().items():
+        default = "" if option.default is None else f" (default: {shown_default(option.default)})"
+        print(f"  {name}=<{option.kind}>{default}")
 
 
 def shown_default(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return str(value)
-
-
-def _kind(annotation: Any) -> str:
-    values = [item for item in getattr(annotation, "__args__", ()) if isinstance(item, str)]
-    if values:
-        return "|".join(values)
-    names = {"bool": "on|off", "int": "number", "str": "text"}
-    return names.get(getattr(annotation, "__name__", ""), "value")
 
 
 class _Display:

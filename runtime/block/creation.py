@@ -10,28 +10,21 @@ from runtime.block.errors import ImageOption
 from runtime.block.node import ProtocolNode
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    from runtime.block.options import CreateOptions
 
 MAX_SIZE = (1 << 63) - 512  # bytes: offsets are signed 64-bit numbers
 
 
-def checked_options(driver: Driver, options: dict[str, Any]) -> BaseModel:
-    """The driver's options model, filled in. Raises ImageOption that names the option."""
-    from pydantic import ValidationError
+def checked_options(driver: Driver, options: dict[str, Any]) -> CreateOptions:
+    """The driver's options, filled in. Raises ImageOption that names the option."""
+    from runtime.block.options import OptionError
 
     try:
-        return driver.options().model_validate(
-            {name.replace("_", "-").replace(".", "-"): value for name, value in options.items()}
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
-        known = ", ".join(field.alias or key for key, field in driver.options().model_fields.items())
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            message = "there is no such option"
+        return driver.options()(options)
+    except OptionError as error:
+        known = ", ".join(driver.options().declared())
         raise ImageOption(
-            f"option {name!r}: {message}" if name else message,
+            f"option {error.option!r}: {error}" if error.option else str(error),
             where=f"{driver.name} image",
             remedy=f"its options are {known}" if known else "it has no options",
         ) from error
@@ -45,21 +38,21 @@ def create_image(
     """
     from runtime.block.options import parse_size
 
-    model = checked_options(driver, options)
+    chosen = checked_options(driver, options)
     try:
         wanted = parse_size(size)
     except ValueError as error:
         raise ImageOption(str(error), where=file.name) from error
-    backing = getattr(model, "backing_file", None)
+    backing = getattr(chosen, "backing_file", None)
     if backing and context.path is not None:
-        below = _size_of(str(backing), getattr(model, "backing_fmt", None), context)
+        below = _size_of(str(backing), getattr(chosen, "backing_fmt", None), context)
         if wanted is None:
             wanted = below
     if wanted is None:
         raise ImageOption("the disk's size isn't given", where=file.name)
     if not 0 <= wanted <= MAX_SIZE:
         raise ImageOption(f"a disk can't have {wanted} bytes", where=file.name)
-    driver.create(file, wanted, model, context)
+    driver.create(file, wanted, chosen, context)
 
 
 def _size_of(reference: str, format: str | None, context: OpenContext) -> int:

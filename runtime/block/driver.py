@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from runtime.block.node import FormatNode, Node, ProtocolNode
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    from runtime.block.options import CreateOptions
 
 
 class References(Protocol):
@@ -56,13 +56,13 @@ class Driver(ABC):
         call, whatever the file holds.
         """
 
-    def options(self) -> type[BaseModel]:
-        """The model of the create options: names as qemu-img's `-o`, with `_` or `-`; forbids others."""
+    def options(self) -> type[CreateOptions]:
+        """The create options: names as qemu-img's `-o`, with `_` or `-`; others are errors."""
         from runtime.block.options import CreateOptions
 
         return CreateOptions
 
-    def create(self, file: ProtocolNode, size: int, options: BaseModel, context: OpenContext) -> None:
+    def create(self, file: ProtocolNode, size: int, options: CreateOptions, context: OpenContext) -> None:
         """Write an empty image of `size` bytes into the empty `file`, and flush it."""
         from runtime.block.errors import ImageUnsupported
 

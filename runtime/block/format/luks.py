@@ -17,8 +17,7 @@ from runtime.block.errors import ImageCorrupt, ImageKeyError
 from runtime.block.node import Buffer, Extent, ExtentKind, FormatNode, Preallocation, ProtocolNode, Repair
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
+    from runtime.block.options import CreateOptions
     from runtime.block.report import CheckReport, ImageInfo
 
 _PIECE = 1 << 20
@@ -200,12 +199,12 @@ class LuksDriver(Driver):
     def open(self, file: ProtocolNode, context: OpenContext) -> LuksNode:
         return LuksNode(file, context)
 
-    def options(self) -> type[BaseModel]:
+    def options(self) -> type[CreateOptions]:
         from runtime.block.format.luks_options import LuksOptions
 
         return LuksOptions
 
-    def create(self, file: ProtocolNode, size: int, options: BaseModel, context: OpenContext) -> None:
+    def create(self, file: ProtocolNode, size: int, options: CreateOptions, context: OpenContext) -> None:
         from runtime.block.format.luks_options import LuksOptions
 
         assert isinstance(options, LuksOptions)

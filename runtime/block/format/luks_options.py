@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from runtime.block.options import CreateOptions, Option, choice, number, preallocation
 
-from runtime.block.options import CreateOptions
+# The first of each is the default.
+CIPHERS = ("aes-256", "aes-192", "aes-128")
+MODES = ("xts", "cbc", "ecb")
+VECTORS = ("plain64", "plain", "essiv")
+VECTOR_HASHES = ("sha256", "sha1")
+HASHES = ("sha256", "sha1", "sha224", "sha384", "sha512", "ripemd160")
+
+
+def iteration_time() -> Option[int]:
+    """The time in milliseconds that trying a passphrase shall cost."""
+    return number(2000, low=1, high=3_600_000)
 
 
 class LuksOptions(CreateOptions):
-    """qemu-img's names. `iter_time` is the time in milliseconds that trying a passphrase shall cost."""
+    """qemu-img's names."""
 
-    cipher_alg: Literal["aes-128", "aes-192", "aes-256"] = "aes-256"
-    cipher_mode: Literal["xts", "cbc", "ecb"] = "xts"
-    ivgen_alg: Literal["plain", "plain64", "essiv"] = "plain64"
-    ivgen_hash_alg: Literal["sha1", "sha256"] = "sha256"
-    hash_alg: Literal["sha1", "sha224", "sha256", "sha384", "sha512", "ripemd160"] = "sha256"
-    iter_time: int = 2000
-    preallocation: Literal["off", "falloc", "full"] = "off"
+    cipher_alg = choice(*CIPHERS)
+    cipher_mode = choice(*MODES)
+    ivgen_alg = choice(*VECTORS)
+    ivgen_hash_alg = choice(*VECTOR_HASHES)
+    hash_alg = choice(*HASHES)
+    iter_time = iteration_time()
+    preallocation = preallocation("falloc", "full")
 
     @property
     def mode(self) -> str:

@@ -11,8 +11,7 @@ from runtime.block.node import Buffer, Extent, FormatNode, Preallocation, Protoc
 from runtime.block.registry import HEAD, probe_bytes
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
+    from runtime.block.options import CreateOptions
     from runtime.block.report import CheckReport, ImageInfo
 
 
@@ -113,12 +112,12 @@ class RawDriver(Driver):
     def open(self, file: ProtocolNode, context: OpenContext) -> RawNode:
         return RawNode(file, writable=context.writable, guarded=context.probed and context.writable)
 
-    def options(self) -> type[BaseModel]:
+    def options(self) -> type[CreateOptions]:
         from runtime.block.format.raw_options import RawOptions
 
         return RawOptions
 
-    def create(self, file: ProtocolNode, size: int, options: BaseModel, context: OpenContext) -> None:
+    def create(self, file: ProtocolNode, size: int, options: CreateOptions, context: OpenContext) -> None:
         file.resize(size, preallocation=getattr(options, "preallocation", "off"))
         file.flush()
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from runtime.block.options import CreateOptions
+from runtime.block.options import CreateOptions, preallocation
 
 
 class RawOptions(CreateOptions):
     """`preallocation`: "off" leaves a hole, "falloc" reserves the storage, "full" writes zeroes."""
 
-    preallocation: Literal["off", "falloc", "full"] = "off"
+    preallocation = preallocation("falloc", "full")

@@ -5,20 +5,32 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator
-from itertools import pairwise
-
-import numpy as np
-from numpy.typing import NDArray
 
 from runtime.block.node import ProtocolNode
 
-Sectors = NDArray[np.bool_]
+Sectors = bytearray
+"""A byte for each sector: 1 is here, 0 is the parent's."""
 
 _CLEAN_BLOCKS = 64
+_TO_TEXT = bytes.maketrans(b"\0\1", b"01")
+_FROM_TEXT = bytes.maketrans(b"01", b"\0\1")
+
+
+def unpacked(data: bytes, *, lowest_first: bool) -> Sectors:
+    """The bits of `data`, a byte each."""
+    bits = f"{int.from_bytes(data, 'little' if lowest_first else 'big'):0{8 * len(data)}b}"
+    return bytearray((bits[::-1] if lowest_first else bits).encode().translate(_FROM_TEXT))
+
+
+def packed(sectors: Sectors, *, lowest_first: bool) -> bytes:
+    """The other way round; the last byte is filled up with zero bits."""
+    bits = sectors.translate(_TO_TEXT) + b"0" * (-len(sectors) % 8)
+    number = int((bits[::-1] if lowest_first else bits) or b"0", 2)
+    return number.to_bytes(len(bits) // 8, "little" if lowest_first else "big")
 
 
 class SectorBitmaps(ABC):
-    """One bool a sector for each allocated block. Changes stay in memory until `write_back`."""
+    """A byte a sector for each allocated block. Changes stay in memory until `write_back`."""
 
     def __init__(self, file: ProtocolNode, block_size: int, sector: int = 512) -> None:
         self._file = file
@@ -53,20 +65,20 @@ class SectorBitmaps(ABC):
 
     def create(self, block: int, place: int, *, filled: bool) -> None:
         """The block is new and has all of its sectors, or none yet."""
-        self._keep(block, np.full(self._sectors, filled, np.bool_))
+        self._keep(block, bytearray(bytes([filled])) * self._sectors)
         self._dirty[block] = place
 
     def mark(self, block: int, place: int, first: int, stop: int) -> None:
         """Sectors first to stop - 1 are here from now on."""
         present = self.present(block, place)
         if present is not None:
-            present[first:stop] = True
+            present[first:stop] = b"\1" * (stop - first)
             self._dirty[block] = place
 
     def is_full(self, block: int, place: int) -> bool:
         """The block has all of its sectors."""
         present = self.present(block, place)
-        return present is None or bool(present.all())
+        return present is None or 0 not in present
 
     def forget(self, block: int) -> None:
         """The block isn't in the image any more."""
@@ -86,14 +98,12 @@ class SectorBitmaps(ABC):
             return
         sector = self.sector
         first, stop = offset // sector, -(-(offset + length) // sector)
-        part = present[first:stop]
-        edges = [0, *(np.flatnonzero(part[1:] != part[:-1]) + 1).tolist(), stop - first]
-        for begin, end in pairwise(edges):
-            yield (
-                max(offset, (first + begin) * sector),
-                min(offset + length, (first + end) * sector),
-                bool(part[begin]),
-            )
+        while first < stop:
+            state = present[first]
+            edge = present.find(1 - state, first, stop)
+            edge = stop if edge < 0 else edge
+            yield max(offset, first * sector), min(offset + length, edge * sector), bool(state)
+            first = edge
 
     @property
     def dirty_bytes(self) -> int:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from runtime.block.format.mapped.table import Entries
 from runtime.block.node import Repair
 from runtime.block.report import CheckReport
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from runtime.block.format.mapped.node import MappedNode
+    from runtime.block.format.mapped.table import Entries
 
 _BATCH = 1 << 16  # blocks
 _READ = 1 << 16  # bytes: pieces up to this size are looked at, for holes consist of whole pages
@@ -40,6 +40,8 @@ class BlockCheck:
     def __init__(
         self, node: MappedNode, repair: Repair | None, metadata: list[Interval], *, align: int = 512
     ) -> None:
+        import numpy as np
+
         self.node = node
         self.repair = repair
         self.report = CheckReport(filename=node.name, format=node.format)
@@ -52,6 +54,8 @@ class BlockCheck:
         """Check all entries. Gives the sorted places of the good blocks' storage (with what precedes their
         data).
         """
+        import numpy as np
+
         node, report = self.node, self.report
         total = node.blocks()
         stored = 0
@@ -81,6 +85,8 @@ class BlockCheck:
         return starts
 
     def _in_bounds(self, first: int, places: Entries) -> np.ndarray:
+        import numpy as np
+
         node = self.node
         limit = node.file.length()
         begin = places - node.gap
@@ -109,6 +115,8 @@ class BlockCheck:
 
     def _overlaps(self, starts: Entries) -> Entries:
         """Blocks that share storage: the first keeps it; repaired, others get a copy."""
+        import numpy as np
+
         node = self.node
         shared = starts[1:][np.diff(starts) < node.stride()]
         suspects = {int(place) for place in shared}
@@ -134,6 +142,8 @@ class BlockCheck:
 
     def leaks(self, starts: Entries, file_end: int) -> None:
         """Storage between metadata and blocks up to `file_end` that holds data and that nothing uses."""
+        import numpy as np
+
         node = self.node
         stride = node.stride()
         ends = starts + stride

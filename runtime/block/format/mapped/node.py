@@ -17,14 +17,15 @@ import threading
 from abc import abstractmethod
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from runtime.block.errors import ImageCorrupt
 from runtime.block.format.mapped.bitmap import SectorBitmaps
-from runtime.block.format.mapped.table import Entries, Table
+from runtime.block.format.mapped.table import Table
 from runtime.block.node import Buffer, Extent, ExtentKind, FormatNode, Node, Preallocation, ProtocolNode
+
+if TYPE_CHECKING:
+    from runtime.block.format.mapped.table import Entries
 
 ABSENT = -1  # not in this image: read from the backing node
 ZERO = -2  # not in this image, and zero whatever the backing node has
@@ -51,6 +52,7 @@ class MappedNode(FormatNode):
     """
 
     block_size: int  # bytes of the disk in one block
+    entry_step: int  # what the entries of blocks that lie one behind the other differ by
     gap: int = 0  # bytes that come before each block's data in the file (VHD's bitmap)
     table: Table
     bitmaps: SectorBitmaps | None = None  # of differencing images
@@ -75,30 +77,37 @@ class MappedNode(FormatNode):
     # What a driver says
 
     @abstractmethod
-    def _decode(self, raw: Entries) -> Entries:
-        """Where the data of blocks with these table entries lies in the file; ABSENT, ZERO."""
+    def _decode(self, raw: int) -> int:
+        """Where the data of a block with this table entry lies in the file; ABSENT, ZERO."""
 
     @abstractmethod
-    def _encode(self, places: Entries) -> Entries:
-        """The table entries for blocks that are there from now on (or ZERO or ABSENT)."""
+    def _decode_all(self, raw: Entries) -> Entries:
+        """`_decode` of many entries."""
 
-    def _decode_one(self, raw: int) -> int:
-        """`_decode` of one entry."""
-        return int(self._decode(np.array([raw], np.int64))[0])
+    @abstractmethod
+    def _encode(self, place: int) -> int:
+        """The table entry for a block that is there from now on (or ZERO or ABSENT)."""
 
     def _index(self, block: int) -> int:
-        """Which entry of the table is the block's. Formats whose entries aren't in a row also have `_raw`
-        and `_bind`.
+        """Which entry of the table is the block's. Formats whose entries aren't in a row also have `_row`,
+        `_raw` and `_bind`.
         """
         return block
+
+    def _row(self, block: int) -> int:
+        """How many entries from the block's on are in a row."""
+        return self.table.count - block
 
     def _raw(self, first: int, count: int) -> Entries:
         """The table's entries of these blocks."""
         return self.table.read(first, count)
 
-    def _bind(self, first: int, places: Entries) -> None:
-        """Note in the table where these blocks are from now on (or ZERO or ABSENT)."""
-        self.table.write(first, self._encode(places))
+    def _bind(self, first: int, count: int, place: int) -> None:
+        """Note in the table that these blocks lie one behind the other from `place` on (or ZERO or
+        ABSENT).
+        """
+        step = self.entry_step if place >= 0 else 0
+        self.table.write(self._index(first), self._encode(place), count, step)
 
     def _before_first_write(self) -> None:
         """Called once, before anything in the image changes."""
@@ -186,7 +195,7 @@ class MappedNode(FormatNode):
             return
         if offset < first * block:
             self._zero_pieces(offset, first * block - offset)
-        self._bind(first, np.full(stop - first, ZERO, np.int64))
+        self._bind(first, stop - first, ZERO)
         if stop * block < offset + length:
             self._zero_pieces(stop * block, offset + length - stop * block)
 
@@ -289,7 +298,7 @@ class MappedNode(FormatNode):
 
     def places(self, first: int, count: int) -> Entries:
         """Where these blocks are, as the table has it: nothing is validated."""
-        return self._decode(self._raw(first, count))
+        return self._decode_all(self._raw(first, count))
 
     def entry_offset(self, block: int) -> int | None:
         """Where the table's entry of a block lies in the file."""
@@ -305,7 +314,7 @@ class MappedNode(FormatNode):
             merged = self.pread(start, length) if source is not None and self.bitmaps is not None else None
             if self.bitmaps is not None:
                 self.bitmaps.forget(block)
-            self._bind(block, np.array([ABSENT], np.int64))
+            self._bind(block, 1, ABSENT)
             if source is None:
                 return
             for at in range(0, length, _COPY):
@@ -328,23 +337,35 @@ class MappedNode(FormatNode):
             self._touched = True
         self._unsynced = True
 
-    def _lookup(self, first: int, count: int) -> Entries:
-        """Where these blocks are. Raises ImageCorrupt."""
-        raw = self._raw(first, count)
-        places = self._decode(raw)
-        bad = (places >= 0) & ((places < self._data_start) | (places >= self._limit()))
-        if bad.any():
-            at = int(np.flatnonzero(bad)[0])
-            raise self._misplaced(first + at, int(places[at]), int(raw[at]))
-        return places
-
     def _place_of(self, block: int) -> int:
         """Where one block is. Raises ImageCorrupt."""
         raw = self.table.entry(self._index(block))
-        place = self._decode_one(raw)
+        place = self._decode(raw)
         if place >= 0 and not self._data_start <= place < self._limit():
             raise self._misplaced(block, place, raw)
         return place
+
+    def _run(self, first: int, count: int) -> tuple[int, int]:
+        """Where a block is, and how many of `count` from it on are in the same state, one behind the other
+        if they're stored. Raises ImageCorrupt.
+        """
+        place = self._place_of(first)
+        if count == 1 or (place >= 0 and (self.gap or self.bitmaps is not None)):
+            return place, 1
+        index = self._index(first)
+        step = self.entry_step if place >= 0 else 0
+        run = self.table.run(index, min(count, self._row(first)), step)
+        if place >= 0 and run > 1:
+            last = self.table.entry(index + run - 1)
+            end = self._decode(last)
+            if end != place + (run - 1) * self.block_size:
+                return place, 1  # entries that look like a row and mean something else
+            if end >= self._limit():
+                inside = -(-(self._limit() - place) // self.block_size)
+                raise self._misplaced(
+                    first + inside, place + inside * self.block_size, self.table.entry(index + inside)
+                )
+        return place, run
 
     def _misplaced(self, block: int, place: int, raw: int) -> ImageCorrupt:
         return ImageCorrupt(
@@ -361,34 +382,23 @@ class MappedNode(FormatNode):
         end = offset + length
         while offset < end:
             first, within = divmod(offset, block)
-            if end - offset <= block - within:
-                places, count = np.array([self._place_of(first)], np.int64), 1
-            else:
-                count = -(-end // block) - first
-                empty = self.table.empty_run(self._index(first), count) if count > _SKIP else 0
+            count = -(-end // block) - first
+            if count > _SKIP:
+                empty = self.table.empty_run(self._index(first), count)
                 if empty > _SKIP:
                     stop = min(end, (first + empty) * block)
                     yield Piece(offset, stop - offset, ABSENT, ABSENT)
                     offset = stop
                     continue
-                count = min(count, _BATCH)
-                places = self._lookup(first, count)
-            stored = places >= 0
-            joined = np.where(stored[:-1], places[1:] - places[:-1] == block, places[1:] == places[:-1])
-            if self.bitmaps is not None:
-                joined &= ~stored[:-1]
-            starts = [0, *(np.flatnonzero(~joined) + 1).tolist(), count]
-            for at, stop in pairwise(starts):
-                place = int(places[at])
-                begin = max(offset, (first + at) * block)
-                part = min(end, (first + stop) * block) - begin
-                if place < 0:
-                    yield Piece(begin, part, place, place)
-                elif self.bitmaps is None:
-                    yield Piece(begin, part, place + begin - (first + at) * block, 0)
-                else:
-                    yield from self._sector_pieces(first + at, place, begin, part)
-            offset = min(end, (first + count) * block)
+            place, count = self._run(first, count)
+            stop = min(end, (first + count) * block)
+            if place < 0:
+                yield Piece(offset, stop - offset, place, place)
+            elif self.bitmaps is None:
+                yield Piece(offset, stop - offset, place + within, 0)
+            else:
+                yield from self._sector_pieces(first, place, offset, stop - offset)
+            offset = stop
 
     def _sector_pieces(self, block: int, place: int, offset: int, length: int) -> Iterator[Piece]:
         assert self.bitmaps is not None
@@ -457,7 +467,7 @@ class MappedNode(FormatNode):
         self._end = end
         if self.bitmaps is not None:
             self.bitmaps.create(first, place, filled=True)
-        self._bind(first, np.arange(place, place + count * block, block, dtype=np.int64))
+        self._bind(first, count, place)
 
     def _write_hollow_block(self, offset: int, data: memoryview) -> None:
         """A new block that holds only the sectors written; the others are still the backing node's."""
@@ -470,7 +480,7 @@ class MappedNode(FormatNode):
         self._file_length = max(self._file_length, end)
         self._end = end
         self.bitmaps.create(block, place, filled=False)
-        self._bind(block, np.array([place], np.int64))
+        self._bind(block, 1, place)
         self._fill_sectors(offset, data)
 
     def _space(self, length: int) -> tuple[int, int]:
@@ -515,6 +525,8 @@ class MappedNode(FormatNode):
         """Forget the blocks from `first` on: in the table first, then, once that's durable, their storage
         too.
         """
+        import numpy as np
+
         self.flush()
         stride, freed = self.stride(), []
         for start, step in self.block_ranges(_BATCH):
@@ -524,7 +536,7 @@ class MappedNode(FormatNode):
             places = self.places(at, count)
             if (places != ABSENT).any():
                 freed.append(places[places >= 0] - self.gap)
-                self._bind(at, np.full(count, ABSENT, np.int64))
+                self._bind(at, count, ABSENT)
             if self.bitmaps is not None:
                 for block in range(at, at + count):
                     self.bitmaps.forget(block)
@@ -568,5 +580,5 @@ class MappedNode(FormatNode):
                 for offset in range(0, self.block_size, len(zeroes)):
                     self.file.pwrite(start + self.gap + offset, zeroes)
             self._end = end
-            self._bind(at, np.array([start + self.gap], np.int64))
+            self._bind(at, 1, start + self.gap)
             self._bound_memory()

@@ -7,30 +7,92 @@ claims.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
+from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from runtime.block.node import ProtocolNode
 
-Entries = NDArray[np.int64]
-Raw = NDArray[np.generic]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Entries = NDArray[np.int64]
 
 _PAGE = 1 << 16  # bytes
 _CLEAN_PAGES = 128
 _SECTOR = 512
+_MANY = 64  # entries that are compared at once
 
 
-def _signed(value: int) -> int:
-    """As an int64 has it: entries read one by one are what they are in arrays."""
-    return value - (1 << 64) if value >> 63 else value
+class Coding:
+    """How entries lie in the file: `code` is "<u4", ">u4" or "<u8". Those of 64 bits are taken as signed
+    ones.
+    """
+
+    def __init__(self, code: str) -> None:
+        self.width = int(code[2:])
+        self._type = {4: "I", 8: "q"}[self.width]
+        self._swap = (code[0] == "<") is not (sys.byteorder == "little")
+
+    def decoded(self, data: bytes) -> array[int]:
+        entries = array(self._type)
+        entries.frombytes(data)
+        if self._swap:
+            entries.byteswap()
+        return entries
+
+    def encoded(self, entries: array[int]) -> bytes:
+        if self._swap:
+            entries = entries[:]
+            entries.byteswap()
+        return entries.tobytes()
+
+    def entries(self, values: Iterable[int]) -> array[int]:
+        return array(self._type, values)
+
+    def zeroes(self, count: int) -> array[int]:
+        return array(self._type, bytes(self.width * count))
+
+
+def _run(entries: array[int], at: int, count: int, step: int) -> int:
+    """How many of `count` entries from `at` on go up by `step`."""
+    stop = min(at + count, len(entries))
+    expected = entries[at] + step
+    start, at = at, at + 1
+    if not step:
+        while at < stop and entries[at] == expected:
+            at += 1
+            if at - start == _MANY:
+                same = entries[start:at]
+                while at + _MANY <= stop and entries[at : at + _MANY] == same:
+                    at += _MANY
+        return at - start
+    while at < stop and entries[at] == expected:
+        at += 1
+        expected += step
+    return at - start
+
+
+def _set_run(entries: array[int], at: int, count: int, value: int, step: int) -> None:
+    """Let entries be `value`, `value` + `step`, ..."""
+    if count == 1:
+        entries[at] = value
+    elif step:
+        entries[at : at + count] = array(entries.typecode, range(value, value + count * step, step))
+    else:
+        entries[at : at + count] = array(entries.typecode, [value]) * count
 
 
 class Table(ABC):
-    """`count` numbers of the file. Those of 64 bits are taken as signed ones."""
+    """`count` numbers of the file.
+
+    What every request needs works on entries and runs of them in plain Python, which spares start-up time;
+    `read` gives numpy arrays to what goes over whole tables.
+    """
 
     count: int
 
@@ -42,13 +104,19 @@ class Table(ABC):
     def entry(self, index: int) -> int:
         """One entry."""
 
+    @abstractmethod
+    def run(self, first: int, count: int, step: int) -> int:
+        """How many of `count` entries from number `first` on (at least) go up by `step` from each to the
+        next. Ends at the end of a page at the latest.
+        """
+
     def empty_run(self, first: int, count: int) -> int:
         """How many of `count` entries from `first` on are known to be 0 without looking at each."""
         return 0
 
     @abstractmethod
-    def write(self, first: int, values: Entries) -> None:
-        """Change entries in memory."""
+    def write(self, first: int, value: int, count: int = 1, step: int = 0) -> None:
+        """Change entries in memory: `value`, `value` + `step`, and so on."""
 
     @property
     @abstractmethod
@@ -61,25 +129,24 @@ class Table(ABC):
 
 
 class PagedTable(Table):
-    """A flat table at `offset` of `file`, of entries of the numpy type `code` (such as "<u4")."""
+    """A flat table at `offset` of `file`, of entries coded as `code` says (see `Coding`)."""
 
     def __init__(self, file: ProtocolNode, offset: int, count: int, code: str) -> None:
         self.file = file
         self.offset = offset
         self.count = count
-        self._type = np.dtype(code)
-        self._page_entries = _PAGE // self._type.itemsize
-        self._pages: OrderedDict[int, Raw] = OrderedDict()
+        self._coding = Coding(code)
+        self._page_entries = _PAGE // self._coding.width
+        self._pages: OrderedDict[int, array[int]] = OrderedDict()
         self._dirty: dict[int, set[int]] = {}  # page: its sectors that differ from the file
 
-    def _page(self, number: int) -> Raw:
+    def _page(self, number: int) -> array[int]:
         page = self._pages.get(number)
         if page is None:
             first = number * self._page_entries
             count = min(self._page_entries, self.count - first)
-            width = self._type.itemsize
-            raw = bytearray(self.file.pread(self.offset + first * width, count * width))
-            page = np.frombuffer(raw, self._type)
+            width = self._coding.width
+            page = self._coding.decoded(self.file.pread(self.offset + first * width, count * width))
             if len(self._pages) - len(self._dirty) >= _CLEAN_PAGES:
                 self._evict()
             self._pages[number] = page
@@ -92,6 +159,8 @@ class PagedTable(Table):
             del self._pages[number]
 
     def read(self, first: int, count: int) -> Entries:
+        import numpy as np
+
         result = np.empty(count, np.int64)
         done = 0
         while done < count:
@@ -104,17 +173,41 @@ class PagedTable(Table):
     def entry(self, index: int) -> int:
         number, at = divmod(index, self._page_entries)
         page = self._pages.get(number)
-        return _signed(int((self._page(number) if page is None else page)[at]))
+        return (self._page(number) if page is None else page)[at]
 
-    def write(self, first: int, values: Entries) -> None:
-        done, count, width = 0, len(values), self._type.itemsize
+    def run(self, first: int, count: int, step: int) -> int:
+        number, at = divmod(first, self._page_entries)
+        return _run(self._page(number), at, count, step)
+
+    def highest(self, limit: int) -> int:
+        """The highest entry below `limit`; -1 if there is none. Where the file has holes, entries are 0."""
+        result = -1
+        width = self._coding.width
+        for part in self.file.extents(self.offset, self.count * width):
+            if part.reads_zero:
+                result = max(result, 0 if limit > 0 else -1)
+                continue
+            first = (part.offset - self.offset) // width // self._page_entries
+            last = (part.end - self.offset - 1) // width // self._page_entries
+            for number in range(first, last + 1):
+                page = self._page(number)
+                if max(page) >= limit:
+                    result = max(result, max((entry for entry in page if entry < limit), default=-1))
+                else:
+                    result = max(result, max(page))
+        for number in self._dirty:
+            result = max(result, max((entry for entry in self._page(number) if entry < limit), default=-1))
+        return result
+
+    def write(self, first: int, value: int, count: int = 1, step: int = 0) -> None:
+        done, width = 0, self._coding.width
         while done < count:
             number, at = divmod(first + done, self._page_entries)
-            step = min(count - done, self._page_entries - at)
-            self._page(number)[at : at + step] = values[done : done + step]
-            sectors = range(at * width // _SECTOR, ((at + step) * width - 1) // _SECTOR + 1)
+            part = min(count - done, self._page_entries - at)
+            _set_run(self._page(number), at, part, value + done * step, step)
+            sectors = range(at * width // _SECTOR, ((at + part) * width - 1) // _SECTOR + 1)
             self._dirty.setdefault(number, set()).update(sectors)
-            done += step
+            done += part
 
     @property
     def dirty_bytes(self) -> int:
@@ -124,9 +217,8 @@ class PagedTable(Table):
         """(offset in the file, bytes) of what changed, in pieces whose offsets in the table are multiples of
         `align`.
         """
-        width = self._type.itemsize
         for number in sorted(self._dirty):
-            raw = self._pages[number].tobytes()
+            raw = self._coding.encoded(self._pages[number])
             units = sorted({sector * _SECTOR // align for sector in self._dirty[number]})
             begin = 0
             while begin < len(units):
@@ -134,7 +226,8 @@ class PagedTable(Table):
                 while end < len(units) and units[end] == units[end - 1] + 1:
                     end += 1
                 piece = raw[units[begin] * align : (units[end - 1] + 1) * align]
-                yield self.offset + number * self._page_entries * width + units[begin] * align, piece
+                start = number * self._page_entries * self._coding.width + units[begin] * align
+                yield self.offset + start, piece
                 begin = end
 
     def write_back(self) -> None:
@@ -172,17 +265,17 @@ class TwoLevelTable(Table):
         self._mapped = mapped
         self.spare = spare  # a redundant directory, which points to copies of the tables
         self.count = count
-        self._type = np.dtype(code)
+        self._coding = Coding(code)
         self._per_table = entries_per_table
-        self._bytes = entries_per_table * self._type.itemsize
-        piece = _PAGE // self._type.itemsize
+        self._bytes = entries_per_table * self._coding.width
+        piece = _PAGE // self._coding.width
         self._per_piece = piece if entries_per_table % piece == 0 else entries_per_table
         self._in_table = entries_per_table // self._per_piece
-        self._piece_bytes = self._per_piece * self._type.itemsize
+        self._piece_bytes = self._per_piece * self._coding.width
         self._unit = unit
         self._place = place
         self._valid = valid
-        self._pieces: OrderedDict[int, Raw] = OrderedDict()
+        self._pieces: OrderedDict[int, array[int]] = OrderedDict()
         self._dirty: set[int] = set()  # pieces
         self._new: set[int] = set()  # tables that the directory doesn't know yet
         self._capacity = max(8, (8 << 20) // self._piece_bytes)
@@ -194,7 +287,7 @@ class TwoLevelTable(Table):
             value = self._valid(number, value)
         return value * self._unit or None
 
-    def _piece(self, number: int) -> Raw | None:
+    def _piece(self, number: int) -> array[int] | None:
         piece = self._pieces.get(number)
         if piece is not None:
             self._pieces.move_to_end(number)
@@ -203,10 +296,10 @@ class TwoLevelTable(Table):
         offset = self.table_offset(table)
         if offset is None:
             return None
-        raw = bytearray(self.directory.file.pread(offset + part * self._piece_bytes, self._piece_bytes))
-        return self._keep(number, np.frombuffer(raw, self._type))
+        data = self.directory.file.pread(offset + part * self._piece_bytes, self._piece_bytes)
+        return self._keep(number, self._coding.decoded(data))
 
-    def _keep(self, number: int, piece: Raw) -> Raw:
+    def _keep(self, number: int, piece: array[int]) -> array[int]:
         if len(self._pieces) - len(self._dirty) >= self._capacity:
             for old in [n for n in self._pieces if n not in self._dirty][: self._capacity // 4 + 1]:
                 del self._pieces[old]
@@ -214,6 +307,8 @@ class TwoLevelTable(Table):
         return piece
 
     def read(self, first: int, count: int) -> Entries:
+        import numpy as np
+
         result = np.empty(count, np.int64)
         done = 0
         while done < count:
@@ -224,20 +319,22 @@ class TwoLevelTable(Table):
             done += step
         return result
 
+    def run(self, first: int, count: int, step: int) -> int:
+        number, at = divmod(first, self._per_piece)
+        piece = self._piece(number)
+        if piece is None:
+            return 1 if step else min(count, self._per_piece - at)
+        return _run(piece, at, count, step)
+
     def empty_run(self, first: int, count: int) -> int:
         stop = first + count
         table, last = first // self._per_table, -(-stop // self._per_table)
         while table < last:
-            known = self.directory.read(table, min(last - table, 1 << 14)) != 0
-            for new in self._new:
-                if table <= new < table + len(known):
-                    known[new - table] = True
-            found = np.flatnonzero(known)
-            if not len(found):
-                table += len(known)
+            if self.directory.entry(table) == 0 and table not in self._new:
+                empty = self.directory.run(table, last - table, 0)
+                table = min((n for n in self._new if table < n < table + empty), default=table + empty)
                 continue
-            table += int(found[0])
-            holes = self._hole_tables(table, min(last - table, 1 << 14))
+            holes = self._hole_tables(table, last - table)
             if not holes:
                 return max(0, min(stop, table * self._per_table) - first)
             table += holes
@@ -249,11 +346,9 @@ class TwoLevelTable(Table):
         """
         if table in self._new or self._mapped:
             return 0
-        places = self.directory.read(table, count)
-        apart = np.flatnonzero(np.diff(places) != self._bytes // self._unit)
-        count = int(apart[0]) + 1 if len(apart) else count
+        count = self.directory.run(table, count, self._bytes // self._unit)
         file = self.directory.file
-        start = int(places[0]) * self._unit
+        start = self.directory.entry(table) * self._unit
         if start + count * self._bytes > file.length():
             return 0
         hole = next(file.extents(start, count * self._bytes))
@@ -268,22 +363,22 @@ class TwoLevelTable(Table):
         piece = self._pieces.get(number)
         if piece is None:
             piece = self._piece(number)
-        return 0 if piece is None else _signed(int(piece[at]))
+        return 0 if piece is None else piece[at]
 
-    def write(self, first: int, values: Entries) -> None:
-        done, count = 0, len(values)
+    def write(self, first: int, value: int, count: int = 1, step: int = 0) -> None:
+        done = 0
         while done < count:
             number, at = divmod(first + done, self._per_piece)
-            step = min(count - done, self._per_piece - at)
+            part = min(count - done, self._per_piece - at)
             piece = self._piece(number)
             if piece is None:
-                piece = self._keep(number, np.zeros(self._per_piece, self._type))
+                piece = self._keep(number, self._coding.zeroes(self._per_piece))
                 table = number // self._in_table
                 if self.table_offset(table) is None:
                     self._new.add(table)
-            piece[at : at + step] = values[done : done + step]
+            _set_run(piece, at, part, value + done * step, step)
             self._dirty.add(number)
-            done += step
+            done += part
 
     def changed_tables(self) -> list[int]:
         """The numbers of the tables that differ from the file, for nodes that write them in their own way."""
@@ -293,7 +388,7 @@ class TwoLevelTable(Table):
         """Table `number`, of one piece, as bytes; None if it doesn't exist."""
         assert self._in_table == 1
         table = self._piece(number)
-        return None if table is None else table.tobytes()
+        return None if table is None else self._coding.encoded(table)
 
     @property
     def dirty_bytes(self) -> int:
@@ -309,7 +404,7 @@ class TwoLevelTable(Table):
                     offset = self._place(self._bytes)
                     file.write_zeroes(offset, self._bytes)
                     self._write_pieces(table, offset)
-                    directory.write(table, np.array([offset // self._unit], np.int64))
+                    directory.write(table, offset // self._unit)
         known = [table for table in self.changed_tables() if table not in self._new]
         for directory in (self.directory, self.spare):
             for table in known:
@@ -329,4 +424,5 @@ class TwoLevelTable(Table):
         for part in range(self._in_table):
             number = table * self._in_table + part
             if number in self._dirty:
-                self.directory.file.pwrite(offset + part * self._piece_bytes, self._pieces[number].tobytes())
+                data = self._coding.encoded(self._pieces[number])
+                self.directory.file.pwrite(offset + part * self._piece_bytes, data)

@@ -9,9 +9,8 @@ from runtime.block.errors import ImageOption
 from runtime.block.node import FormatNode, ProtocolNode
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from runtime.block.format.parallels.options import ParallelsOptions
+    from runtime.block.options import CreateOptions
 
 
 class ParallelsDriver(Driver):
@@ -25,12 +24,12 @@ class ParallelsDriver(Driver):
             return BundleNode(file, context)
         return ParallelsNode(file, writable=context.writable, check=context.check)
 
-    def options(self) -> type[BaseModel]:
+    def options(self) -> type[CreateOptions]:
         from runtime.block.format.parallels.options import ParallelsOptions
 
         return ParallelsOptions
 
-    def create(self, file: ProtocolNode, size: int, options: BaseModel, context: OpenContext) -> None:
+    def create(self, file: ProtocolNode, size: int, options: CreateOptions, context: OpenContext) -> None:
         from runtime.block.format.parallels.header import LAYOUT, MAX_ENTRIES, SECTOR, Header
 
         chosen = cast("ParallelsOptions", options)

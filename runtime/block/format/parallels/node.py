@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
 from runtime.block.errors import ImageUnsupported
 from runtime.block.format.mapped.check import BlockCheck
 from runtime.block.format.mapped.node import ABSENT, MappedNode
-from runtime.block.format.mapped.table import Entries, PagedTable
+from runtime.block.format.mapped.table import PagedTable
 from runtime.block.format.parallels import header as parallels
 from runtime.block.format.parallels.header import SECTOR, Header
 from runtime.block.node import Node, Preallocation, ProtocolNode, Repair
 from runtime.block.report import CheckReport, ImageInfo
+
+if TYPE_CHECKING:
+    from runtime.block.format.mapped.table import Entries
 
 
 class ParallelsNode(MappedNode):
@@ -35,23 +38,22 @@ class ParallelsNode(MappedNode):
         self.header = header
         self._size = header.sectors * SECTOR
         self.block_size = header.cluster_sectors * SECTOR
+        self.entry_step = header.cluster_sectors // header.multiplier
         self._data_start = header.data_start
         self.table = PagedTable(self.file, parallels.LAYOUT.size, header.entries, "<u4")
 
     # The table
 
-    def _decode(self, raw: Entries) -> Entries:
+    def _decode_all(self, raw: Entries) -> Entries:
         places = raw * (self.header.multiplier * SECTOR)
         places[raw == 0] = ABSENT
         return places
 
-    def _decode_one(self, raw: int) -> int:
+    def _decode(self, raw: int) -> int:
         return raw * self.header.multiplier * SECTOR if raw else ABSENT
 
-    def _encode(self, places: Entries) -> Entries:
-        raw = places // (self.header.multiplier * SECTOR)
-        raw[places == ABSENT] = 0
-        return raw
+    def _encode(self, place: int) -> int:
+        return place // (self.header.multiplier * SECTOR) if place >= 0 else 0
 
     def entry_offset(self, block: int) -> int:
         return parallels.LAYOUT.size + 4 * block
@@ -99,6 +101,8 @@ class ParallelsNode(MappedNode):
                 self.flush()
 
     def _longer_table(self, header: Header, entries: int) -> Header:
+        import numpy as np
+
         self.flush()
         needed = parallels.LAYOUT.size + 4 * entries
         start = self._data_start
@@ -121,7 +125,7 @@ class ParallelsNode(MappedNode):
             part = min(1 << 20, self.block_size - at)
             self.file.pwrite(place + at, self.file.pread(source + at, part))
         self._end += self.block_size
-        self._bind(block, np.array([place], np.int64))
+        self._bind(block, 1, place)
 
     # About the image
 

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import field_validator
-
-from runtime.block.options import CreateOptions, Size
+from runtime.block.options import CreateOptions, power_of_two, size
 
 
 class ParallelsOptions(CreateOptions):
     """`cluster_size` in bytes."""
 
-    cluster_size: Size = 1 << 20
-
-    @field_validator("cluster_size")
-    @classmethod
-    def _of_sectors(cls, value: int) -> int:
-        if not 4096 <= value <= 256 << 20 or value & (value - 1):
-            raise ValueError("a power of two from 4 KiB to 256 MiB")
-        return value
+    cluster_size = size(1 << 20, power_of_two(4096, 256 << 20, "a power of two from 4 KiB to 256 MiB"))

@@ -9,7 +9,7 @@ from runtime.block.format.qcow2.node import Qcow2Node
 from runtime.block.node import ProtocolNode
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    from runtime.block.options import CreateOptions
 
 
 class Qcow2Driver(Driver):
@@ -18,12 +18,12 @@ class Qcow2Driver(Driver):
     def open(self, file: ProtocolNode, context: OpenContext) -> Qcow2Node:
         return Qcow2Node(file, context)
 
-    def options(self) -> type[BaseModel]:
+    def options(self) -> type[CreateOptions]:
         from runtime.block.format.qcow2.options import Qcow2Options
 
         return Qcow2Options
 
-    def create(self, file: ProtocolNode, size: int, options: BaseModel, context: OpenContext) -> None:
+    def create(self, file: ProtocolNode, size: int, options: CreateOptions, context: OpenContext) -> None:
         from runtime.block.format.qcow2.create import create
         from runtime.block.format.qcow2.options import Qcow2Options
 

@@ -9,10 +9,9 @@ from runtime.block.errors import ImageOption
 from runtime.block.node import FormatNode, ProtocolNode
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from runtime.block.format.qed.node import QedNode
     from runtime.block.format.qed.options import QedOptions
+    from runtime.block.options import CreateOptions
 
 
 class QedDriver(Driver):
@@ -23,12 +22,12 @@ class QedDriver(Driver):
 
         return QedNode(file, context)
 
-    def options(self) -> type[BaseModel]:
+    def options(self) -> type[CreateOptions]:
         from runtime.block.format.qed.options import QedOptions
 
         return QedOptions
 
-    def create(self, file: ProtocolNode, size: int, options: BaseModel, context: OpenContext) -> None:
+    def create(self, file: ProtocolNode, size: int, options: CreateOptions, context: OpenContext) -> None:
         from runtime.block.format.qed.header import Header
         from runtime.block.format.qed.node import with_backing
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
 from runtime.block.driver import OpenContext
 from runtime.block.errors import ImageCorrupt, ImageOption, ImageUnsupported
 from runtime.block.format.mapped.check import BlockCheck, Interval
 from runtime.block.format.mapped.node import ABSENT, ZERO, MappedNode
-from runtime.block.format.mapped.table import Entries, PagedTable, TwoLevelTable
+from runtime.block.format.mapped.table import PagedTable, TwoLevelTable
 from runtime.block.format.qed import header as qed
 from runtime.block.format.qed.header import Header
 from runtime.block.node import Preallocation, ProtocolNode, Repair
 from runtime.block.report import CheckReport, ImageInfo
+
+if TYPE_CHECKING:
+    from runtime.block.format.mapped.table import Entries
 
 
 class QedNode(MappedNode):
@@ -26,7 +29,7 @@ class QedNode(MappedNode):
         super().__init__(file, file.name, header.disk_size, writable=context.writable, backing=None)
         self._context = context
         self.header = header
-        self.block_size = header.cluster_size
+        self.block_size = self.entry_step = header.cluster_size
         self._data_start = header.header_size * header.cluster_size
         self.table: TwoLevelTable = TwoLevelTable(
             PagedTable(file, header.directory, header.table_entries, "<u8"),
@@ -71,23 +74,20 @@ class QedNode(MappedNode):
 
     # The tables
 
-    def _decode(self, raw: Entries) -> Entries:
+    def _decode_all(self, raw: Entries) -> Entries:
         places = raw.copy()
         places[raw < 0] = 1 << 62
         places[raw == 0] = ABSENT
         places[raw == 1] = ZERO
         return places
 
-    def _decode_one(self, raw: int) -> int:
+    def _decode(self, raw: int) -> int:
         if raw > 1:
             return raw
         return -1 - raw if raw >= 0 else 1 << 62
 
-    def _encode(self, places: Entries) -> Entries:
-        raw = places.copy()
-        raw[places == ABSENT] = 0
-        raw[places == ZERO] = 1
-        return raw
+    def _encode(self, place: int) -> int:
+        return place if place >= 0 else -1 - place
 
     def entry_offset(self, block: int) -> int | None:
         number, at = divmod(block, self.header.table_entries)
@@ -155,7 +155,7 @@ class QedNode(MappedNode):
             except ImageCorrupt as error:
                 text = error.what
             if repair == "all":
-                self.table.directory.write(number, np.zeros(1, np.int64))
+                self.table.directory.write(number, 0)
                 self.table.directory.write_back()
             offset = self.header.directory + 8 * number
             report.note("corruption", text, offset=offset, fixed=repair == "all")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, cast
 
 from runtime.block.driver import Driver, OpenContext
@@ -9,10 +10,9 @@ from runtime.block.errors import ImageOption
 from runtime.block.node import ProtocolNode
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from runtime.block.format.vdi.node import VdiNode
     from runtime.block.format.vdi.options import VdiOptions
+    from runtime.block.options import CreateOptions
 
 
 class VdiDriver(Driver):
@@ -23,14 +23,13 @@ class VdiDriver(Driver):
 
         return VdiNode(file, context)
 
-    def options(self) -> type[BaseModel]:
+    def options(self) -> type[CreateOptions]:
         from runtime.block.format.vdi.options import VdiOptions
 
         return VdiOptions
 
-    def create(self, file: ProtocolNode, size: int, options: BaseModel, context: OpenContext) -> None:
-        import numpy as np
-
+    def create(self, file: ProtocolNode, size: int, options: CreateOptions, context: OpenContext) -> None:
+        from runtime.block.format.mapped.table import Coding
         from runtime.block.format.vdi import header as vdi
         from runtime.block.format.vdi.node import VdiNode, create_header
         from runtime.block.format.vdi.parent import comment_of, open_parent
@@ -56,16 +55,18 @@ class VdiDriver(Driver):
         if chosen.backing_file is not None:
             header = header.changed(comment=comment_of(chosen.backing_file))
         if fixed:
-            entries = np.arange(header.blocks, dtype="<u4")
             end = header.data_offset + header.blocks * header.block_size
             file.resize(header.data_offset)
             file.resize(
                 end, preallocation="off" if chosen.preallocation == "metadata" else chosen.preallocation
             )
         else:
-            entries = np.full(header.blocks, vdi.FREE, "<u4")
             file.resize(header.data_offset)
-        file.pwrite(header.map_offset, entries.tobytes())
+        coding = Coding("<u4")
+        for first in range(0, header.blocks, 1 << 18):
+            count = min(1 << 18, header.blocks - first)
+            entries = range(first, first + count) if fixed else itertools.repeat(vdi.FREE, count)
+            file.pwrite(header.map_offset + 4 * first, coding.encoded(coding.entries(entries)))
         file.pwrite(0, header.pack())
         file.flush()
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from typing import cast
-
-import numpy as np
+from typing import TYPE_CHECKING, cast
 
 from runtime.block.driver import OpenContext
 from runtime.block.errors import ImageError, ImageUnsupported
 from runtime.block.format.mapped.check import BlockCheck
 from runtime.block.format.mapped.node import ABSENT, ZERO, MappedNode
-from runtime.block.format.mapped.table import Entries, PagedTable
+from runtime.block.format.mapped.table import PagedTable
 from runtime.block.format.vdi import header as vdi
 from runtime.block.format.vdi.header import Header
 from runtime.block.format.vdi.parent import comment_of, find_parent, open_parent, verify_parent
 from runtime.block.node import Preallocation, ProtocolNode, Repair
 from runtime.block.report import CheckReport, ImageInfo
+
+if TYPE_CHECKING:
+    from runtime.block.format.mapped.table import Entries
 
 
 class VdiNode(MappedNode):
@@ -25,6 +26,7 @@ class VdiNode(MappedNode):
     format = "vdi"
     notes_content_below = True
     can_mark_zero = True
+    entry_step = 1
 
     def __init__(self, file: ProtocolNode, context: OpenContext) -> None:
         self._sector = file.pread(0, vdi.SIZE)
@@ -43,7 +45,7 @@ class VdiNode(MappedNode):
         self.header = header
         self._size = -(-header.disk_size // 512) * 512
         self._data_start = header.data_offset
-        self.table = PagedTable(self.file, header.map_offset, header.blocks, "<u4")
+        self.table: PagedTable = PagedTable(self.file, header.map_offset, header.blocks, "<u4")
 
     def _open_parent(self) -> None:
         if not self._context.backing:
@@ -62,22 +64,21 @@ class VdiNode(MappedNode):
 
     # The map
 
-    def _decode(self, raw: Entries) -> Entries:
+    def _decode_all(self, raw: Entries) -> Entries:
         places = self._data_start + raw * self.block_size
         places[raw == vdi.FREE] = ABSENT
         places[raw == vdi.ZERO] = ZERO
         return places
 
-    def _decode_one(self, raw: int) -> int:
+    def _decode(self, raw: int) -> int:
         if raw >= vdi.ZERO:
             return ABSENT if raw == vdi.FREE else ZERO
         return self._data_start + raw * self.block_size
 
-    def _encode(self, places: Entries) -> Entries:
-        raw = (places - self._data_start) // self.block_size
-        raw[places == ABSENT] = vdi.FREE
-        raw[places == ZERO] = vdi.ZERO
-        return raw
+    def _encode(self, place: int) -> int:
+        if place < 0:
+            return vdi.FREE if place == ABSENT else vdi.ZERO
+        return (place - self._data_start) // self.block_size
 
     def entry_offset(self, block: int) -> int:
         return self.header.map_offset + 4 * block
@@ -93,14 +94,7 @@ class VdiNode(MappedNode):
 
     def _highest(self) -> int:
         """The highest block of the file that the map names; -1 if there is none. Not those behind its end."""
-        highest = -1
-        limit = min(vdi.ZERO, -(-(self._limit() - self._data_start) // self.block_size))
-        for first in range(0, self.blocks(), 1 << 18):
-            raw = self._raw(first, min(1 << 18, self.blocks() - first))
-            raw = raw[raw < limit]
-            if len(raw):
-                highest = max(highest, int(raw.max()))
-        return highest
+        return self.table.highest(min(vdi.ZERO, -(-(self._limit() - self._data_start) // self.block_size)))
 
     def _write_header(self) -> None:
         self._sector = self.header.pack(self._sector)
@@ -160,6 +154,8 @@ class VdiNode(MappedNode):
         header switches to it, in one sector: before that all is as it was, after that all is as it shall
         be.
         """
+        import numpy as np
+
         self.flush()
         room = -(-4 * blocks // self.block_size)
         old_start = self._data_start
@@ -198,7 +194,7 @@ class VdiNode(MappedNode):
         for at in range(0, self.block_size, 1 << 20):
             part = min(1 << 20, self.block_size - at)
             self.file.pwrite(place + at, self.file.pread(source + at, part))
-        self._bind(block, np.array([place], np.int64))
+        self._bind(block, 1, place)
 
     def _compact(self) -> None:
         """Fill gaps between the blocks in the file with its last blocks, and cut it behind them.
@@ -206,6 +202,8 @@ class VdiNode(MappedNode):
         The count in the header has to be that of the blocks and the place of the next one, so there may be
         no gaps.
         """
+        import numpy as np
+
         used: dict[int, int] = {}  # block of the file: block of the disk
         for first in range(0, self.blocks(), 1 << 16):
             raw = self._raw(first, min(1 << 16, self.blocks() - first))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from runtime.block.options import CreateOptions, Switch
+from runtime.block.options import CreateOptions, choice, preallocation, switch, text
 
 
 class VdiOptions(CreateOptions):
@@ -12,8 +10,8 @@ class VdiOptions(CreateOptions):
     image.
     """
 
-    subformat: Literal["dynamic", "fixed"] = "dynamic"
-    static: Switch = False
-    preallocation: Literal["off", "metadata", "falloc", "full"] = "off"
-    backing_file: str | None = None
-    backing_fmt: str | None = None
+    subformat = choice("dynamic", "fixed")
+    static = switch()
+    preallocation = preallocation("metadata", "falloc", "full")
+    backing_file = text()
+    backing_fmt = text()

@@ -9,10 +9,9 @@ from runtime.block.errors import ImageOption
 from runtime.block.node import ProtocolNode
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from runtime.block.format.vhd.node import VhdNode
     from runtime.block.format.vhd.options import VhdOptions
+    from runtime.block.options import CreateOptions
 
 
 class VhdDriver(Driver):
@@ -23,12 +22,12 @@ class VhdDriver(Driver):
 
         return open_vhd(file, context)
 
-    def options(self) -> type[BaseModel]:
+    def options(self) -> type[CreateOptions]:
         from runtime.block.format.vhd.options import VhdOptions
 
         return VhdOptions
 
-    def create(self, file: ProtocolNode, size: int, options: BaseModel, context: OpenContext) -> None:
+    def create(self, file: ProtocolNode, size: int, options: CreateOptions, context: OpenContext) -> None:
         from runtime.block.format.vhd import header as vhd
 
         chosen = cast("VhdOptions", options)

@@ -6,22 +6,23 @@ import contextlib
 import struct
 from abc import abstractmethod
 from dataclasses import replace
-from typing import Any, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, cast
 
 from runtime.block.driver import OpenContext
 from runtime.block.errors import ImageCorrupt, ImageError, ImageUnsupported
 from runtime.block.format.linear import LinearNode
-from runtime.block.format.mapped.bitmap import SectorBitmaps, Sectors
+from runtime.block.format.mapped.bitmap import SectorBitmaps, Sectors, packed, unpacked
 from runtime.block.format.mapped.check import BlockCheck
 from runtime.block.format.mapped.node import ABSENT, MappedNode
-from runtime.block.format.mapped.table import Entries, PagedTable
+from runtime.block.format.mapped.table import PagedTable
 from runtime.block.format.vhd import header as vhd
 from runtime.block.format.vhd.header import Footer, Header
 from runtime.block.format.vhd.parent import describe, find_parent, open_parent, verify_parent
 from runtime.block.node import Buffer, FormatNode, Preallocation, ProtocolNode, Repair
 from runtime.block.report import CheckReport, ImageInfo
+
+if TYPE_CHECKING:
+    from runtime.block.format.mapped.table import Entries
 
 _KINDS = {vhd.FIXED: "fixed", vhd.DYNAMIC: "dynamic", vhd.DIFFERENCING: "differencing"}
 
@@ -121,12 +122,10 @@ class VhdBitmaps(SectorBitmaps):
         self._gap = header.bitmap_size
 
     def load(self, block: int, place: int) -> Sectors:
-        raw = np.frombuffer(self._file.pread(place - self._gap, self._gap), np.uint8)
-        return np.unpackbits(raw, count=self._sectors).astype(np.bool_)
+        return unpacked(self._file.pread(place - self._gap, self._gap), lowest_first=False)[: self._sectors]
 
     def store(self, block: int, place: int, present: Sectors) -> None:
-        raw = np.packbits(present).tobytes()
-        self._file.pwrite(place - self._gap, raw)
+        self._file.pwrite(place - self._gap, packed(present, lowest_first=False))
 
 
 class DynamicVhdNode(MappedNode, VhdNode):
@@ -162,8 +161,9 @@ class DynamicVhdNode(MappedNode, VhdNode):
         self.header = header
         self.block_size = header.block_size
         self.gap = header.bitmap_size
+        self.entry_step = (self.gap + self.block_size) // vhd.SECTOR
         self._data_start = vhd.SECTOR
-        self.table = PagedTable(self.file, header.table_offset, header.max_entries, ">u4")
+        self.table: PagedTable = PagedTable(self.file, header.table_offset, header.max_entries, ">u4")
 
     def _open_parent(self) -> None:
         if not self._context.backing:
@@ -182,18 +182,16 @@ class DynamicVhdNode(MappedNode, VhdNode):
 
     # The table
 
-    def _decode(self, raw: Entries) -> Entries:
+    def _decode_all(self, raw: Entries) -> Entries:
         places = raw * vhd.SECTOR + self.gap
         places[raw == vhd.FREE] = ABSENT
         return places
 
-    def _decode_one(self, raw: int) -> int:
+    def _decode(self, raw: int) -> int:
         return ABSENT if raw == vhd.FREE else raw * vhd.SECTOR + self.gap
 
-    def _encode(self, places: Entries) -> Entries:
-        raw = (places - self.gap) // vhd.SECTOR
-        raw[places == ABSENT] = vhd.FREE
-        return raw
+    def _encode(self, place: int) -> int:
+        return (place - self.gap) // vhd.SECTOR if place >= 0 else vhd.FREE
 
     def entry_offset(self, block: int) -> int:
         return self.header.table_offset + 4 * block
@@ -230,10 +228,9 @@ class DynamicVhdNode(MappedNode, VhdNode):
     def _blocks_end(self) -> int:
         """Where the last block, or whatever else is last, ends."""
         end = max(stop for _, stop in self._metadata())
-        for first in range(0, self.blocks(), 1 << 16):
-            places = self.places(first, min(1 << 16, self.blocks() - first))
-            if len(places) and int(places.max()) >= 0:
-                end = max(end, int(places.max()) + self.block_size)
+        last = self.table.highest(vhd.FREE)
+        if last >= 0:
+            end = max(end, self._decode(last) + self.block_size)
         return -(-end // vhd.SECTOR) * vhd.SECTOR
 
     def _before_first_write(self) -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import field_validator
-
-from runtime.block.options import CreateOptions, Size, Switch
+from runtime.block.options import CreateOptions, choice, power_of_two, preallocation, size, switch, text
 
 
 class VhdOptions(CreateOptions):
@@ -14,16 +10,9 @@ class VhdOptions(CreateOptions):
     want.
     """
 
-    subformat: Literal["dynamic", "fixed"] = "dynamic"
-    force_size: Switch = True
-    block_size: Size = 2 << 20
-    preallocation: Literal["off", "falloc", "full"] = "off"
-    backing_file: str | None = None
-    backing_fmt: str | None = None
-
-    @field_validator("block_size")
-    @classmethod
-    def _a_power_of_two(cls, value: int) -> int:
-        if not 4096 <= value <= 1 << 28 or value & (value - 1):
-            raise ValueError("a power of two from 4 KiB to 256 MiB")
-        return value
+    subformat = choice("dynamic", "fixed")
+    force_size = switch(True)
+    block_size = size(2 << 20, power_of_two(4096, 1 << 28, "a power of two from 4 KiB to 256 MiB"))
+    preallocation = preallocation("falloc", "full")
+    backing_file = text()
+    backing_fmt = text()

@@ -9,11 +9,10 @@ from runtime.block.errors import ImageOption
 from runtime.block.node import ProtocolNode
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from runtime.block.format.vhdx.metadata import Metadata
     from runtime.block.format.vhdx.node import VhdxNode
     from runtime.block.format.vhdx.options import VhdxOptions
+    from runtime.block.options import CreateOptions
 
 
 class VhdxDriver(Driver):
@@ -24,12 +23,12 @@ class VhdxDriver(Driver):
 
         return VhdxNode(file, context)
 
-    def options(self) -> type[BaseModel]:
+    def options(self) -> type[CreateOptions]:
         from runtime.block.format.vhdx.options import VhdxOptions
 
         return VhdxOptions
 
-    def create(self, file: ProtocolNode, size: int, options: BaseModel, context: OpenContext) -> None:
+    def create(self, file: ProtocolNode, size: int, options: CreateOptions, context: OpenContext) -> None:
         from runtime.block.format.vhdx.metadata import MAX_DISK, Metadata
         from runtime.block.format.vhdx.node import VhdxNode
         from runtime.block.format.vhdx.parent import make_locator, open_parent
@@ -70,8 +69,7 @@ def _block_size(size: int, *, child: bool) -> int:
 
 def _write(file: ProtocolNode, metadata: Metadata, chosen: VhdxOptions) -> None:
     """Header section, log, metadata, block table, and the blocks of fixed images; the identifier last."""
-    import numpy as np
-
+    from runtime.block.format.mapped.table import Coding
     from runtime.block.format.vhdx import header as vhdx
     from runtime.block.format.vhdx.metadata import pack_metadata
 
@@ -87,10 +85,12 @@ def _write(file: ProtocolNode, metadata: Metadata, chosen: VhdxOptions) -> None:
     if metadata.fixed:
         end = start + metadata.blocks * metadata.block_size
         file.resize(end, preallocation=chosen.preallocation)
-        blocks = np.arange(metadata.blocks, dtype=np.int64)
-        entries = np.zeros(metadata.entries, "<i8")
-        entries[blocks + blocks // metadata.chunk_ratio] = (start + blocks * metadata.block_size) | 6
-        file.pwrite(regions[1].offset, entries.tobytes())
+        coding, size, ratio = Coding("<u8"), metadata.block_size, metadata.chunk_ratio
+        for first in range(0, metadata.blocks, ratio):
+            last = min(first + ratio, metadata.blocks)
+            places = range((start + first * size) | 6, (start + last * size) | 6, size)
+            at = first // ratio * (ratio + 1)
+            file.pwrite(regions[1].offset + 8 * at, coding.encoded(coding.entries(places)))
     header = vhdx.Header(
         log_offset=mib, log_length=log, file_write=vhdx.new_guid(), data_write=vhdx.new_guid()
     )

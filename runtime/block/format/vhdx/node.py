@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from itertools import pairwise
-from typing import cast
-
-import numpy as np
+from typing import TYPE_CHECKING, cast
 
 from runtime.block.driver import OpenContext
 from runtime.block.errors import ImageCorrupt, ImageError, ImageUnsupported
-from runtime.block.format.mapped.bitmap import SectorBitmaps, Sectors
+from runtime.block.format.mapped.bitmap import SectorBitmaps, Sectors, packed, unpacked
 from runtime.block.format.mapped.check import BlockCheck, Interval
 from runtime.block.format.mapped.node import ABSENT, ZERO, MappedNode
-from runtime.block.format.mapped.table import Entries, PagedTable
+from runtime.block.format.mapped.table import PagedTable
 from runtime.block.format.vhdx import header as vhdx
 from runtime.block.format.vhdx.header import MIB, Header, Region
 from runtime.block.format.vhdx.log import PAGE, Log, ReplayedFile, pending, replay
@@ -22,6 +20,9 @@ from runtime.block.format.vhdx.metadata import MAX_DISK, Metadata, pack_metadata
 from runtime.block.format.vhdx.parent import find_parent, make_locator, open_parent, verify_parent
 from runtime.block.node import Preallocation, ProtocolNode, Repair
 from runtime.block.report import CheckReport, ImageInfo
+
+if TYPE_CHECKING:
+    from runtime.block.format.mapped.table import Entries
 
 # Payload block states ([MS-VHDX] 2.5.1.1); a sector bitmap block is there in state 6.
 _NOT_PRESENT, _UNDEFINED, _ZERO, _UNMAPPED, _FULL, _PARTIAL = 0, 1, 2, 3, 6, 7
@@ -53,15 +54,14 @@ class VhdxBitmaps(SectorBitmaps):
                 field="sector bitmap entry",
                 where=self._node.name,
             )
-        raw = np.frombuffer(self._file.pread(start + at, self._sectors // 8), np.uint8)
-        return np.unpackbits(raw, bitorder="little").astype(np.bool_)
+        return unpacked(self._file.pread(start + at, self._sectors // 8), lowest_first=True)
 
     def store(self, block: int, place: int, present: Sectors) -> None:
         """Into `pages`: the log writes them."""
         chunk, at = self._at(block)
         start = self._node.bitmap_block(chunk)
         assert start is not None
-        raw = np.packbits(present, bitorder="little").tobytes()
+        raw = packed(present, lowest_first=True)
         done = 0
         while done < len(raw):
             page, within = divmod(start + at + done, PAGE)
@@ -143,7 +143,7 @@ class VhdxNode(MappedNode):
     def _adopt(self, metadata: Metadata) -> None:
         self.metadata = metadata
         self._size = metadata.disk_size
-        self.block_size = metadata.block_size
+        self.block_size = self.entry_step = metadata.block_size
         self.table = PagedTable(self.file, self._regions[vhdx.BAT].offset, metadata.entries, "<u8")
 
     def _open_parent(self) -> None:
@@ -166,7 +166,12 @@ class VhdxNode(MappedNode):
     def _index(self, block: int) -> int:
         return block + block // self.metadata.chunk_ratio
 
+    def _row(self, block: int) -> int:
+        return self.metadata.chunk_ratio - block % self.metadata.chunk_ratio
+
     def _raw(self, first: int, count: int) -> Entries:
+        import numpy as np
+
         low, high = self._index(first), self._index(first + count - 1)
         every = self.table.read(low, high - low + 1)
         if high - low + 1 == count:
@@ -175,40 +180,45 @@ class VhdxNode(MappedNode):
         picked: Entries = every[blocks + blocks // self.metadata.chunk_ratio - low]
         return picked
 
-    def _bind(self, first: int, places: Entries) -> None:
-        raw = self._encode(places)
-        if self.bitmaps is not None:
-            for at in np.flatnonzero(places >= 0).tolist():
-                if not self.bitmaps.is_full(first + at, int(places[at])):
-                    raw[at] = (raw[at] & ~7) | _PARTIAL
-        ratio = self.metadata.chunk_ratio
+    def _bind(self, first: int, count: int, place: int) -> None:
+        if self.bitmaps is not None and place >= 0:
+            for block in range(first, first + count):
+                here = place + (block - first) * self.block_size
+                state = _FULL if self.bitmaps.is_full(block, here) else _PARTIAL
+                self.table.write(self._index(block), here | state)
+            return
+        step = self.block_size if place >= 0 else 0
         done = 0
-        while done < len(raw):
-            step = min(len(raw) - done, ratio - (first + done) % ratio)
-            self.table.write(self._index(first + done), raw[done : done + step])
-            done += step
+        while done < count:
+            part = min(count - done, self._row(first + done))
+            self.table.write(self._index(first + done), self._encode(place) + done * step, part, step)
+            done += part
 
-    def _decode(self, raw: Entries) -> Entries:
+    def _decode(self, raw: int) -> int:
+        state = raw & 7
+        if state == _FULL or (state == _PARTIAL and self.metadata.has_parent):
+            return raw >> 20 << 20 if raw >= 0 else _MISPLACED
+        if state == _NOT_PRESENT:
+            return ABSENT
+        return ZERO if state <= _UNMAPPED else _MISPLACED  # there are no states 4 and 5
+
+    def _decode_all(self, raw: Entries) -> Entries:
+        import numpy as np
+
         state = raw & 7
         places: Entries = ((raw.view(np.uint64) >> np.uint64(20)) << np.uint64(20)).view(np.int64)
         places[places < 0] = _MISPLACED
         places[state == _NOT_PRESENT] = ABSENT
         places[(state >= _UNDEFINED) & (state <= _UNMAPPED)] = ZERO
-        places[(state == 4) | (state == 5)] = _MISPLACED  # there are no such states
+        places[(state == 4) | (state == 5)] = _MISPLACED
         if not self.metadata.has_parent:
             places[state == _PARTIAL] = _MISPLACED
         return places
 
-    def _decode_one(self, raw: int) -> int:
-        if raw & 7 == _FULL and raw >= 0:
-            return raw >> 20 << 20
-        return super()._decode_one(raw)
-
-    def _encode(self, places: Entries) -> Entries:
-        raw = places | _FULL
-        raw[places == ABSENT] = _NOT_PRESENT
-        raw[places == ZERO] = _ZERO
-        return raw
+    def _encode(self, place: int) -> int:
+        if place < 0:
+            return _NOT_PRESENT if place == ABSENT else _ZERO
+        return place | _FULL
 
     def state_of(self, block: int) -> int:
         """The state in the block's entry."""
@@ -300,7 +310,7 @@ class VhdxNode(MappedNode):
         if self._file_length > place:
             self.file.write_zeroes(place, MIB)
         self._end += MIB
-        self.table.write(self._bitmap_index(chunk), np.array([place | _FULL], np.int64))
+        self.table.write(self._bitmap_index(chunk), place | _FULL)
 
     def resize(self, length: int, *, shrink: bool = False, preallocation: Preallocation = "off") -> None:
         """Size and, if it has to move, the table change in one entry of the log."""
@@ -351,7 +361,7 @@ class VhdxNode(MappedNode):
         for first in range(self.metadata.entries, metadata.entries, 1 << 16):
             count = min(1 << 16, metadata.entries - first)
             if table.read(first, count).any():
-                table.write(first, np.zeros(count, np.int64))
+                table.write(first, 0, count)
         if table.dirty_bytes:
             self._log_pages(dict(_split(table.changes(PAGE))))
 

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from runtime.block.options import (
+    CreateOptions,
+    choice,
+    number,
+    power_of_two,
+    preallocation,
+    size,
+    switch,
+    text,
+)
 
-from pydantic import field_validator
+_power_of_two = power_of_two(1 << 20, 256 << 20, "a power of two from 1 MiB to 256 MiB")
 
-from runtime.block.options import CreateOptions, Size, Switch
+
+def _block(value: int) -> str | None:
+    return _power_of_two(value) if value else None
+
+
+def _log(value: int) -> str | None:
+    return None if 1 << 20 <= value <= 32 << 20 else f"{value} isn't between 1 MiB and 32 MiB"
 
 
 class VhdxOptions(CreateOptions):
@@ -14,30 +29,11 @@ class VhdxOptions(CreateOptions):
     read.
     """
 
-    subformat: Literal["dynamic", "fixed"] = "dynamic"
-    block_size: Size = 0
-    log_size: Size = 1 << 20
-    logical_sector_size: Literal[512, 4096] = 512
-    block_state_zero: Switch = True
-    preallocation: Literal["off", "falloc", "full"] = "off"
-    backing_file: str | None = None
-    backing_fmt: str | None = None
-
-    @field_validator("logical_sector_size", mode="before")
-    @classmethod
-    def _from_text(cls, value: object) -> object:
-        return int(value) if isinstance(value, str) and value.isdigit() else value
-
-    @field_validator("block_size")
-    @classmethod
-    def _a_power_of_two(cls, value: int) -> int:
-        if value and (not 1 << 20 <= value <= 256 << 20 or value & (value - 1)):
-            raise ValueError("a power of two from 1 MiB to 256 MiB")
-        return value
-
-    @field_validator("log_size")
-    @classmethod
-    def _of_some_use(cls, value: int) -> int:
-        if not 1 << 20 <= value <= 32 << 20:
-            raise ValueError("from 1 MiB to 32 MiB")
-        return value
+    subformat = choice("dynamic", "fixed")
+    block_size = size(0, _block)
+    log_size = size(1 << 20, _log)
+    logical_sector_size = number(512, among=(512, 4096))
+    block_state_zero = switch(True)
+    preallocation = preallocation("falloc", "full")
+    backing_file = text()
+    backing_fmt = text()

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from runtime.block.driver import OpenContext
 from runtime.block.errors import ImageOption, ImageUnsupported
+from runtime.block.format.mapped.table import Coding
 from runtime.block.format.vmdk import header as vmdk
 from runtime.block.format.vmdk.descriptor import ExtentLine, render
 from runtime.block.format.vmdk.header import SECTOR, SparseHeader
@@ -49,9 +48,11 @@ def new_sparse(file: ProtocolNode, sectors: int, *, zeroed_grains: bool, descrip
     if header.overhead > _MAX_SECTORS:
         raise ImageOption(f"a sparse VMDK extent can't have {sectors} sectors", where=file.name)
     file.resize(header.overhead * SECTOR)
+    coding = Coding("<u4")
     for place in (start, second):
-        entries = place + directory + table * np.arange(header.tables, dtype=np.int64)
-        file.pwrite(place * SECTOR, entries.astype("<u4").tobytes())
+        first = place + directory
+        entries = coding.entries(range(first, first + table * header.tables, table))
+        file.pwrite(place * SECTOR, coding.encoded(entries))
     if descriptor:
         file.pwrite(SECTOR, _embedded(descriptor, file.name))
     file.pwrite(0, header.pack())
@@ -102,7 +103,7 @@ def create_vmdk(file: ProtocolNode, size: int, options: VmdkOptions, context: Op
             parent=parent,
             adapter=options.adapter_type,
             hardware=options.hwversion or ("6" if options.compat6 else "4"),
-            tools=options.toolsversion,
+            tools=options.toolsversion or "2147483647",  # any
         )
 
     if kind == "monolithicSparse":

@@ -8,10 +8,9 @@ from runtime.block.driver import Driver, OpenContext
 from runtime.block.node import ProtocolNode
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from runtime.block.format.vmdk.node import VmdkNode
     from runtime.block.format.vmdk.options import VmdkOptions
+    from runtime.block.options import CreateOptions
 
 
 class VmdkDriver(Driver):
@@ -22,12 +21,12 @@ class VmdkDriver(Driver):
 
         return VmdkNode(file, context)
 
-    def options(self) -> type[BaseModel]:
+    def options(self) -> type[CreateOptions]:
         from runtime.block.format.vmdk.options import VmdkOptions
 
         return VmdkOptions
 
-    def create(self, file: ProtocolNode, size: int, options: BaseModel, context: OpenContext) -> None:
+    def create(self, file: ProtocolNode, size: int, options: CreateOptions, context: OpenContext) -> None:
         from runtime.block.format.vmdk.create import create_vmdk
 
         create_vmdk(file, size, cast("VmdkOptions", options), context)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-import numpy as np
+from typing import TYPE_CHECKING, cast
 
 from runtime.block.errors import ImageCorrupt, ImageUnsupported
 from runtime.block.format.linear import LinearNode
 from runtime.block.format.mapped.check import BlockCheck, Interval
 from runtime.block.format.mapped.node import ABSENT, ZERO, MappedNode
-from runtime.block.format.mapped.table import Entries, PagedTable, TwoLevelTable
+from runtime.block.format.mapped.table import Coding, PagedTable, TwoLevelTable
 from runtime.block.format.vmdk import header as vmdk
 from runtime.block.format.vmdk.header import SECTOR, SeSparseHeader, SparseHeader
 from runtime.block.node import Node, Preallocation, ProtocolNode, Repair
 from runtime.block.report import CheckReport, ImageInfo
+
+if TYPE_CHECKING:
+    from runtime.block.format.mapped.table import Entries
 
 _UNIT = 1 << 16  # new storage begins at multiples of this
 
@@ -52,6 +53,7 @@ class SparseExtent(MappedNode):
         self.header = header
         self._size = header.capacity * SECTOR
         self.block_size = header.grain_bytes
+        self.entry_step = header.grain_bytes // SECTOR
         self.can_mark_zero = bool(header.flags & vmdk.ZEROED_GRAINS)
         self._data_start = SECTOR
         spare = None
@@ -91,23 +93,20 @@ class SparseExtent(MappedNode):
 
     # The tables
 
-    def _decode(self, raw: Entries) -> Entries:
+    def _decode_all(self, raw: Entries) -> Entries:
         places = raw * SECTOR
         places[raw == 0] = ABSENT
         if self.can_mark_zero:
             places[raw == 1] = ZERO
         return places
 
-    def _decode_one(self, raw: int) -> int:
+    def _decode(self, raw: int) -> int:
         if raw == 0:
             return ABSENT
         return ZERO if raw == 1 and self.can_mark_zero else raw * SECTOR
 
-    def _encode(self, places: Entries) -> Entries:
-        raw = places // SECTOR
-        raw[places == ABSENT] = 0
-        raw[places == ZERO] = 1
-        return raw
+    def _encode(self, place: int) -> int:
+        return place // SECTOR if place >= 0 else -1 - place
 
     def entry_offset(self, block: int) -> int | None:
         number, at = divmod(block, self.header.table_entries)
@@ -165,17 +164,16 @@ class SparseExtent(MappedNode):
         before = self.header.tables
         table = -(-4 * header.table_entries // SECTOR) * SECTOR
         places = []
+        coding = Coding("<u4")
         for old in self._directories():
             start = self._end
             tables = start + -(-4 * header.tables // SECTOR) * SECTOR
-            entries = np.empty(header.tables, "<u4")
-            entries[:before] = old.read(0, before)
-            new = np.arange(header.tables - before, dtype=np.int64) * table + tables
-            entries[before:] = new // SECTOR
-            end = tables + len(new) * table
+            end = tables + (header.tables - before) * table
+            entries = coding.entries(old.entry(number) for number in range(before))
+            entries.extend(coding.entries(range(tables // SECTOR, end // SECTOR, table // SECTOR)))
             if self._file_length > tables:
                 self.file.write_zeroes(tables, end - tables)
-            self.file.pwrite(start, entries.tobytes())
+            self.file.pwrite(start, coding.encoded(entries))
             self._end = -(-end // _UNIT) * _UNIT
             places.append(start // SECTOR)
         self._finish_data()
@@ -188,6 +186,8 @@ class SparseExtent(MappedNode):
     # About the extent
 
     def _metadata(self) -> list[Interval]:
+        import numpy as np
+
         header = self.header
         found = [(0, SECTOR)]
         if header.descriptor_offset:
@@ -281,6 +281,7 @@ class SeSparseExtent(MappedNode):
 
     format = "vmdk"
     can_mark_zero = True
+    entry_step = 1 << 48  # as long as the low bits of the grain's number, which are up there, don't wrap
 
     def __init__(self, file: ProtocolNode, header: SeSparseHeader, *, backing: Node | None) -> None:
         super().__init__(file, file.name, header.capacity * SECTOR, writable=False, backing=backing)
@@ -313,7 +314,18 @@ class SeSparseExtent(MappedNode):
             )
         return sector
 
-    def _decode(self, raw: Entries) -> Entries:
+    def _decode(self, raw: int) -> int:
+        kind = raw >> 60 & 15
+        if kind in (1, 2):
+            return ZERO
+        if kind != 3:
+            return ABSENT if raw == 0 else 1 << 62  # no such kind: misplaced
+        grain = raw >> 48 & 0xFFF | (raw & 0xFFFFFFFFFFFF) << 12
+        return (self.header.grains + min(grain, 1 << 48) * self.header.grain_size) * SECTOR
+
+    def _decode_all(self, raw: Entries) -> Entries:
+        import numpy as np
+
         bits = raw.view(np.uint64)
         kind = (bits >> np.uint64(60)).astype(np.int64)
         grain = ((bits >> np.uint64(48)) & np.uint64(0xFFF)) | (
@@ -326,7 +338,7 @@ class SeSparseExtent(MappedNode):
         places[((kind == 0) & (bits != 0)) | (kind > 3)] = 1 << 62  # no such kind: misplaced
         return places
 
-    def _encode(self, places: Entries) -> Entries:
+    def _encode(self, place: int) -> int:
         raise ImageUnsupported("SESparse extents can't be written", where=self.name)
 
     def info(self) -> ImageInfo:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from runtime.block.options import CreateOptions, choice, preallocation, switch, text
 
-from pydantic import field_validator
+SUBFORMATS = (
+    "monolithicSparse",
+    "monolithicFlat",
+    "twoGbMaxExtentSparse",
+    "twoGbMaxExtentFlat",
+    "streamOptimized",
+    "vmfs",
+)
 
-from runtime.block.options import CreateOptions, Switch
+
+def _number(value: str) -> str | None:
+    return None if value.isascii() and value.isdigit() and len(value) <= 10 else f"{value!r} is no number"
 
 
 class VmdkOptions(CreateOptions):
@@ -14,26 +23,12 @@ class VmdkOptions(CreateOptions):
     know that).
     """
 
-    subformat: Literal[
-        "monolithicSparse",
-        "monolithicFlat",
-        "twoGbMaxExtentSparse",
-        "twoGbMaxExtentFlat",
-        "streamOptimized",
-        "vmfs",
-    ] = "monolithicSparse"
-    adapter_type: Literal["ide", "lsilogic", "buslogic", "legacyESX"] = "ide"
-    zeroed_grain: Switch = False
-    compat6: Switch = False
-    hwversion: str | None = None
-    toolsversion: str = "2147483647"
-    preallocation: Literal["off", "falloc", "full"] = "off"
-    backing_file: str | None = None
-    backing_fmt: str | None = None
-
-    @field_validator("hwversion", "toolsversion")
-    @classmethod
-    def _a_number(cls, value: str | None) -> str | None:
-        if value is not None and not (value.isdigit() and len(value) <= 10):
-            raise ValueError("a number")
-        return value
+    subformat = choice(*SUBFORMATS)
+    adapter_type = choice("ide", "lsilogic", "buslogic", "legacyESX")
+    zeroed_grain = switch()
+    compat6 = switch()
+    hwversion = text(_number)
+    toolsversion = text(_number)
+    preallocation = preallocation("falloc", "full")
+    backing_file = text()
+    backing_fmt = text()

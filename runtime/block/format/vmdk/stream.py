@@ -12,13 +12,10 @@ import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
-
-import numpy as np
 
 from runtime.block.errors import ImageCorrupt, ImageReadOnly, ImageUnsupported
 from runtime.block.format.deflate import deflate, inflate
-from runtime.block.format.mapped.table import Entries, PagedTable, TwoLevelTable
+from runtime.block.format.mapped.table import Coding, PagedTable, TwoLevelTable
 from runtime.block.format.vmdk import header as vmdk
 from runtime.block.format.vmdk.header import SECTOR, SparseHeader
 from runtime.block.node import Buffer, Compression, Extent, ExtentKind, FormatNode, Node, ProtocolNode, Repair
@@ -29,6 +26,7 @@ _MARKER = struct.Struct("<QII496x")  # sectors that follow, 0, type
 _END_OF_STREAM, _TABLE, _DIRECTORY, _FOOTER = 0, 1, 2, 3
 _TRAILER = 3 * SECTOR  # footer marker, footer, end of stream
 _CACHED_GRAINS = 32
+_BATCH = 1 << 14  # grains looked at in one go
 _OPEN_GRAINS = 64  # grains written in part that wait for the rest
 
 
@@ -207,26 +205,34 @@ class StreamExtent(FormatNode):
         end = offset + size
         while offset < end:
             first = offset // self._grain
-            count = min(-(-end // self._grain) - first, 1 << 14)
             with self._lock:
-                here: Entries = self.table.read(first, count)
-                for grain in self._partial:
-                    if first <= grain < first + count:
-                        here[grain - first] = 1 << 40
-            kinds = np.minimum(here, 2)
-            if not self.header.flags & vmdk.ZEROED_GRAINS:
-                kinds[kinds == 1] = 2
-            edges = [0, *(np.flatnonzero(np.diff(kinds)) + 1).tolist(), count]
-            for low, high in pairwise(edges):
-                begin = max(offset, (first + low) * self._grain)
-                stop = min(end, (first + high) * self._grain)
-                if kinds[low] == 0:
-                    yield from self.backing_extents(begin, stop - begin)
-                elif kinds[low] == 1:
-                    yield Extent(begin, stop - begin, ExtentKind.ZERO)
-                else:
-                    yield Extent(begin, stop - begin, ExtentKind.DATA, compressed=True)
-            offset = min(end, (first + count) * self._grain)
+                kind, count = self._same(first, -(-end // self._grain) - first)
+            stop = min(end, (first + count) * self._grain)
+            if kind is ExtentKind.DATA:
+                yield Extent(offset, stop - offset, kind, compressed=True)
+            elif kind is ExtentKind.ZERO:
+                yield Extent(offset, stop - offset, kind)
+            else:
+                yield from self.backing_extents(offset, stop - offset)
+            offset = stop
+
+    def _kind(self, grain: int) -> ExtentKind:
+        entry = self.table.entry(grain)
+        if entry == 0 and grain not in self._partial:
+            return ExtentKind.HOLE
+        marked = entry == 1 and grain not in self._partial and self.header.flags & vmdk.ZEROED_GRAINS
+        return ExtentKind.ZERO if marked else ExtentKind.DATA
+
+    def _same(self, first: int, count: int) -> tuple[ExtentKind, int]:
+        """What a grain is, and how many of `count` (at least) from it on are so too."""
+        kind = self._kind(first)
+        if kind is ExtentKind.HOLE:
+            empty = max(self.table.empty_run(first, count), self.table.run(first, count, 0))
+            return kind, min([empty, *(grain - first for grain in self._partial if grain > first)])
+        same = 1
+        while same < min(count, _BATCH) and self._kind(first + same) is kind:
+            same += 1
+        return kind, same
 
     # Writing
 
@@ -329,7 +335,7 @@ class StreamExtent(FormatNode):
         if self._end // SECTOR > 0xFFFFFFFF:
             raise ImageUnsupported("a streamOptimized image can't have more than 2 TiB", where=self.name)
         for grain, place in places:
-            self.table.write(grain, np.array([place // SECTOR], np.int64))
+            self.table.write(grain, place // SECTOR)
             self._cache.pop(grain, None)
             self._stale.add(grain // self.header.table_entries)
 
@@ -369,10 +375,11 @@ class StreamExtent(FormatNode):
     def _finish(self) -> None:
         for number in sorted(self._stale):
             self._write_table(number)
-        tables = np.zeros(self.header.tables, "<u4")
+        coding = Coding("<u4")
+        tables = coding.zeroes(self.header.tables)
         for number, sector in self._places.items():
             tables[number] = sector
-        self._end = write_trailer(self.file, self._end, self._head, tables.tobytes())
+        self._end = write_trailer(self.file, self._end, self._head, coding.encoded(tables))
         if not self.file.fixed_length and self.file.length() > self._end:
             self.file.resize(self._end, shrink=True)
         self._unfinished = False
@@ -418,19 +425,29 @@ class StreamExtent(FormatNode):
                     self.broken = None
                 return report
             stored = 0
-            for first in range(0, self.header.grains, 1 << 14):
-                places = self.table.read(first, min(1 << 14, self.header.grains - first))
-                for at in np.flatnonzero(places > 1).tolist():
-                    stored += 1
-                    if not self.header.flags & vmdk.MARKERS:
-                        continue
-                    try:
-                        self.grain_at(first + at, int(places[at]) * SECTOR)
-                    except ImageCorrupt as error:
-                        report.note("corruption", error.what, offset=error.offset)
+            for grain, sector in self._stored():
+                stored += 1
+                if not self.header.flags & vmdk.MARKERS:
+                    continue
+                try:
+                    self.grain_at(grain, sector * SECTOR)
+                except ImageCorrupt as error:
+                    report.note("corruption", error.what, offset=error.offset)
             report.allocated_clusters = report.compressed_clusters = stored
             report.image_end_offset = self.file.length()
         return report
+
+    def _stored(self) -> Iterator[tuple[int, int]]:
+        """All grains that are stored, with their sectors."""
+        first = 0
+        while first < self.header.grains:
+            kind, count = self._same(first, self.header.grains - first)
+            if kind is ExtentKind.DATA:
+                for grain in range(first, first + count):
+                    sector = self.table.entry(grain)
+                    if sector > 1:
+                        yield grain, sector
+            first += count
 
     def _scan(self) -> dict[int, int]:
         """Grain: its sector, by the markers in the file, the last of each."""
@@ -453,7 +470,7 @@ class StreamExtent(FormatNode):
     def _rebuild(self, found: dict[int, int]) -> None:
         self._open_table()
         for grain, sector in sorted(found.items()):
-            self.table.write(grain, np.array([sector], np.int64))
+            self.table.write(grain, sector)
             self._stale.add(grain // self.header.table_entries)
         self._end = self._scan_end
         self._finish()
