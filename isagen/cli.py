@@ -17,6 +17,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from isagen.help import HelpFormatter
+
 
 class CommandModule(Protocol):
     """What a module of `isagen.commands` offers."""
@@ -53,7 +55,7 @@ def overview() -> argparse.ArgumentParser:
         prog="isagen",
         description="Instruction sets written once, as readable specs, become complete, fast emulators.",
         epilog=f"commands:\n{commands}\n\n'isagen COMMAND --help' tells more about a command.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
         usage="isagen [--help] [--version] COMMAND ...",
     )
     parser.add_argument("--version", action="store_true", help="print the version")
@@ -101,7 +103,7 @@ def dispatch(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog=f"isagen {name}",
         description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     module.add_arguments(parser)
     try:

@@ -9,6 +9,8 @@ import argparse
 import importlib
 import sys
 
+from isagen.help import HelpFormatter
+
 SUBCOMMANDS = {
     "create": "make an empty image",
     "info": "tell what an image is",
@@ -50,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     parser = argparse.ArgumentParser(
         prog=f"isagen image {name}",
         description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     module.add_arguments(parser)
     prepare = getattr(module, "prepare", None)

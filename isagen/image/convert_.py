@@ -151,8 +151,6 @@ def _not_itself(sources: list[str], target: str) -> None:
 
 def _source(stack: ExitStack, arguments: argparse.Namespace, names: list[str]) -> tuple[Node, str]:
     """The node to copy, and its name."""
-    from runtime.block.filter.joined import JoinedNode
-
     nodes: list[Node] = []
     for name in names:
         image = stack.enter_context(options.open_image(arguments, name, arguments.format))
@@ -160,16 +158,17 @@ def _source(stack: ExitStack, arguments: argparse.Namespace, names: list[str]) -
     if len(nodes) > 1 and arguments.snapshot:
         raise ImageOption("a snapshot can only be copied from one source")
     name = str(Path(names[0]).absolute()) if len(names) == 1 and "://" not in names[0] else "\n".join(names)
-    return (nodes[0] if len(nodes) == 1 else JoinedNode(nodes)), name
+    if len(nodes) == 1:
+        return nodes[0], name
+    from runtime.block.filter.joined import JoinedNode
+
+    return JoinedNode(nodes), name
 
 
 def _copying(
     stack: ExitStack, arguments: argparse.Namespace, source: Node, target: str, chosen: dict[str, object]
 ) -> CopyOptions:
     """How to copy; a backing file is opened, and noted in the `chosen` create options."""
-    from isagen.image.create_ import probed_format
-    from runtime.block.image import Image
-    from runtime.block.jobs.chains import depth_of
     from runtime.block.jobs.copy import CopyOptions
 
     copying = CopyOptions(
@@ -186,6 +185,10 @@ def _copying(
     named = {name.replace("-", "_"): value for name, value in named.items()}
     backing = arguments.backing or named.get("backing_file")
     if backing:
+        from isagen.image.create_ import probed_format
+        from runtime.block.image import Image
+        from runtime.block.jobs.chains import depth_of
+
         path = Path(target).parent / str(backing)
         arguments.file = target
         format = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -31,6 +30,8 @@ def human_size(count: int) -> str:
 
 
 def print_json(value: object) -> None:
+    import json
+
     json.dump(value, sys.stdout, indent=4)
     sys.stdout.write("\n")
 

@@ -19,7 +19,6 @@ from typing import Any
 from runtime.block.errors import ImageError, ImageNotFound, ImageRange
 from runtime.block.image import Image
 from runtime.block.jobs import journal as journals
-from runtime.block.jobs.compare import compare
 from runtime.block.jobs.copy import CopyOptions, CopyResult, copy
 from runtime.block.jobs.progress import Progress, silent
 from runtime.block.location import scheme_of
@@ -245,6 +244,8 @@ def _verify(request: Request, image: Image, progress: Progress) -> bool:
     """Whether the caller asked for it; raises if the image isn't the source's content."""
     if not request.verify:
         return False
+    from runtime.block.jobs.compare import compare
+
     difference = compare(request.source, image.node, progress=progress)
     if difference is not None:
         raise VerificationFailed(

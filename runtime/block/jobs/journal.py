@@ -7,7 +7,6 @@ process dies; whether it also holds after the machine died is told by `synced` a
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -52,19 +51,25 @@ def path_of(target: Path) -> Path:
 
 
 class Journal:
-    """The journal file while a conversion runs."""
+    """The journal of a conversion that runs. The file is there from the first `advance` on."""
 
     def __init__(self, path: Path, entry: Entry) -> None:
         self.path = path
-        self.entry = replace(entry, boot=boot_identity())
-        self._write()
+        self.entry = entry
 
     def advance(self, offset: int, *, synced: bool) -> None:
         """`offset` bytes are complete now."""
-        self.entry = replace(self.entry, offset=offset, synced=offset if synced else self.entry.synced)
+        self.entry = replace(
+            self.entry,
+            offset=offset,
+            synced=offset if synced else self.entry.synced,
+            boot=self.entry.boot or boot_identity(),
+        )
         self._write()
 
     def _write(self) -> None:
+        import json
+
         fresh = self.path.with_name(self.path.name + "~")
         text = json.dumps({"version": VERSION, **asdict(self.entry)})
         try:
@@ -86,6 +91,8 @@ class Journal:
 
 def load(path: Path) -> Entry | None:
     """The journal at `path`, None if there is none that makes sense."""
+    import json
+
     try:
         if path.stat().st_size > _MAXIMUM_SIZE:
             return None

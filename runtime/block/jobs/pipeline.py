@@ -7,10 +7,11 @@ processors without copies between processes.
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from queue import SimpleQueue
+from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,6 +40,63 @@ def processors() -> int:
     return len(os.sched_getaffinity(0))
 
 
+class _Task(Generic[Item, Result]):
+    """An item, and what a thread made of it once `done` is released."""
+
+    __slots__ = ("done", "error", "item", "result")
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.result: Result | None = None
+        self.error: BaseException | None = None
+        self.done = threading.Lock()
+        self.done.acquire()
+
+    def wait(self) -> Result:
+        self.done.acquire()
+        if self.error is not None:
+            raise self.error
+        return self.result  # type: ignore[return-value]
+
+
+class _Workers(Generic[Item, Result]):
+    """Threads that apply a function. (concurrent.futures does the same, and loads `logging` for it, which
+    takes longer than converting a small image.)
+    """
+
+    def __init__(self, function: Callable[[Item], Result], count: int) -> None:
+        self._function = function
+        self._count = count
+        self._threads: list[threading.Thread] = []
+        self._waiting: SimpleQueue[_Task[Item, Result] | None] = SimpleQueue()
+        self._stopped = False
+
+    def begin(self, item: Item) -> _Task[Item, Result]:
+        task: _Task[Item, Result] = _Task(item)
+        self._waiting.put(task)
+        if len(self._threads) < self._count:
+            thread = threading.Thread(target=self._work, name="isagen image", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return task
+
+    def _work(self) -> None:
+        while (task := self._waiting.get()) is not None and not self._stopped:
+            try:
+                task.result = self._function(task.item)
+            except BaseException as error:
+                task.error = error
+            task.done.release()
+
+    def stop(self) -> None:
+        """Wait for what has begun; what hasn't never will."""
+        self._stopped = True
+        for _ in self._threads:
+            self._waiting.put(None)
+        for thread in self._threads:
+            thread.join()
+
+
 def ordered(
     function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int | None = None
 ) -> Iterator[Result]:
@@ -47,15 +105,14 @@ def ordered(
     Items are taken in the calling thread. The first exception ends everything.
     """
     limit = 2 * workers if ahead is None else ahead
-    pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="isagen image") as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) > limit:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+    pool = _Workers(function, workers)
+    pending: deque[_Task[Item, Result]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.begin(item))
+            if len(pending) > limit:
+                yield pending.popleft().wait()
+        while pending:
+            yield pending.popleft().wait()
+    finally:
+        pool.stop()

@@ -22,13 +22,26 @@ def runs(data: bytes | bytearray, unit: int, size: int | None = None) -> Iterato
     neighbours differ.
     """
     size = len(data) if size is None else size
+    if not size:
+        return
+    first_bytes = data[0:size:unit]
+    count = len(first_bytes)
     zero = zeroes(unit)
-    starts_zero = data.startswith
-    start, state = 0, starts_zero(zero if size >= unit else zeroes(size))
-    for at in range(unit, size, unit):
-        current = starts_zero(zero if at + unit <= size else zeroes(size - at), at)
-        if current is not state:
-            yield start, at - start, state
-            start, state = at, current
-    if size:
-        yield start, size - start, state
+    start = 0  # of the data that wasn't yielded yet
+    number = first_bytes.find(0)
+    while number >= 0:
+        # Only units that begin with a zero can be zero. How many are, from this one on?
+        begin = number * unit
+        while number < count and data.startswith(
+            zero if (number + 1) * unit <= size else zeroes(size - number * unit), number * unit
+        ):
+            number += 1
+        end = min(number * unit, size)
+        if end > begin:
+            if begin > start:
+                yield start, begin - start, False
+            yield begin, end - begin, True
+            start = end
+        number = first_bytes.find(0, number if end > begin else number + 1)
+    if start < size:
+        yield start, size - start, False

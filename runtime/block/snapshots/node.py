@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -392,6 +391,8 @@ class SnapshotNode(FormatNode):
     def drop_folder_if_empty(self) -> None:
         """Without snapshots there is no folder."""
         if not self.manifest.snapshots:
+            import shutil
+
             shutil.rmtree(self.folder, ignore_errors=True)
 
 

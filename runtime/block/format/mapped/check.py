@@ -10,13 +10,11 @@ from runtime.block.report import CheckReport
 if TYPE_CHECKING:
     import numpy as np
 
-    from runtime.block.format.mapped.node import MappedNode
+    from runtime.block.format.mapped.node import Interval, MappedNode
     from runtime.block.format.mapped.table import Entries
 
 _BATCH = 1 << 16  # blocks
 _READ = 1 << 16  # bytes: pieces up to this size are looked at, for holes consist of whole pages
-
-Interval = tuple[int, int]  # begin and end in the file, bytes
 
 
 def merged(intervals: list[Interval]) -> list[Interval]:

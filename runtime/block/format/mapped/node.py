@@ -27,6 +27,8 @@ from runtime.block.node import Buffer, Extent, ExtentKind, FormatNode, Node, Pre
 if TYPE_CHECKING:
     from runtime.block.format.mapped.table import Entries
 
+Interval = tuple[int, int]  # begin and end in the file, bytes
+
 ABSENT = -1  # not in this image: read from the backing node
 ZERO = -2  # not in this image, and zero whatever the backing node has
 HOLLOW = -3  # the block is here, but not these sectors: read from the backing node

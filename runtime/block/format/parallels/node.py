@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runtime.block.errors import ImageUnsupported
-from runtime.block.format.mapped.check import BlockCheck
 from runtime.block.format.mapped.node import ABSENT, MappedNode
 from runtime.block.format.mapped.table import PagedTable
 from runtime.block.format.parallels import header as parallels
@@ -130,6 +129,8 @@ class ParallelsNode(MappedNode):
     # About the image
 
     def check(self, repair: Repair | None = None) -> CheckReport:
+        from runtime.block.format.mapped.check import BlockCheck
+
         with self._lock:
             if repair:
                 self.writable_or_raise()

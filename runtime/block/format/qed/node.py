@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from runtime.block.driver import OpenContext
 from runtime.block.errors import ImageCorrupt, ImageOption, ImageUnsupported
-from runtime.block.format.mapped.check import BlockCheck, Interval
-from runtime.block.format.mapped.node import ABSENT, ZERO, MappedNode
+from runtime.block.format.mapped.node import ABSENT, ZERO, Interval, MappedNode
 from runtime.block.format.mapped.table import PagedTable, TwoLevelTable
 from runtime.block.format.qed import header as qed
 from runtime.block.format.qed.header import Header
@@ -161,6 +160,8 @@ class QedNode(MappedNode):
             report.note("corruption", text, offset=offset, fixed=repair == "all")
 
     def check(self, repair: Repair | None = None) -> CheckReport:
+        from runtime.block.format.mapped.check import BlockCheck
+
         with self._lock:
             if repair:
                 self.writable_or_raise()

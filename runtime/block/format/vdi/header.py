@@ -4,11 +4,11 @@ VDIHEADER1PLUS).
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 from runtime.block.errors import ImageCorrupt, ImageUnsupported
+from runtime.block.format import guid
 from runtime.block.format.layout import Layout
 
 SIGNATURE = 0xBEDA107F
@@ -139,9 +139,9 @@ class Header:
 
 def new_uuid() -> bytes:
     """A random UUID in VDI's byte order."""
-    return uuid.uuid4().bytes_le
+    return guid.new_guid()
 
 
 def show_uuid(value: bytes) -> str:
     """As people write UUIDs."""
-    return str(uuid.UUID(bytes_le=value))
+    return guid.show_guid(value)

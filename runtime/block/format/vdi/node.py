@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, cast
 
 from runtime.block.driver import OpenContext
 from runtime.block.errors import ImageError, ImageUnsupported
-from runtime.block.format.mapped.check import BlockCheck
 from runtime.block.format.mapped.node import ABSENT, ZERO, MappedNode
 from runtime.block.format.mapped.table import PagedTable
 from runtime.block.format.vdi import header as vdi
@@ -229,6 +228,8 @@ class VdiNode(MappedNode):
     # About the image
 
     def check(self, repair: Repair | None = None) -> CheckReport:
+        from runtime.block.format.mapped.check import BlockCheck
+
         with self._lock:
             if repair:
                 self.writable_or_raise()

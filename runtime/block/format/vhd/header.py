@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import time
-import uuid
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 from runtime.block.errors import ImageCorrupt, ImageUnsupported
+from runtime.block.format.guid import new_uuid
 from runtime.block.format.layout import Layout
 
 SECTOR = 512
@@ -234,7 +234,7 @@ def new_footer(size: int, disk_type: int) -> Footer:
         original_size=size,
         geometry=geometry_of(size),
         disk_type=disk_type,
-        uuid=uuid.uuid4().bytes,
+        uuid=new_uuid(),
         data_offset=NOWHERE if disk_type == FIXED else SECTOR,
         timestamp=timestamp(),
     )

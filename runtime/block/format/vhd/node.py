@@ -12,7 +12,6 @@ from runtime.block.driver import OpenContext
 from runtime.block.errors import ImageCorrupt, ImageError, ImageUnsupported
 from runtime.block.format.linear import LinearNode
 from runtime.block.format.mapped.bitmap import SectorBitmaps, Sectors, packed, unpacked
-from runtime.block.format.mapped.check import BlockCheck
 from runtime.block.format.mapped.node import ABSENT, MappedNode
 from runtime.block.format.mapped.table import PagedTable
 from runtime.block.format.vhd import header as vhd
@@ -333,6 +332,8 @@ class DynamicVhdNode(MappedNode, VhdNode):
         return {"block-size": self.block_size, "parent": self._reference}
 
     def check(self, repair: Repair | None = None) -> CheckReport:
+        from runtime.block.format.mapped.check import BlockCheck
+
         with self._lock:
             if repair:
                 self.writable_or_raise()

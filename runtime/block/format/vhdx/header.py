@@ -5,13 +5,13 @@ endian).
 from __future__ import annotations
 
 import struct
-import uuid
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import google_crc32c
 
 from runtime.block.errors import ImageCorrupt, ImageUnsupported
+from runtime.block.format import guid
 from runtime.block.format.layout import Layout
 from runtime.block.node import ProtocolNode
 
@@ -21,8 +21,8 @@ HEADERS = (64 << 10, 128 << 10)
 REGION_TABLES = (192 << 10, 256 << 10)
 REGION_TABLE_SIZE = 64 << 10
 NO_GUID = bytes(16)
-BAT = uuid.UUID("2DC27766-F623-4200-9D64-115E9BFD4A08").bytes_le
-METADATA = uuid.UUID("8B7CA206-4790-4B9A-B8FE-575F050F886E").bytes_le
+BAT = guid.guid("2DC27766-F623-4200-9D64-115E9BFD4A08")
+METADATA = guid.guid("8B7CA206-4790-4B9A-B8FE-575F050F886E")
 MAX_LOG = 32 << 20
 
 HEADER = Layout(
@@ -64,12 +64,12 @@ def sealed(record: bytearray, at: int = 4) -> bytes:
 
 def new_guid() -> bytes:
     """A random GUID."""
-    return uuid.uuid4().bytes_le
+    return guid.new_guid()
 
 
 def show_guid(value: bytes) -> str:
     """As VHDX's parent locators have it: in braces."""
-    return "{" + str(uuid.UUID(bytes_le=value)) + "}"
+    return "{" + guid.show_guid(value) + "}"
 
 
 @dataclass(frozen=True)
@@ -227,8 +227,8 @@ def read_regions(file: ProtocolNode) -> tuple[dict[bytes, Region], list[int]]:
                 where=file.name,
             )
         result[region.guid] = region
-    for guid, name in ((BAT, "block table"), (METADATA, "metadata")):
-        if guid not in result:
+    for item, name in ((BAT, "block table"), (METADATA, "metadata")):
+        if item not in result:
             raise ImageCorrupt(
                 f"there is no region for the {name}", offset=REGION_TABLES[0], field="Guid", where=file.name
             )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import struct
-import uuid
 from dataclasses import dataclass, field
 
 from runtime.block.errors import ImageCorrupt, ImageUnsupported
+from runtime.block.format.guid import guid, show_guid
 from runtime.block.format.vhdx.header import MIB, Region, new_guid
 from runtime.block.node import ProtocolNode
 
@@ -17,13 +17,13 @@ _MAX_ITEMS = 2047
 _IS_USER, _IS_VIRTUAL_DISK, _IS_REQUIRED = 1, 2, 4
 _LEAVE_ALLOCATED, _HAS_PARENT = 1, 2
 
-_FILE_PARAMETERS = uuid.UUID("CAA16737-FA36-4D43-B3B6-33F0AA44E76B").bytes_le
-_DISK_SIZE = uuid.UUID("2FA54224-CD1B-4876-B211-5DBED83BF4B8").bytes_le
-_PAGE_83 = uuid.UUID("BECA12AB-B2E6-4523-93EF-C309E000C746").bytes_le
-_LOGICAL_SECTOR = uuid.UUID("8141BF1D-A96F-4709-BA47-F233A8FAAB5F").bytes_le
-_PHYSICAL_SECTOR = uuid.UUID("CDA348C7-445D-4471-9CC9-E9885251C556").bytes_le
-_PARENT_LOCATOR = uuid.UUID("A8D35F2D-B30B-454D-ABF7-D3D84834AB0C").bytes_le
-_LOCATOR_TYPE = uuid.UUID("B04AEFB7-D19E-4A81-B789-25B8E9445913").bytes_le
+_FILE_PARAMETERS = guid("CAA16737-FA36-4D43-B3B6-33F0AA44E76B")
+_DISK_SIZE = guid("2FA54224-CD1B-4876-B211-5DBED83BF4B8")
+_PAGE_83 = guid("BECA12AB-B2E6-4523-93EF-C309E000C746")
+_LOGICAL_SECTOR = guid("8141BF1D-A96F-4709-BA47-F233A8FAAB5F")
+_PHYSICAL_SECTOR = guid("CDA348C7-445D-4471-9CC9-E9885251C556")
+_PARENT_LOCATOR = guid("A8D35F2D-B30B-454D-ABF7-D3D84834AB0C")
+_LOCATOR_TYPE = guid("B04AEFB7-D19E-4A81-B789-25B8E9445913")
 _KNOWN = (_FILE_PARAMETERS, _DISK_SIZE, _PAGE_83, _LOGICAL_SECTOR, _PHYSICAL_SECTOR, _PARENT_LOCATOR)
 _MAX_LOCATOR = 1 << 18  # bytes
 MAX_DISK = 64 << 40
@@ -86,12 +86,12 @@ class _Reader:
         (disk,) = self._number(_DISK_SIZE, "Virtual Disk Size", "<Q")
         (logical,) = self._number(_LOGICAL_SECTOR, "Logical Sector Size", "<I")
         (physical,) = self._number(_PHYSICAL_SECTOR, "Physical Sector Size", "<I")
-        for name, guid, value in (
+        for name, item, value in (
             ("LogicalSectorSize", _LOGICAL_SECTOR, logical),
             ("PhysicalSectorSize", _PHYSICAL_SECTOR, physical),
         ):
             if value not in (512, 4096):
-                raise self._wrong("sectors have 512 or 4096 bytes", self._items[guid][0], name, value)
+                raise self._wrong("sectors have 512 or 4096 bytes", self._items[item][0], name, value)
         at = self._items[_DISK_SIZE][0]
         if disk > MAX_DISK or disk % logical:
             raise self._wrong("a disk can't have this size", at, "VirtualDiskSize", disk)
@@ -119,33 +119,33 @@ class _Reader:
             raise self._wrong("there are too many metadata items", base + 10, "EntryCount", count)
         for number in range(count):
             at = 32 + number * _ENTRY.size
-            guid, offset, length, flags, _ = _ENTRY.unpack_from(table, at)
-            if flags & _IS_USER or guid not in _KNOWN:
+            item, offset, length, flags, _ = _ENTRY.unpack_from(table, at)
+            if flags & _IS_USER or item not in _KNOWN:
                 if flags & _IS_REQUIRED and not flags & _IS_USER:
                     raise ImageUnsupported(
-                        f"the image needs a metadata item that isn't known: {uuid.UUID(bytes_le=guid)}",
+                        f"the image needs a metadata item that isn't known: {show_guid(item)}",
                         where=self._file.name,
                     )
                 continue
-            if guid in self._items:
+            if item in self._items:
                 raise self._wrong("a metadata item is there twice", base + at, "ItemId")
             if offset < TABLE_SIZE or offset + length > self._region.length:
                 raise self._wrong(
                     "a metadata item lies outside of its region", base + at + 16, "Offset", offset
                 )
-            self._items[guid] = (base + offset, length)
+            self._items[item] = (base + offset, length)
 
-    def _bytes(self, guid: bytes, name: str, length: int) -> bytes:
-        if guid not in self._items:
+    def _bytes(self, item: bytes, name: str, length: int) -> bytes:
+        if item not in self._items:
             raise self._wrong(f"there is no metadata item {name}", self._region.offset, "ItemId")
-        at, there = self._items[guid]
+        at, there = self._items[item]
         if there < length:
             raise self._wrong(f"the metadata item {name} is too short", at, "Length", there)
         return self._file.pread(at, length)
 
-    def _number(self, guid: bytes, name: str, code: str) -> tuple[int, ...]:
+    def _number(self, item: bytes, name: str, code: str) -> tuple[int, ...]:
         layout = struct.Struct(code)
-        return layout.unpack(self._bytes(guid, name, layout.size))
+        return layout.unpack(self._bytes(item, name, layout.size))
 
     def _locator(self) -> dict[str, str]:
         self._bytes(_PARENT_LOCATOR, "Parent Locator", 20)
@@ -185,8 +185,8 @@ def pack_metadata(metadata: Metadata) -> bytes:
     table = bytearray(TABLE_SIZE)
     _HEAD.pack_into(table, 0, b"metadata", 0, len(items))
     body = bytearray()
-    for number, (guid, data, bits) in enumerate(items):
-        _ENTRY.pack_into(table, 32 + number * _ENTRY.size, guid, TABLE_SIZE + len(body), len(data), bits, 0)
+    for number, (item, data, bits) in enumerate(items):
+        _ENTRY.pack_into(table, 32 + number * _ENTRY.size, item, TABLE_SIZE + len(body), len(data), bits, 0)
         body += data + bytes(-len(data) % 8)
     return bytes(table + body + bytes(-len(body) % 4096))
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, cast
 from runtime.block.driver import OpenContext
 from runtime.block.errors import ImageCorrupt, ImageError, ImageUnsupported
 from runtime.block.format.mapped.bitmap import SectorBitmaps, Sectors, packed, unpacked
-from runtime.block.format.mapped.check import BlockCheck, Interval
-from runtime.block.format.mapped.node import ABSENT, ZERO, MappedNode
+from runtime.block.format.mapped.node import ABSENT, ZERO, Interval, MappedNode
 from runtime.block.format.mapped.table import PagedTable
 from runtime.block.format.vhdx import header as vhdx
 from runtime.block.format.vhdx.header import MIB, Header, Region
@@ -404,6 +403,8 @@ class VhdxNode(MappedNode):
         return found
 
     def check(self, repair: Repair | None = None) -> CheckReport:
+        from runtime.block.format.mapped.check import BlockCheck
+
         with self._lock:
             if repair:
                 self.writable_or_raise()

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from runtime.block.errors import ImageCorrupt, ImageUnsupported
 from runtime.block.format.linear import LinearNode
-from runtime.block.format.mapped.check import BlockCheck, Interval
-from runtime.block.format.mapped.node import ABSENT, ZERO, MappedNode
+from runtime.block.format.mapped.node import ABSENT, ZERO, Interval, MappedNode
 from runtime.block.format.mapped.table import Coding, PagedTable, TwoLevelTable
 from runtime.block.format.vmdk import header as vmdk
 from runtime.block.format.vmdk.header import SECTOR, SeSparseHeader, SparseHeader
@@ -208,6 +207,8 @@ class SparseExtent(MappedNode):
         return found
 
     def check(self, repair: Repair | None = None) -> CheckReport:
+        from runtime.block.format.mapped.check import BlockCheck
+
         with self._lock:
             if repair:
                 self.writable_or_raise()
