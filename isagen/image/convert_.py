@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     *sources, target = arguments.files
     named = format_of_name(target)
     format = find_format(arguments.output_format or (named.name if named else "raw")).name
-    chosen: dict[str, object] = dict(options.encryption_options(options.key_values(arguments.options)))
+    chosen = options.format_options(arguments.options)
     _not_itself(sources, target)
     with ExitStack() as stack:
         source, name = _source(stack, arguments, sources)

@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if not arguments.file:
         raise ImageOption("the image's name is missing")
-    chosen: dict[str, object] = dict(options.encryption_options(options.key_values(arguments.options)))
+    chosen = options.format_options(arguments.options)
     size = arguments.size
     if size is None and "size" in chosen:
         size = options.size(str(chosen.pop("size")))

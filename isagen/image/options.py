@@ -14,6 +14,8 @@ from runtime.errors import NotYetError
 if TYPE_CHECKING:
     from runtime.block.image import Image
 
+# What `Image.create` takes besides the format's options.
+_NOT_OF_FORMATS = {"target", "format", "overwrite", "durable", "passphrase"}
 _SIZES = {"k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 
 
@@ -190,12 +192,12 @@ def open_image(
     )
 
 
-def encryption_options(options: dict[str, str]) -> dict[str, str]:
-    """`options` without those that name secrets: the one secret of the command is meant anyway. qemu-img's
-    ``encrypt.format`` is our ``encrypt-format``, and so on.
+def format_options(texts: list[str]) -> dict[str, Any]:
+    """The create options that ``-o`` names, without those that name secrets: the one secret of the command is
+    meant anyway. qemu-img's ``encrypt.format`` is our ``encrypt-format``, and so on. Raises ImageOption.
     """
-    return {
-        name.replace("encrypt.", "encrypt-"): value
-        for name, value in options.items()
-        if not name.endswith("key-secret")
-    }
+    chosen = {name.replace("encrypt.", "encrypt-"): value for name, value in key_values(texts).items()}
+    for name in chosen:
+        if name in _NOT_OF_FORMATS:
+            raise ImageOption(f"option {name!r}: there is no such option", remedy="-o help lists them")
+    return {name: value for name, value in chosen.items() if not name.endswith("key-secret")}

@@ -101,10 +101,14 @@ class Image(io.RawIOBase):
         size: int | str | None = None,
         *,
         overwrite: bool = False,
+        durable: bool = True,
         passphrase: Passphrase = None,
         **options: object,
     ) -> Image:
         """Create an image of `size` bytes (or "10G") and open it writable.
+
+        With `durable=False` nothing is made to reach the disk as long as the image is open (`flush` orders
+        nothing): for images that are worth nothing until they're complete.
 
         `format` defaults to what the file's extension says. The options are those of the driver (see
         `isagen image create --help`); with `backing_file` the size defaults to the backing image's.
@@ -137,6 +141,7 @@ class Image(io.RawIOBase):
                 remedy="move that folder away, or choose another name",
             )
         file = FileNode(path, writable=True, create=True, overwrite=overwrite)
+        file.durable = durable
         # Who creates an image names the files that it refers to: the policy is for images of others.
         chain = Chain(path, ReferencePolicy(anything=True), overwrite=overwrite)
         try:

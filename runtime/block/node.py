@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Buffer = bytes | bytearray | memoryview
 Repair = Literal["leaks", "all"]
+_STEP = 1 << 20
 Preallocation = Literal["off", "metadata", "falloc", "full"]
 
 
@@ -46,6 +47,8 @@ class Extent(NamedTuple):
     depth: int = 0  # 0: stored in this image, 1: in its backing image, ...
     host_offset: int | None = None  # in the image's file; None for what isn't stored plainly
     compressed: bool = False
+    #: The file that `host_offset` counts in, if its bytes there are the disk's as they are.
+    file: ProtocolNode | None = None
 
     @property
     def end(self) -> int:
@@ -54,6 +57,37 @@ class Extent(NamedTuple):
     @property
     def reads_zero(self) -> bool:
         return self.kind is not ExtentKind.DATA
+
+
+class FileRange:
+    """Bytes of a file that are to be written elsewhere without a detour through this process. Slices are
+    ranges too.
+    """
+
+    __slots__ = ("file", "length", "offset")
+
+    def __init__(self, file: ProtocolNode, offset: int, length: int) -> None:
+        self.file = file
+        self.offset = offset
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, part: slice) -> FileRange:
+        start, stop, _ = part.indices(self.length)
+        return FileRange(self.file, self.offset + start, max(0, stop - start))
+
+    def read(self) -> memoryview:
+        """The bytes."""
+        data = memoryview(bytearray(self.length))
+        self.file.read_into(self.offset, data)
+        return data
+
+
+def in_memory(data: memoryview | FileRange) -> memoryview:
+    """The bytes, wherever they are."""
+    return data.read() if isinstance(data, FileRange) else data
 
 
 class Node(ABC):
@@ -90,12 +124,16 @@ class Node(ABC):
         for offset, data in requests:
             self.pwrite(offset, data)
 
+    def pwrite_range(self, offset: int, data: FileRange) -> None:
+        """Write bytes of a file. Nodes that store them as they are let the kernel copy them."""
+        for at in range(0, len(data), _STEP):
+            self.pwrite(offset + at, data[at : at + _STEP].read())
+
     def write_zeroes(self, offset: int, length: int, *, unmap: bool = True) -> None:
         """Make the range read as zeroes; with `unmap` it may give its storage back."""
-        step = 1 << 20
-        zeroes = bytes(min(step, length))
-        for at in range(offset, offset + length, step):
-            part = min(step, offset + length - at)
+        zeroes = bytes(min(_STEP, length))
+        for at in range(offset, offset + length, _STEP):
+            part = min(_STEP, offset + length - at)
             self.pwrite(at, zeroes if part == len(zeroes) else zeroes[:part])
 
     def discard(self, offset: int, length: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from runtime.block.node import Buffer, Extent, FormatNode, ProtocolNode
+from runtime.block.node import Buffer, Extent, FileRange, FormatNode, ProtocolNode
 
 
 class LinearNode(FormatNode):
@@ -38,6 +38,11 @@ class LinearNode(FormatNode):
         view = memoryview(data).cast("B")
         self.in_range_or_raise(offset, len(view))
         self.file.pwrite(self._start + offset, view)
+
+    def pwrite_range(self, offset: int, data: FileRange) -> None:
+        self.writable_or_raise()
+        self.in_range_or_raise(offset, len(data))
+        self.file.pwrite_range(self._start + offset, data)
 
     def write_zeroes(self, offset: int, length: int, *, unmap: bool = True) -> None:
         self.writable_or_raise()

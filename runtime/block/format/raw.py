@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from runtime.block.driver import Driver, OpenContext
 from runtime.block.errors import ImageError
-from runtime.block.node import Buffer, Extent, FormatNode, Preallocation, ProtocolNode, Repair
+from runtime.block.node import Buffer, Extent, FileRange, FormatNode, Preallocation, ProtocolNode, Repair
 from runtime.block.registry import HEAD, probe_bytes
 
 if TYPE_CHECKING:
@@ -53,6 +53,14 @@ class RawNode(FormatNode):
     def pwrite_many(self, requests: Iterable[tuple[int, Buffer]]) -> None:
         for offset, data in requests:
             self.pwrite(offset, data)
+
+    def pwrite_range(self, offset: int, data: FileRange) -> None:
+        self.writable_or_raise()
+        self.in_range_or_raise(offset, len(data))
+        if self._guarded and offset < HEAD:
+            super().pwrite_range(offset, data)
+        else:
+            self.file.pwrite_range(offset, data)
 
     def _guard(self, offset: int, view: memoryview) -> None:
         head = bytearray(self.file.pread(0, HEAD))

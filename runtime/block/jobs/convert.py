@@ -27,6 +27,8 @@ from runtime.block.protocol.file import FileNode
 from runtime.block.registry import find_format
 
 CHECKPOINT_SECONDS = 2.0
+FIRST_CHECKPOINT = 0.25
+"""What takes less time than this, in seconds, isn't worth a journal."""
 
 
 class VerificationFailed(ImageError):
@@ -172,6 +174,7 @@ class _NewImage:
             request.format,
             request.source.length(),
             overwrite=True,
+            durable=request.durable,
             passphrase=request.passphrase,
             **request.options,
         )
@@ -230,14 +233,14 @@ class _Checkpoints:
         self._image = image
         self._journal = journal
         self._durable = durable
-        self._last = time.monotonic()
+        self._next = time.monotonic() + min(FIRST_CHECKPOINT, CHECKPOINT_SECONDS)
 
     def __call__(self, offset: int) -> None:
         now = time.monotonic()
-        if now - self._last >= CHECKPOINT_SECONDS:
+        if now >= self._next:
             self._image.flush()
             self._journal.advance(offset, synced=self._durable)
-            self._last = now
+            self._next = now + CHECKPOINT_SECONDS
 
 
 def _verify(request: Request, image: Image, progress: Progress) -> bool:

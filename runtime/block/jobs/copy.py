@@ -1,7 +1,8 @@
 """Copying a disk into another: only what is stored, zeroes as zeroes, compressed by several threads.
 
 The calling thread takes extents and writes; worker threads read, look for zeroes and compress. Memory is
-bounded by the pieces in flight.
+bounded by the pieces in flight. Where both disks store data as they are, in files, the kernel copies it from
+one to the other: only as much is read as shows that it isn't zero.
 """
 
 from __future__ import annotations
@@ -16,13 +17,20 @@ from runtime.block.errors import ImageIOError, ImageUnsupported
 from runtime.block.jobs.pipeline import Buffers, ordered, processors
 from runtime.block.jobs.progress import Progress, silent
 from runtime.block.jobs.zeroes import is_zero, runs
-from runtime.block.node import Compression, Extent, ExtentKind, FormatNode, Node
+from runtime.block.node import Compression, Extent, ExtentKind, FileRange, FormatNode, Node
+from runtime.block.protocol.file import FileNode
 
 PIECE = 1 << 20
 """Bytes that a thread reads at a time, unless clusters are larger."""
 SPARSE = 4096
 """The shortest run of zeroes that isn't written."""
 LARGEST_UNIT = 64 << 10
+DIRECT_PIECE = 4 << 20
+"""Bytes that the kernel copies at a time."""
+DIRECT_UNIT = 32 << 10
+"""Where zeroes matter in smaller units than this, looking at each costs more than reading all."""
+PROBE = 64
+"""Bytes of each unit that are looked at first: most that aren't zero begin so."""
 ZERO_PIECE = 1 << 30
 """Bytes that are zeroed in one request at most."""
 
@@ -70,20 +78,38 @@ class _Action(Enum):
 
 
 class _Piece(NamedTuple):
-    """A range of the source."""
+    """A range of the source. `file`: where its bytes lie as they are, at `host`."""
 
     offset: int
     length: int
     action: _Action
+    file: FileNode | None = None
+    host: int = 0
 
     @property
     def end(self) -> int:
         return self.offset + self.length
 
+    def continues(self, other: _Piece) -> bool:
+        """Whether this and the `other` behind it can be one."""
+        return (
+            self.action is other.action
+            and self.end == other.offset
+            and self.file is other.file
+            and (self.file is None or self.host + self.length == other.host)
+        )
+
+    def cut(self, length: int) -> tuple[_Piece, _Piece]:
+        """The first `length` bytes, and the rest."""
+        rest = self._replace(
+            offset=self.offset + length, length=self.length - length, host=self.host + length
+        )
+        return self._replace(length=length), rest
+
 
 class _Read(NamedTuple):
-    """What a worker made of a piece: (offset, data) to write, ranges to zero, clusters to store packed. The
-    data lies in `buffer`.
+    """What a worker made of a piece: (offset, data) to write, ranges to zero, clusters to store packed, data
+    that the kernel can copy. What is to write lies in `buffer`.
     """
 
     end: int
@@ -91,8 +117,15 @@ class _Read(NamedTuple):
     writes: list[tuple[int, memoryview]]
     zeroed: list[tuple[int, int]]
     packed: list[tuple[int, bytes]]
+    direct: list[tuple[int, FileRange]]
     unreadable: int
     skipped: int
+
+    @property
+    def size(self) -> int:
+        """Bytes to write."""
+        plain = sum(len(data) for _, data in self.writes) + sum(len(data) for _, data in self.direct)
+        return plain + sum(len(data) for _, data in self.packed)
 
 
 def copy(
@@ -128,6 +161,11 @@ class _Copier:
         if self._compression:
             self._unit = self._cluster
         self._piece = max(PIECE // self._unit * self._unit, self._unit)
+        self._direct = (
+            self._compression is None
+            and not options.salvage
+            and (not options.sparse or self._unit >= DIRECT_UNIT)
+        )
         self._buffers = Buffers(self._piece)
         self._result = CopyResult()
 
@@ -135,14 +173,20 @@ class _Copier:
         throttle = _Throttle(self._options.bytes_per_second)
         # Compression keeps all processors busy, with some threads over that wait for data; plain copies are
         # one reader and one writer.
-        workers = self._options.workers or (processors() + 2 if self._compression else 2)
-        for read in ordered(self._read, self._pieces(), workers=workers, ahead=workers + 2):
+        workers = self._options.workers or (processors() + 2 if self._compression else 1)
+        reads = ordered(
+            self._read,
+            self._pieces(),
+            workers=workers,
+            ahead=workers + 2,
+            here=lambda piece: piece.file is not None,
+        )
+        for read in reads:
             self._write(read)
             progress(read.end, self._size)
             checkpoint(read.end)
-            throttle.spent(
-                sum(len(data) for _, data in read.writes) + sum(len(data) for _, data in read.packed)
-            )
+            if self._options.bytes_per_second:
+                throttle.spent(read.size)
         progress(self._size, self._size)
         return self._result
 
@@ -152,19 +196,23 @@ class _Copier:
         """What is to be done, in order, in pieces."""
         held: _Piece | None = None
         for piece in self._ranges():
-            joined = held is not None and held.action is piece.action and held.end == piece.offset
-            if held is not None and joined:
+            if held is not None and held.continues(piece):
                 held = held._replace(length=held.length + piece.length)
             else:
                 if held is not None:
                     yield held
                 held = piece
-            largest = ZERO_PIECE if held.action is _Action.ZERO else self._piece
+            largest = self._largest(held)
             while held.length > largest:
-                yield held._replace(length=largest)
-                held = held._replace(offset=held.offset + largest, length=held.length - largest)
+                part, held = held.cut(largest)
+                yield part
         if held is not None:
             yield held
+
+    def _largest(self, piece: _Piece) -> int:
+        if piece.action is _Action.ZERO:
+            return ZERO_PIECE
+        return self._piece if piece.file is None else DIRECT_PIECE
 
     def _ranges(self) -> Iterator[_Piece]:
         """The source's extents with what to do about them. What is read is widened to whole units of the
@@ -184,9 +232,28 @@ class _Copier:
             if action is _Action.SKIP:
                 self._result.skipped += high - low
                 continue
-            yield _Piece(low, high - low, action)
+            if action is _Action.COPY and self._direct and isinstance(extent.file, FileNode):
+                yield from self._with_direct(low, high, extent, extent.file)
+            else:
+                yield _Piece(low, high - low, action)
             if action is not _Action.ZERO:
                 done = high
+
+    def _with_direct(self, low: int, high: int, extent: Extent, file: FileNode) -> Iterator[_Piece]:
+        """A range to copy: what the kernel can copy of it, and what is around that in its first and last
+        unit.
+        """
+        start = max(low, -(-extent.offset // self._unit) * self._unit)
+        stop = extent.end if extent.end == self._size else extent.end // self._unit * self._unit
+        if extent.host_offset is None or start >= stop:
+            yield _Piece(low, high - low, _Action.COPY)
+            return
+        if low < start:
+            yield _Piece(low, start - low, _Action.COPY)
+        host = extent.host_offset + start - extent.offset
+        yield _Piece(start, stop - start, _Action.COPY, file, host)
+        if stop < high:
+            yield _Piece(stop, high - stop, _Action.COPY)
 
     def _action(self, extent: Extent) -> _Action:
         options = self._options
@@ -210,12 +277,14 @@ class _Copier:
     # Reading, in a worker
 
     def _read(self, piece: _Piece) -> _Read:
-        offset, length, action = piece
+        offset, length, action = piece[:3]
         if action is _Action.ZERO:
-            return _Read(piece.end, None, [], [(offset, length)], [], 0, 0)
+            return _Read(piece.end, None, [], [(offset, length)], [], [], 0, 0)
+        if piece.file is not None:
+            return self._look(piece, piece.file)
         buffer = self._buffers.take()
         unreadable = self._load(offset, memoryview(buffer)[:length])
-        read = _Read(piece.end, buffer, [], [], [], unreadable, 0)
+        read = _Read(piece.end, buffer, [], [], [], [], unreadable, 0)
         if action is _Action.COMPARE:
             return self._only_changes(read, offset, buffer, length)
         if not self._options.sparse:
@@ -227,6 +296,35 @@ class _Copier:
             else:
                 self._keep(read, offset, buffer, at, size)
         return read
+
+    def _look(self, piece: _Piece, file: FileNode) -> _Read:
+        """What of a piece that the kernel can copy isn't zero."""
+        read = _Read(piece.end, None, [], [], [], [], 0, 0)
+        offset, length, host = piece.offset, piece.length, piece.host
+        if not self._options.sparse:
+            read.direct.append((offset, FileRange(file, host, length)))
+            return read
+        file.prefetch(host, length)
+        unit, pread, nothing = self._unit, file.pread, bytes(PROBE)
+        start, state = 0, False
+        for at in range(0, length, unit):
+            size = min(unit, length - at)
+            probed = min(PROBE, size)
+            zero = pread(host + at, probed) == nothing[:probed] and is_zero(pread(host + at, size))
+            if zero is not state:
+                self._note(read, piece, file, start, at, state)
+                start, state = at, zero
+        self._note(read, piece, file, start, length, state)
+        return read
+
+    @staticmethod
+    def _note(read: _Read, piece: _Piece, file: FileNode, start: int, stop: int, zero: bool) -> None:
+        if start == stop:
+            return
+        if zero:
+            read.zeroed.append((piece.offset + start, stop - start))
+        else:
+            read.direct.append((piece.offset + start, FileRange(file, piece.host + start, stop - start)))
 
     def _only_changes(self, read: _Read, offset: int, data: bytearray, length: int) -> _Read:
         """Units that the target's backing node doesn't hold already."""
@@ -293,8 +391,11 @@ class _Copier:
             self._result.zeroed += length
         if self._compression is not None and read.packed:
             self._compression.write(read.packed)
-        target.pwrite_many(read.writes)
-        written = sum(len(data) for _, data in read.writes)
+        if read.writes:
+            target.pwrite_many(read.writes)
+        for offset, data in read.direct:
+            target.pwrite_range(offset, data)
+        written = sum(len(data) for _, data in read.writes) + sum(len(data) for _, data in read.direct)
         self._result.unreadable += read.unreadable
         self._result.skipped += read.skipped
         self._result.copied += written + len(read.packed) * self._cluster

@@ -10,6 +10,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
@@ -98,21 +99,27 @@ class _Workers(Generic[Item, Result]):
 
 
 def ordered(
-    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int | None = None
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int,
+    ahead: int | None = None,
+    here: Callable[[Item], bool] = lambda item: False,
 ) -> Iterator[Result]:
     """``map(function, items)`` by `workers` threads, at most `ahead` (twice as many) items in advance.
 
-    Items are taken in the calling thread. The first exception ends everything.
+    Items are taken in the calling thread, which also does those that `here` says, when it's their turn. The
+    first exception ends everything.
     """
     limit = 2 * workers if ahead is None else ahead
     pool = _Workers(function, workers)
-    pending: deque[_Task[Item, Result]] = deque()
+    pending: deque[Callable[[], Result]] = deque()
     try:
         for item in items:
-            pending.append(pool.begin(item))
+            pending.append(partial(function, item) if here(item) else pool.begin(item).wait)
             if len(pending) > limit:
-                yield pending.popleft().wait()
+                yield pending.popleft()()
         while pending:
-            yield pending.popleft().wait()
+            yield pending.popleft()()
     finally:
         pool.stop()

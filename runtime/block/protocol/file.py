@@ -8,6 +8,7 @@ the last descriptor, so that nothing stays behind when a process is killed.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import functools
@@ -26,7 +27,7 @@ from runtime.block.errors import (
     ImageNotFound,
     ImageUnsupported,
 )
-from runtime.block.node import Buffer, Extent, ExtentKind, Preallocation, ProtocolNode
+from runtime.block.node import Buffer, Extent, ExtentKind, FileRange, Preallocation, ProtocolNode
 
 _FALLOC_KEEP_SIZE, _FALLOC_PUNCH_HOLE, _FALLOC_ZERO_RANGE = 1, 2, 0x10  # linux/falloc.h
 _HAVE, _EXCLUDE = 100, 200
@@ -206,6 +207,11 @@ class FileNode(ProtocolNode):
                 result[number] = self.pread(offset, length)
         return result
 
+    def prefetch(self, offset: int, length: int) -> None:
+        """Let the kernel begin to read a range that will be needed."""
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_WILLNEED)
+
     def pwrite(self, offset: int, data: Buffer) -> None:
         if self.read_only:
             self.writable_or_raise()
@@ -221,6 +227,24 @@ class FileNode(ProtocolNode):
             raise self._failure(f"write {size} bytes at offset {offset}", error) from error
         if offset + size > self._length:
             self._length = offset + size
+
+    def pwrite_range(self, offset: int, data: FileRange) -> None:
+        self.writable_or_raise()
+        done = 0
+        if isinstance(data.file, FileNode):
+            try:
+                while done < len(data):
+                    count = os.copy_file_range(
+                        data.file._fd, self._fd, len(data) - done, data.offset + done, offset + done
+                    )
+                    if not count:
+                        break
+                    done += count
+            except OSError:
+                pass  # another file system, a full disk, ...: writing it in the usual way tells
+        self._length = max(self._length, offset + done)
+        if done < len(data):
+            super().pwrite_range(offset + done, data[done:])
 
     def pwrite_vector(self, offset: int, parts: Sequence[Buffer]) -> None:
         """Write `parts` one behind the other, in as few system calls as possible."""
@@ -339,7 +363,7 @@ class FileNode(ProtocolNode):
                 yield Extent(at, data - at, ExtentKind.HOLE)
             if data < end:
                 hole = min(max(self._seek(data, os.SEEK_HOLE), data + 1), end)
-                yield Extent(data, hole - data, ExtentKind.DATA, host_offset=data)
+                yield Extent(data, hole - data, ExtentKind.DATA, host_offset=data, file=self)
                 data = hole
             at = data
 

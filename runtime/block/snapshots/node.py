@@ -35,7 +35,7 @@ SUFFIX = ".snapshots"
 #: Requests that never change the disk. They go to the image without a detour.
 _READS = ("length", "pread", "read_into", "pread_many", "extents")
 #: Requests that change it. They go to the image without a detour as long as there are no snapshots.
-_WRITES = ("pwrite", "pwrite_many", "write_zeroes", "discard")
+_WRITES = ("pwrite", "pwrite_many", "pwrite_range", "write_zeroes", "discard")
 
 
 class SnapshotNode(FormatNode):

@@ -22,7 +22,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from runtime.block.errors import ImageCorrupt
 from runtime.block.format.mapped.bitmap import SectorBitmaps
 from runtime.block.format.mapped.table import Table
-from runtime.block.node import Buffer, Extent, ExtentKind, FormatNode, Node, Preallocation, ProtocolNode
+from runtime.block.node import (
+    Buffer,
+    Extent,
+    ExtentKind,
+    FileRange,
+    FormatNode,
+    Node,
+    Preallocation,
+    ProtocolNode,
+    in_memory,
+)
 
 if TYPE_CHECKING:
     from runtime.block.format.mapped.table import Entries
@@ -159,19 +169,31 @@ class MappedNode(FormatNode):
                 self.read_backing(piece.offset, view)
 
     def pwrite(self, offset: int, data: Buffer) -> None:
+        self._write(offset, memoryview(data).cast("B"))
+
+    def pwrite_range(self, offset: int, data: FileRange) -> None:
+        self._write(offset, data)
+
+    def _write(self, offset: int, data: memoryview | FileRange) -> None:
         self._writable_range(offset, len(data))
-        view = memoryview(data).cast("B")
         with self._lock:
             self._start_writing()
-            for piece in list(self._pieces(offset, len(view))):
-                part = view[piece.offset - offset : piece.offset - offset + piece.length]
+            for piece in list(self._pieces(offset, len(data))):
+                part = data[piece.offset - offset : piece.offset - offset + piece.length]
                 if piece.state == 0:
-                    self.file.pwrite(piece.host, part)
+                    self._put(piece.host, part)
                 elif piece.state == HOLLOW:
-                    self._fill_sectors(piece.offset, part)
+                    self._fill_sectors(piece.offset, in_memory(part))
                 else:
                     self._write_new(piece.state, piece.offset, part)
             self._bound_memory()
+
+    def _put(self, place: int, data: memoryview | FileRange) -> None:
+        """Write the disk's bytes at their place in the file."""
+        if isinstance(data, FileRange):
+            self.file.pwrite_range(place, data)
+        else:
+            self.file.pwrite(place, data)
 
     def write_zeroes(self, offset: int, length: int, *, unmap: bool = True) -> None:
         self._writable_range(offset, length)
@@ -242,7 +264,9 @@ class MappedNode(FormatNode):
         """Stored data, where holes of the file read as zeroes."""
         for part in self.file.extents(piece.host, piece.length):
             kind = ExtentKind.ZERO if part.reads_zero else ExtentKind.DATA
-            yield Extent(piece.offset + part.offset - piece.host, part.length, kind, 0, part.offset)
+            yield Extent(
+                piece.offset + part.offset - piece.host, part.length, kind, 0, part.offset, file=part.file
+            )
 
     def flush(self) -> None:
         if self.read_only:
@@ -425,7 +449,7 @@ class MappedNode(FormatNode):
         self.file.pwrite(place + start, data)
         self.bitmaps.mark(block, place, start // sector, -(-(start + len(data)) // sector))
 
-    def _write_new(self, state: int, offset: int, data: memoryview) -> None:
+    def _write_new(self, state: int, offset: int, data: memoryview | FileRange) -> None:
         """Write to blocks (one state throughout) that aren't in the file yet."""
         block = self.block_size
         if self.bitmaps is None and not self.gap:
@@ -435,12 +459,12 @@ class MappedNode(FormatNode):
         while done < len(data):
             part = min(len(data) - done, block - (offset + done) % block)
             if self.bitmaps is not None and state == ABSENT:
-                self._write_hollow_block(offset + done, data[done : done + part])
+                self._write_hollow_block(offset + done, in_memory(data[done : done + part]))
             else:
                 self._write_blocks(state, offset + done, data[done : done + part])
             done += part
 
-    def _write_blocks(self, state: int, offset: int, data: memoryview) -> None:
+    def _write_blocks(self, state: int, offset: int, data: memoryview | FileRange) -> None:
         """New contiguous blocks that hold all of their sectors."""
         block = self.block_size
         first, stop = offset // block, -(-(offset + len(data)) // block)
@@ -462,7 +486,7 @@ class MappedNode(FormatNode):
                     self.file.pwrite(place + at, filling)
                 elif dirty_from > self.gap + at:
                     self.file.write_zeroes(place + at, length)
-            self.file.pwrite(place + head, data)
+            self._put(place + head, data)
         except BaseException:
             self._file_length = max(self._file_length, end)  # who knows what has been written there
             raise

@@ -40,6 +40,7 @@ from runtime.block.node import (
     Compression,
     Extent,
     ExtentKind,
+    FileRange,
     FormatNode,
     Node,
     Preallocation,
@@ -358,6 +359,7 @@ class Qcow2Node(FormatNode):
                 _KINDS[run.kind],
                 host_offset=run.host if plain else None,
                 compressed=run.kind == PACKED,
+                file=self.data if plain else None,
             )
         if start < end:
             yield from self.backing_extents(start, end - start)
@@ -379,6 +381,12 @@ class Qcow2Node(FormatNode):
                     continue
                 self.in_range_or_raise(offset, length)
                 self.writer.write(offset, view)
+
+    def pwrite_range(self, offset: int, data: FileRange) -> None:
+        self.writable_or_raise()
+        self.in_range_or_raise(offset, len(data))
+        with self.lock:
+            self.writer.write(offset, data)
 
     def _own(self, offset: int) -> bool:
         """Whether a plain cluster may be written in place."""

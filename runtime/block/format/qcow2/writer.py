@@ -8,6 +8,7 @@ from runtime.block.errors import ImageCorrupt
 from runtime.block.format.qcow2.header import COMPRESSED, COPIED, OFFSET_MASK, ZERO, Incompatible
 from runtime.block.format.qcow2.mapping import HOLE, ZEROES, Cluster
 from runtime.block.format.qcow2.tables import L2Table
+from runtime.block.node import FileRange, in_memory
 
 if TYPE_CHECKING:
     from runtime.block.format.qcow2.node import Qcow2Node
@@ -27,7 +28,7 @@ class Writer:
 
     # --- plain writes ---
 
-    def write(self, offset: int, data: memoryview) -> None:
+    def write(self, offset: int, data: memoryview | FileRange) -> None:
         """Write `data` at guest offset `offset`, which lies inside of what the L1 table maps."""
         node = self.node
         if not data:
@@ -35,7 +36,7 @@ class Writer:
         node.begin_write()
         node.note_dirty(offset, len(data))
         if node.cipher is not None and (offset | len(data)) & 511:
-            offset, data = self._whole_sectors(offset, data)
+            offset, data = self._whole_sectors(offset, in_memory(data))
         mapping = node.mapping
         at, end = 0, len(data)
         while at < end:
@@ -62,16 +63,19 @@ class Writer:
         wide[offset - start : offset - start + len(data)] = data
         return start, memoryview(wide)
 
-    def _put(self, host: int, guest: int, data: memoryview) -> None:
+    def _put(self, host: int, guest: int, data: memoryview | FileRange) -> None:
         """Write guest data, encrypted if need be, at its place."""
         node = self.node
         if not node.external and node.refcounts.guard.overlaps(host, len(data)):
             self._mark_corrupt(host)
         if node.cipher is not None:
-            data = memoryview(node.cipher.encrypt(host, guest, data))
+            data = memoryview(node.cipher.encrypt(host, guest, in_memory(data)))
         if node.checksums is not None:
             node.checksums.note(host, len(data))
-        node.data.pwrite(host, data)
+        if isinstance(data, FileRange):
+            node.data.pwrite_range(host, data)
+        else:
+            node.data.pwrite(host, data)
 
     def _mark_corrupt(self, host: int) -> None:
         """The entry that led here points at metadata: say so in the image, and write no more."""
@@ -89,7 +93,9 @@ class Writer:
             remedy="run `isagen image check --repair all`",
         )
 
-    def _in_place(self, table: L2Table, index: int, inside: int, guest: int, data: memoryview) -> int:
+    def _in_place(
+        self, table: L2Table, index: int, inside: int, guest: int, data: memoryview | FileRange
+    ) -> int:
         """Write what starts in clusters of our own that hold data. Gives the bytes written, maybe 0."""
         mapping = self.node.mapping
         size = mapping.cluster_size
@@ -128,7 +134,9 @@ class Writer:
     def _own(self, cluster: Cluster) -> bool:
         return cluster.copied and not cluster.packed
 
-    def _whole_clusters(self, table: L2Table, index: int, guest: int, data: memoryview) -> int:
+    def _whole_clusters(
+        self, table: L2Table, index: int, guest: int, data: memoryview | FileRange
+    ) -> int:
         """Write whole clusters, as many as may go to one new place. Gives the bytes written."""
         node, mapping = self.node, self.node.mapping
         size = mapping.cluster_size
@@ -167,11 +175,13 @@ class Writer:
             self._give_up(cluster)
         return got * size
 
-    def _part_of_cluster(self, table: L2Table, index: int, inside: int, guest: int, data: memoryview) -> int:
+    def _part_of_cluster(
+        self, table: L2Table, index: int, inside: int, guest: int, data: memoryview | FileRange
+    ) -> int:
         """Write into one cluster that isn't ready for it, and fill what it gains besides from below."""
         node, mapping = self.node, self.node.mapping
         size, sub = mapping.cluster_size, mapping.subcluster_size
-        part = data[: size - inside]
+        part = in_memory(data[: size - inside])
         cluster = mapping.cluster(table, index)
         base = guest - inside
         own = self._own(cluster)

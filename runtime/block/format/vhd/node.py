@@ -17,7 +17,7 @@ from runtime.block.format.mapped.table import PagedTable
 from runtime.block.format.vhd import header as vhd
 from runtime.block.format.vhd.header import Footer, Header
 from runtime.block.format.vhd.parent import describe, find_parent, open_parent, verify_parent
-from runtime.block.node import Buffer, FormatNode, Preallocation, ProtocolNode, Repair
+from runtime.block.node import FileRange, FormatNode, Preallocation, ProtocolNode, Repair
 from runtime.block.report import CheckReport, ImageInfo
 
 if TYPE_CHECKING:
@@ -238,9 +238,9 @@ class DynamicVhdNode(MappedNode, VhdNode):
     def _before_block(self) -> bytes:
         return b"\xff" * self.gap
 
-    def pwrite(self, offset: int, data: Buffer) -> None:
+    def _write(self, offset: int, data: memoryview | FileRange) -> None:
         self._complete_bitmaps(offset, len(data))
-        super().pwrite(offset, data)
+        super()._write(offset, data)
 
     def _complete_bitmaps(self, offset: int, length: int) -> None:
         """Dynamic images have bitmaps too, where 0 means a sector of zeroes: blocks that are written get all
@@ -263,7 +263,7 @@ class DynamicVhdNode(MappedNode, VhdNode):
         self.file.pwrite(self._end, self.footer.pack())
         self._file_length = max(self._file_length, self._end + vhd.SECTOR)
 
-    def _write_blocks(self, state: int, offset: int, data: memoryview) -> None:
+    def _write_blocks(self, state: int, offset: int, data: memoryview | FileRange) -> None:
         super()._write_blocks(state, offset, data)
         self._write_footer()
 

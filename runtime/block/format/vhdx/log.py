@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from runtime.block.errors import ImageCorrupt
 from runtime.block.format.vhdx.header import Header, checked, sealed
-from runtime.block.node import Buffer, Extent, ProtocolNode
+from runtime.block.node import Buffer, Extent, ExtentKind, ProtocolNode
 
 PAGE = 4096
 _ENTRY = struct.Struct("<4sIIIQII16sQQ")
@@ -257,7 +257,13 @@ class ReplayedFile(ProtocolNode):
         self.writable_or_raise()
 
     def extents(self, offset: int = 0, length: int | None = None) -> Iterator[Extent]:
-        return self._file.extents(offset, self._length - offset if length is None else length)
+        size = self._length - offset if length is None else length
+        if self._pages or self._zeroes:
+            # What the file says of itself doesn't hold where the log has something else.
+            if size:
+                yield Extent(offset, size, ExtentKind.DATA)
+            return
+        yield from self._file.extents(offset, size)
 
     def flush(self) -> None:
         pass
