@@ -117,6 +117,8 @@ class Flash(Device[FlashState]):
             self.write(offset, BUS, value & 0xFFFFFFFF)
             self.write(offset + BUS, size - BUS, value >> 32)
             return
+        if offset >= self.size:
+            return
         data = (value & (1 << 8 * size) - 1).to_bytes(size, "little")[: self.size - offset]
         before = self._state.mode
         self._cycle(offset, data)

@@ -67,6 +67,7 @@ class Block(VirtioDevice):
     """A disk; its length is cut to whole sectors."""
 
     device_id: ClassVar = 2
+    queue_size: ClassVar = 256
 
     def __init__(self, disk: Disk, *, serial: str = "", queues: int = 1) -> None:
         super().__init__()

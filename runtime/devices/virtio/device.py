@@ -21,6 +21,8 @@ class VirtioDevice(ABC):
     device_id: ClassVar[int]
     """Section 5."""
     queue_count: int
+    queue_size: ClassVar[int] = 128
+    """Most descriptors of a queue: drivers fill those to the guest with buffers, which cost memory."""
 
     def __init__(self) -> None:
         self.queues: Sequence[Queue] = ()

@@ -44,6 +44,7 @@ class Input(VirtioDevice):
 
     device_id: ClassVar = 18
     queue_count = 2
+    queue_size: ClassVar = 64
     name: ClassVar[str]
     product: ClassVar[int]
     codes: ClassVar[dict[int, tuple[int, ...]]]

@@ -9,7 +9,7 @@ from pydantic import Field
 from runtime.devices.device import Device, Line, State
 from runtime.devices.virtio.device import COMMON, F_EVENT_INDEX, F_VERSION_1, VirtioDevice
 from runtime.devices.virtio.memory import GuestMemory
-from runtime.devices.virtio.queue import LARGEST, Queue, QueueError, QueueState
+from runtime.devices.virtio.queue import Queue, QueueError, QueueState
 from runtime.memory.space import AddressError
 
 MAGIC_VALUE: Final = 0x000
@@ -118,7 +118,7 @@ class VirtioMmio(Device[VirtioMmioState]):
             VERSION: 2,
             DEVICE_ID: self.device.device_id if self.device is not None else 0,
             VENDOR_ID: VENDOR,
-            QUEUE_NUM_MAX: LARGEST if queue is not None else 0,
+            QUEUE_NUM_MAX: self.device.queue_size if self.device is not None and queue is not None else 0,
             QUEUE_READY: int(queue.state.ready) if queue is not None else 0,
             INTERRUPT_STATUS: state.interrupts,
             STATUS: state.status,
@@ -157,12 +157,12 @@ class VirtioMmio(Device[VirtioMmioState]):
         elif offset == STATUS:
             self._set_status(value)
         elif (queue := self._queue()) is not None:
-            self._set_queue(queue.state, offset, value)
+            self._set_queue(queue.state, offset, value, self.device.queue_size)
 
     @staticmethod
-    def _set_queue(queue: QueueState, offset: int, value: int) -> None:
+    def _set_queue(queue: QueueState, offset: int, value: int, largest: int) -> None:
         if offset == QUEUE_NUM and not queue.ready:
-            if value <= LARGEST and value & (value - 1) == 0:
+            if value <= largest and value & (value - 1) == 0:
                 queue.size = value
         elif offset == QUEUE_READY:
             queue.ready = bool(value & 1) and queue.size > 0

@@ -72,6 +72,7 @@ class Network(VirtioDevice):
 
     device_id: ClassVar = 1
     queue_count = 3
+    queue_size: ClassVar = 256
 
     def __init__(self, wire: Wire, mac: bytes, mtu: int | None = None) -> None:
         super().__init__()

@@ -29,7 +29,7 @@ class Driver:
         """Reset, and begin anew."""
         self.write(mmio.STATUS, 0)
         queues = self.device.queue_count
-        self.available, self.seen = [0] * queues, [0] * queues
+        self.available, self.seen, self.told = [0] * queues, [0] * queues, set()
         assert self.read(mmio.MAGIC_VALUE) == 0x74726976 and self.read(mmio.VERSION) == 2
         self.write(mmio.STATUS, 3)
         features = 0
@@ -126,10 +126,14 @@ class Driver:
             place = ring + 4 + 8 * (self.seen[queue] % ENTRIES)
             done.append(struct.unpack("<II", self.memory.read(place, 8)))
             self.seen[queue] = (self.seen[queue] + 1) % 65536
-        if done:
-            assert self.line.level and self.read(mmio.INTERRUPT_STATUS) & 1
+        if self.line.level:
+            assert self.read(mmio.INTERRUPT_STATUS)
             self.write(mmio.INTERRUPT_ACK, 3)
             assert not self.line.level
+            self.told = set(range(len(self.seen)))  # of all queues
+        if done:
+            assert queue in self.told
+            self.told.discard(queue)
         self.memory.write(AVAILABLE + QUEUE * queue + 4 + 2 * ENTRIES, struct.pack("<H", used))
         return done
 

@@ -15,25 +15,15 @@ from runtime.devices.virtio.block import Block
 from runtime.devices.virtio.entropy import Entropy
 from runtime.devices.virtio.mmio import VirtioMmio
 from runtime.devices.virtio.queue import INDIRECT, LARGEST, NEXT, WRITE
-from runtime.memory.space import AddressSpace
 from tests.runtime.devices.driver import (
     AVAILABLE,
     BUFFERS,
     ENTRIES,
     EVENT_INDEX,
-    RAM,
-    SIZE,
     TABLE,
     USED,
     Driver,
 )
-
-
-@pytest.fixture
-def memory():
-    space = AddressSpace()
-    space.map(RAM, SIZE)
-    return space
 
 
 class Disk:
