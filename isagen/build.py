@@ -81,7 +81,7 @@ def build(
 
 
 def collect_rarely() -> None:
-    """A build makes millions of small objects that stay: to look for garbage among them costs a tenth of it."""
+    """A build makes millions of small objects that stay: looking for garbage among them is a tenth of it."""
     gc.set_threshold(100_000, 20, 100)
 
 
