@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from runtime.cpu.compile import Package, Part
 
 SOFTFLOAT = "softfloat.o"
+IMAGE = "code.image"
 
 Report = Callable[[str, str, int, int], None]
 """Called as work goes on: target, what is being done, steps done, steps in all (0: unknown)."""
@@ -96,7 +97,7 @@ def build(source: TargetSource, folder: Path, pool: ProcessPoolExecutor, report:
     except (EmitError, DecoderError) as error:
         raise IsagenError(f"target {source.name}: {error}") from error
     objects = finish_compiling(pool, source.name, folder, compiling, shared, report)
-    describe(model, folder, objects)
+    describe(model, folder, objects, link_image(folder, objects))
     return Made(len(model.plan.executors), len(model.target.forms), model.notes)
 
 
@@ -131,13 +132,13 @@ def syntax_module(target: Target) -> str:
     return render("syntax.py.j2", tables=syntax_tables(target))
 
 
-def describe(model: Model, folder: Path, objects: Sequence[str]) -> None:
+def describe(model: Model, folder: Path, objects: Sequence[str], image: str | None) -> None:
     """Write what the runtime has to know of the target."""
     from generator.emit.manifest import FILE
     from generator.emit.manifest import describe as description
     from generator.emit.registers import target_description
 
-    text = json.dumps(description(model.target, model.layout, list(objects)), indent=1, sort_keys=True)
+    text = json.dumps(description(model.target, model.layout, list(objects), image), indent=1, sort_keys=True)
     (folder / FILE).write_text(text + "\n")
     (folder / "target.xml").write_text(target_description(model.target))
 
@@ -184,6 +185,21 @@ def finish_compiling(
     kept.prune()
     report(name, "compiled softfloat", total, total)
     return [*(f"{part}.o" for part in compiling.parts), SOFTFLOAT]
+
+
+def link_image(folder: Path, objects: Sequence[str]) -> str | None:
+    """Link a target's object files, so that running it doesn't need LLVM. The image's name; None where that
+    isn't possible.
+    """
+    from runtime.cpu.linking import LinkError, link
+    from runtime.cpu.symbols import is_exported
+
+    try:
+        image = link([(folder / name).read_bytes() for name in objects], is_exported)
+    except LinkError:
+        return None
+    (folder / IMAGE).write_bytes(image)
+    return IMAGE
 
 
 def parts_of(folder: Path) -> list[str]:

@@ -14,8 +14,9 @@ TABLES: Final = "decoder.bin"
 """Names of the description's and the decode tables' files in a target's folder."""
 
 
-def describe(target: Target, layout: Layout, objects: list[str]) -> dict[str, Any]:
-    """The content of `FILE`. `objects`: names of the object files in the target's folder, all to be loaded.
+def describe(target: Target, layout: Layout, objects: list[str], image: str | None) -> dict[str, Any]:
+    """The content of `FILE`. `objects`: names of the object files in the target's folder, all to be loaded unless
+    `image` names a file with all of them linked.
 
     Registers come in the layout's order; `offset` counts from the end of the CPU block's header.
     """
@@ -29,6 +30,7 @@ def describe(target: Target, layout: Layout, objects: list[str]) -> dict[str, An
         "elf_class": target.elf_class,
         "tables": TABLES,
         "objects": objects,
+        "image": image,
         "layout": {
             "digest": layout.digest(),
             "size": layout.size,

@@ -1,7 +1,8 @@
-"""Built targets: reading a target's folder and loading its code. Needs llvmlite, not numba.
+"""Built targets: reading a target's folder and loading its code. Needs neither LLVM nor numba.
 
-A folder holds ``engine.json`` (written by `generator.emit.manifest`), the decode tables, and object files. A
-loaded package serves any number of CPUs.
+A folder holds ``engine.json`` (written by `generator.emit.manifest`), the decode tables, and the code: object
+files, and an image of all of them (`runtime.cpu.image`) where the build could link them. A loaded package
+serves any number of CPUs.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import ctypes
 import hashlib
 import json
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from runtime.cpu import symbols, tables
 from runtime.errors import IsagenError
@@ -81,8 +82,7 @@ class TargetPackage:
         """Bytes that instructions are aligned to."""
         self.delayed = bool(self.table_field(tables.H_DELAY))
         """Whether jumps have delay slots, and the CPU a second program counter."""
-        self._engine: Any = None
-        self._added: dict[str, int] = {}
+        self._code: Code
         self._functions: dict[str, Callable[..., int]] = {}
         self.run_calling: Callable[[int], int]
         """`symbols.RUN` for CPUs whose hooks it calls (`block.HOOK_CALL`): Python's lock stays held, and what
@@ -112,57 +112,39 @@ class TargetPackage:
         value: int = struct.unpack_from("<q", self._table, offset)[0]
         return value
 
-    def load(self, objects: list[Path]) -> None:
-        """Load native code. Raises PackageError."""
-        import llvmlite.binding as llvm
-
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
-        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-        for path in objects:
-            try:
-                engine.add_object_file(llvm.ObjectFileRef.from_path(str(path)))
-            except (RuntimeError, OSError) as error:
-                raise PackageError(f"the object file can't be loaded: {error}", where=str(path)) from error
-        engine.finalize_object()
-        self._engine = engine
+    def load(self, code: Code) -> None:
+        """Take native code into use. Raises PackageError."""
+        self._code = code
         for symbol, count in symbols.EXPORTS.items():
-            address = engine.get_function_address(symbol)
+            address = code.address(symbol)
             if not address:
                 raise PackageError(f"the code doesn't define {symbol}", where=str(self.directory))
             prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * count)
             self._functions[symbol] = prototype(address)
-        self.run_calling = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(
-            engine.get_function_address(symbols.RUN)
-        )
+        self.run_calling = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(code.address(symbols.RUN))
 
     def function(self, symbol: str) -> Callable[..., int]:
         """A native function of the cold code (`runtime.cpu.symbols.EXPORTS`) over 64-bit integers."""
         return self._functions[symbol]
 
-    def add_code(self, code: bytes, symbol: str) -> int:
-        """Load an object file besides; the host address of the function `symbol` in it. It stays for good;
-        a symbol that is there already is not loaded again.
-        """
-        import llvmlite.binding as llvm
-
-        if symbol not in self._added:
-            self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-            self._engine.finalize_object()
-            self._added[symbol] = int(self._engine.get_function_address(symbol))
-        return self._added[symbol]
-
     def symbol_address(self, symbol: str) -> int:
         """The host address of a function of the target's objects, 0 if there is none."""
-        return int(self._engine.get_function_address(symbol))
+        return self._code.address(symbol)
 
     def shared_function(self, name: str, count: int) -> Callable[..., int] | None:
         """The spec's shared function `name` with `count` arguments behind the block's address, or None."""
-        address = self._engine.get_function_address(f"isagen_fn_{name}")
+        address = self._code.address(f"isagen_fn_{name}")
         if not address:
             return None
         return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * (count + 1))(address)
+
+
+class Code(Protocol):
+    """Native code in this process."""
+
+    def address(self, symbol: str) -> int:
+        """The host address of a symbol, 0 if there is none."""
+        ...
 
 
 def check_files(directory: Path, names: list[str]) -> None:
@@ -185,11 +167,32 @@ def load_target(directory: Path) -> TargetPackage:
         table = (directory / description["tables"]).read_bytes()
         if len(table) < tables.HEADER_SIZE or struct.unpack_from("<QQ", table) != (tables.MAGIC, len(table)):
             raise PackageError("the decode tables are damaged", where=str(directory), remedy=REMEDY)
-        check_files(directory, [description["tables"], *description["objects"]])
+        names = [description["image"]] if description["image"] else description["objects"]
+        check_files(directory, [description["tables"], *names])
         package = TargetPackage(directory, description, table)
-        objects = [directory / name for name in description["objects"]]
+        files = [directory / name for name in names]
     except (OSError, ValueError, KeyError, TypeError) as error:
         what = f"no usable target here ({type(error).__name__}: {error})"
         raise PackageError(what, where=str(directory), remedy=REMEDY) from error
-    package.load(objects)
+    package.load(_code(files) if description["image"] is None else _image(files[0]))
     return package
+
+
+def _image(file: Path) -> Code:
+    from runtime.cpu.image import ImageError, map_file
+
+    try:
+        return map_file(file)
+    except (OSError, ImageError) as error:
+        raise PackageError(f"the code can't be loaded: {error}", where=str(file), remedy=REMEDY) from error
+
+
+def _code(files: Sequence[Path]) -> Code:
+    """Where the build couldn't link: LLVM does it each time."""
+    from runtime.cpu.objects import LoadedObjects
+
+    try:
+        return LoadedObjects([file.read_bytes() for file in files])
+    except (RuntimeError, OSError) as error:
+        where = str(files[0].parent)
+        raise PackageError(f"the object files can't be loaded: {error}", where=where) from error

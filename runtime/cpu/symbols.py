@@ -77,3 +77,8 @@ is set.
 """
 STATUS_ABSENT: Final = 2
 """The spec has no such function."""
+
+
+def is_exported(symbol: str) -> bool:
+    """Whether Python looks for a target's symbol: cold code, shared functions, the floating-point library."""
+    return symbol.startswith(("isagen_", "sf_"))

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import llvmlite.binding as llvm
 
+from runtime.cpu.linking import LinkError, link
+
 LEVEL: Final = 1
 """LLVM's level of code generation; more brings nothing for regions."""
 
@@ -45,10 +47,13 @@ class Compiler:
                 passes.run(function, builder)
         return module
 
-    def compile(self, text: str) -> bytes:
-        """The object file of a text."""
+    def compile(self, text: str, name: str) -> bytes:
+        """The function `name` of a text as an image, or as an object file on hosts that have no images."""
         code: bytes = self.machine.emit_object(self.optimised(text))
-        return code
+        try:
+            return link([code], name.__eq__)
+        except LinkError:
+            return code
 
     def assembly(self, text: str) -> str:
         """The host's assembly language, to look at."""

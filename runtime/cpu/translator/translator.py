@@ -16,10 +16,11 @@ import struct
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from runtime.cpu import block, cache
+from runtime.cpu import block, cache, image
 from runtime.cpu.translator.region import Former, Region, parsed
 from runtime.cpu.translator.store import Store, default_folder
 from runtime.cpu.translator.template import FILE, Templates, load_templates
@@ -27,7 +28,7 @@ from runtime.cpu.translator.worker import Compile, Worker, WorkerLost
 
 if TYPE_CHECKING:
     from runtime.cpu.engine import Cpu
-    from runtime.cpu.package import TargetPackage
+    from runtime.cpu.package import Code, TargetPackage
     from runtime.cpu.translator.text import Target
 
 LOG: Final = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ def compiler_for(package: TargetPackage, templates: Templates, *, ranges: bool) 
     compiler = Compiler()
 
     def compile(description: str, name: str) -> bytes:
-        return compiler.compile(region_text(target, parsed(description), name))
+        return compiler.compile(region_text(target, parsed(description), name), name)
 
     return compile
 
@@ -131,17 +132,53 @@ def target_of(package: TargetPackage, templates: Templates, *, ranges: bool) -> 
     return Target(templates, zeros, package.sink, ranges, has_fused())
 
 
-def identity(package: TargetPackage, *, ranges: bool) -> bytes:
-    """What compiled regions depend on beside their descriptions: a hash."""
-    import llvmlite.binding as llvm
+def loaded_code(code: bytes) -> Code | None:
+    """Compiled code, ready to be executed; None if the host can't."""
+    if not image.is_image(code):
+        from runtime.cpu.objects import LoadedObjects
 
+        return LoadedObjects([code])
+    try:
+        return image.load_image(code)
+    except (image.ImageError, OSError):
+        return None
+
+
+def identity(package: TargetPackage, *, ranges: bool) -> bytes:
+    """What compiled regions depend on beside their descriptions: a hash. Doesn't import LLVM."""
     total = hashlib.sha256()
     own = sorted(Path(__file__).parent.glob("*.py"))
-    for file in (*own, Path(block.__file__), package.directory / FILE):
+    for file in (*own, Path(block.__file__), Path(image.__file__), package.directory / FILE):
         total.update(hashlib.sha256(file.read_bytes()).digest())
-    host = (llvm.get_default_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
-    total.update(repr((llvm.llvm_version_info, host, package.layout_digest, ranges)).encode())
+    total.update(repr((compiler_version(), host_processor(), package.layout_digest, ranges)).encode())
     return total.digest()
+
+
+def compiler_version() -> tuple[bytes, int, int]:
+    """What tells the installed LLVM from others: llvmlite's version, and its library's size and time."""
+    spec = find_spec("llvmlite")
+    if spec is None or spec.origin is None:
+        return b"", 0, 0
+    folder = Path(spec.origin).parent
+    libraries = [file.stat() for file in sorted((folder / "binding").glob("*llvmlite*"))]
+    version = (folder / "_version.py").read_bytes()
+    return version, sum(each.st_size for each in libraries), sum(each.st_mtime_ns for each in libraries)
+
+
+_CHANGES: Final = ("processor", "cpu MHz", "bogomips", "BogoMIPS", "apicid", "initial apicid", "core id")
+"""Lines of ``/proc/cpuinfo`` that don't say what the processor can do."""
+
+
+def host_processor() -> str:
+    """What tells this host's processor from others for which LLVM would make other code."""
+    try:
+        first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+    except OSError:
+        import llvmlite.binding as llvm
+
+        return f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
+    rows = (line.partition(":") for line in first.splitlines())
+    return "\n".join(f"{name.strip()}:{value}" for name, _, value in rows if name.strip() not in _CHANGES)
 
 
 class Translator:
@@ -369,14 +406,18 @@ class Translator:
                     if self._covered.get(there) == number:
                         del self._covered[there]
                 return
-        function = self.cpu.package.add_code(code, pending.name)
+        loaded = loaded_code(code)
+        if loaded is None:
+            self.statistics.failed += 1
+            return
+        function = loaded.address(pending.name)
         both = bool(self.templates.record_size)
         addresses = [
             word for record, behind in region.records for word in ((record, behind) if both else (record,))
         ]
         records = (ctypes.c_uint64 * len(addresses))(*addresses)
         entries = (ctypes.c_uint64 * (3 * len(region.entries)))()
-        self._keep += [records, entries]
+        self._keep += [loaded, records, entries]
         for position, entry in enumerate(region.entries):
             entries[3 * position] = function
             entries[3 * position + 1] = position
