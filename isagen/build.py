@@ -16,6 +16,7 @@ import os
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,10 +149,21 @@ def build_each(
             made = steps.build(target, temporary, workers.pool(), report)
             write_manifest(temporary, fingerprint, made.executors, made.forms)
             publish(temporary, folder)
+        compile_modules()
         elapsed = time.perf_counter() - start
         yield Result(
             target.name, target.family, "built", made.executors, made.forms, elapsed, folder, made.notes
         )
+
+
+def compile_modules() -> None:
+    """Have Python's compiled form of what runs targets beside it, as installing a package does: users may
+    have told Python not to write it by itself, and each start would compile everything.
+    """
+    import compileall
+
+    for package in ("isagen", "machines", "runtime"):
+        compileall.compile_dir(paths.ROOT / package, quiet=2)
 
 
 def unchanged(target: TargetSource, folder: Path, fingerprint: str) -> Result | None:
@@ -184,6 +196,7 @@ def write_manifest(folder: Path, fingerprint: str, executors: int, forms: int) -
         "executors": executors,
         "forms": forms,
         "files": files_in(folder),
+        "checks": {file.name: zlib.crc32(file.read_bytes()) for file in folder.iterdir() if file.is_file()},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
 

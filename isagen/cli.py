@@ -11,21 +11,24 @@ run`` ends with the guest's own status.
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from isagen.help import HelpFormatter
 
+if TYPE_CHECKING:
+    from typing import Protocol
 
-class CommandModule(Protocol):
-    """What a module of `isagen.commands` offers."""
+    class CommandModule(Protocol):
+        """What a module of `isagen.commands` offers."""
 
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+        def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
 
-    def run(self, arguments: argparse.Namespace) -> int: ...
+        def run(self, arguments: argparse.Namespace) -> int: ...
 
 
 class Command(NamedTuple):
@@ -48,6 +51,10 @@ COMMANDS = {
 }
 
 
+GARBAGE = 100_000
+"""Objects that are made before garbage is looked for: imports make many, and all of them stay."""
+
+
 def overview() -> argparse.ArgumentParser:
     """The parser of ``isagen --help``."""
     commands = "\n".join(f"  {name:<12} {command.summary}" for name, command in COMMANDS.items())
@@ -66,6 +73,7 @@ def overview() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (without the program's name) and return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    gc.set_threshold(GARBAGE)
     try:
         return dispatch(words)
     except KeyboardInterrupt:

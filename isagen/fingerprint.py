@@ -6,9 +6,8 @@ is decided by this module alone.
 
 from __future__ import annotations
 
-import hashlib
-import platform
 import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -25,7 +24,10 @@ CODE = (
 OWN = ("isagen/build.py", "isagen/kept.py", "isagen/steps.py", "isagen/fingerprint.py", "runtime/errors.py")
 DISTRIBUTIONS = ("lark", "jinja2", "pydantic", "numba", "llvmlite")
 """What generates and compiles, and isn't ours."""
-AT_RUN_TIME = tuple(f"runtime/cpu/{name}" for name in ("cache.py", "engine.py", "package.py", "translator/"))
+AT_RUN_TIME = tuple(
+    f"runtime/cpu/{name}"
+    for name in ("cache.py", "engine.py", "image.py", "objects.py", "package.py", "translator/")
+)
 """What works only when code runs: nothing that is built depends on it..."""
 BUILT_FOR_IT = "runtime/cpu/translator/template.py"
 """... but on the format of what is built for the translator."""
@@ -48,24 +50,37 @@ def is_for_running(file: Path) -> bool:
 
 
 def engine_digest() -> str:
-    """The hash of the code that is compiled into targets or decides how: one that was built beside other
-    code can't be used.
+    """A sum over the code that is compiled into targets or decides how: one that was built beside other code
+    can't be used. Each run looks at it, so it is a quick one.
     """
     root = paths.ROOT / "runtime" / "cpu"
-    files = [file for file in sorted(root.rglob("*.py")) if not is_for_running(file)]
-    return digest_of((file.relative_to(root).as_posix(), file) for file in files)
+    total = 0
+    for place in (*sorted(root.glob("*.py")), paths.ROOT / BUILT_FOR_IT):
+        if not is_for_running(place):
+            with open(place, "rb", buffering=0) as file:  # noqa: PTH123
+                total = zlib.crc32(file.read(), zlib.crc32(place.name.encode(), total))
+    return f"{total:08x}"
 
 
 def compiler_digest() -> str:
     """The hash of what makes objects of generated modules: our code and the versions of all besides."""
-    softfloat = paths.ROOT / "runtime" / "softfloat"
-    library = digest_of((file.name, file) for file in sorted(softfloat.glob("*.py")))
-    text = "\0".join((engine_digest(), library, repr(sorted(versions().items()))))
+    import hashlib  # not needed to run what is built
+
+    files = [
+        file
+        for folder in ("cpu", "softfloat")
+        for file in sorted((paths.ROOT / "runtime" / folder).rglob("*.py"))
+        if not is_for_running(file)
+    ]
+    sums = digest_of((file.relative_to(paths.ROOT).as_posix(), file) for file in files)
+    text = "\0".join((sums, repr(sorted(versions().items()))))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def digest_of(files: Iterable[tuple[str, Path]]) -> str:
     """The SHA-256 of names and contents."""
+    import hashlib  # not needed to run what is built
+
     total = hashlib.sha256()
     for name, file in files:
         content = hashlib.sha256(file.read_bytes()).digest()
@@ -75,7 +90,8 @@ def digest_of(files: Iterable[tuple[str, Path]]) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python, of the libraries, and the machine that code is compiled for."""
-    from importlib.metadata import PackageNotFoundError, version  # not needed to run what is built
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
 
     found = {"python": platform.python_version(), "machine": platform.machine(), "platform": sys.platform}
     for name in DISTRIBUTIONS:
@@ -96,6 +112,8 @@ class Fingerprints:
 
     def of(self, target: TargetSource) -> str:
         """The hash of all that the target is built from."""
+        import hashlib
+
         specs = digest_of((file.name, file) for file in target.specs)
         return hashlib.sha256(
             f"{target.name}\0{target.base}\0{specs}\0{self._shared}\0{self._versions}".encode()

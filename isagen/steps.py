@@ -234,9 +234,9 @@ def compile_one(folder: Path, position: int) -> kept.Kept:
 def write_templates(folder: Path, templates: Mapping[str, Any]) -> None:
     """In a worker: write what the translator works with."""
     from runtime.cpu.compile import Package, templates_file
-    from runtime.cpu.translator.template import FILE
+    from runtime.cpu.package import TEMPLATES
 
-    (folder / FILE).write_bytes(templates_file(Package(folder), templates))
+    (folder / TEMPLATES).write_bytes(templates_file(Package(folder), templates))
 
 
 def softfloat_key() -> str:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from isagen import paths
 from runtime.errors import IsagenError
@@ -17,8 +17,7 @@ _TARGET = re.compile(rb"^[ \t]*target[ \t]+([A-Za-z_][A-Za-z0-9_]*)", re.MULTILI
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-@dataclass(frozen=True)
-class TargetSource:
+class TargetSource(NamedTuple):
     """A target and what it is made from.
 
     `extra` are files given beside the family's own (``--with``); `name` is then the target's name, ``_``,

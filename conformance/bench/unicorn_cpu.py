@@ -4,7 +4,6 @@ instructions.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 from collections.abc import Iterator
 from typing import Any
@@ -209,7 +208,8 @@ class UnicornCpu:
             # Unicorn is past the instruction.
             thumb = self.abi.name == "arm" and self.get("cpsr") & 0x20
             pc -= 2 if thumb else self.abi.system_call_size
-        return dataclasses.replace(stop, pc=pc)
+        stop.pc = pc
+        return stop
 
     def retire(self, pc: int) -> None:
         self.pc = pc

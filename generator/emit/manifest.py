@@ -15,8 +15,8 @@ TABLES: Final = "decoder.bin"
 
 
 def describe(target: Target, layout: Layout, objects: list[str], image: str | None) -> dict[str, Any]:
-    """The content of `FILE`. `objects`: names of the object files in the target's folder, all to be loaded unless
-    `image` names a file with all of them linked.
+    """The content of `FILE`. `objects`: names of the object files in the target's folder, all to be loaded
+    unless `image` names a file with all of them linked.
 
     Registers come in the layout's order; `offset` counts from the end of the CPU block's header.
     """

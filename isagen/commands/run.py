@@ -171,12 +171,9 @@ def choose_tier(arguments: argparse.Namespace, cpu: Cpu, program: EngineCpu | No
     """
     if arguments.tier == "translator":
         cpu.translate()
-    elif arguments.tier == "auto" and not session.wants_interpreter(arguments):
-        from runtime.cpu.translator.template import FILE
-
-        if (cpu.package.directory / FILE).is_file():
-            start = cpu.translate if program is None else program.translate_when_long
-            start()
+    elif arguments.tier == "auto" and not session.wants_interpreter(arguments) and cpu.package.has_templates:
+        start = cpu.translate if program is None else program.translate_when_long
+        start()
 
 
 def at_end(arguments: argparse.Namespace, cpu: Cpu) -> None:

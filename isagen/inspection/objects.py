@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import bisect
 import os
-from dataclasses import dataclass
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from runtime.elf import ElfFile, parse_elf
 from runtime.elf import constants as c
@@ -19,8 +18,7 @@ MAX_LINES = 1 << 22
 """Rows of a file's line table that are taken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(NamedTuple):
     """A function of a file: addresses as they are in memory."""
 
     start: int
@@ -28,8 +26,7 @@ class Function:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """From `address` on (in memory), code of this line; `file` is "" where it belongs to none."""
 
     address: int

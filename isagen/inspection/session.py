@@ -166,7 +166,9 @@ class Inspection:
             self._debugger.wait()
 
     def _settle(self) -> None:
-        """The process has its memory: find symbols."""
+        """The process has its memory: find symbols, where somebody asks for them."""
+        if self._sampler is None and self._tracer is None and self._counters is None:
+            return
         from isagen.inspection.objects import MappedFiles
 
         assert self._process is not None

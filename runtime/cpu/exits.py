@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class Reason(IntEnum):
@@ -64,8 +64,7 @@ class Reason(IntEnum):
     """`STOP` was set by another thread."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(NamedTuple):
     """Why `Cpu.run` returned. The CPU's state is exact: `pc` is the next instruction to execute, or to
     repeat.
 

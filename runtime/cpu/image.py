@@ -1,8 +1,8 @@
 """Native code that is ready to be mapped: what `runtime.cpu.linking` made of object files.
 
 An image is a header; code and constants; data that hold addresses; and numbers: the places of these
-addresses, offsets of exported symbols, and where the addresses of imported C functions belong; then all names.
-Sizes of both parts are whole pages. Code never can be written while it can be executed.
+addresses, offsets of exported symbols, and where the addresses of imported C functions belong; then all
+names. Sizes of both parts are whole pages. Code never can be written while it can be executed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Object files to an image (`runtime.cpu.image`): a small linker for what LLVM makes of our modules.
 
-It knows what such code needs on x86-64 (System V ABI, AMD64 supplement, 4.4 "Relocation"): relative references
-of 32 bits and tables of absolute addresses. `link` raises `LinkError` for all else, and on other hosts: LLVM's
-own loader takes the object files there.
+It knows what such code needs on x86-64 (System V ABI, AMD64 supplement, 4.4 "Relocation"): relative
+references of 32 bits and tables of absolute addresses. `link` raises `LinkError` for all else, and on other
+hosts: LLVM's own loader takes the object files there.
 """
 
 from __future__ import annotations

@@ -8,11 +8,10 @@ serves any number of CPUs.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 import struct
+import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -22,25 +21,45 @@ from runtime.errors import IsagenError
 
 FILE: Final = "engine.json"
 BUILD_FILE: Final = "build.json"
-"""What a build writes last: ``files`` has the SHA-256 of each file by name."""
+"""What a build writes last: ``checks`` has the CRC-32 of each file by name."""
+TEMPLATES: Final = "translator.bin"
+"""The translator's templates of a target, where it has some."""
 REMEDY: Final = "build the target again: isagen build --force TARGET"
 
 
-@dataclass(frozen=True, slots=True)
 class RegisterInfo:
     """A register, or a file of `count` registers: where it lies in the CPU block, behind the header."""
 
-    name: str
-    width: int
-    stored_width: int
-    offset: int
-    stride: int
-    count: int | None
-    zero: int | None
-    names: tuple[str, ...]
-    reset: int
-    lazy: bool
-    hidden: bool
+    __slots__ = (
+        "count", "hidden", "lazy", "name", "names", "offset", "reset", "stored_width", "stride",
+        "width", "zero",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        width: int,
+        stored_width: int,
+        offset: int,
+        stride: int,
+        count: int | None,
+        zero: int | None,
+        names: tuple[str, ...],
+        reset: int,
+        lazy: bool,
+        hidden: bool,
+    ) -> None:
+        self.name = name
+        self.width = width
+        self.stored_width = stored_width
+        self.offset = offset
+        self.stride = stride
+        self.count = count
+        self.zero = zero
+        self.names = names
+        self.reset = reset
+        self.lazy = lazy
+        self.hidden = hidden
 
 
 class PackageError(IsagenError):
@@ -107,6 +126,11 @@ class TargetPackage:
                 todo += self.implied.get(name, ())
         return (*(n for n in self.features if n in found), *(n for n in found if n not in self.features))
 
+    @property
+    def has_templates(self) -> bool:
+        """Whether the target can be translated: see `runtime.cpu.translator`."""
+        return (self.directory / TEMPLATES).is_file()
+
     def table_field(self, offset: int) -> int:
         """A field of the tables' header."""
         value: int = struct.unpack_from("<q", self._table, offset)[0]
@@ -148,13 +172,13 @@ class Code(Protocol):
 
 
 def check_files(directory: Path, names: list[str]) -> None:
-    """Compare files with the hashes in `BUILD_FILE`, where there is one: LLVM dies of damaged objects."""
+    """Compare files with the sums in `BUILD_FILE`, where there is one: damaged code would take us along."""
     record = directory / BUILD_FILE
     if not record.is_file():
         return
-    hashes = json.loads(record.read_bytes())["files"]
+    sums = json.loads(record.read_bytes())["checks"]
     for name in names:
-        if hashlib.sha256((directory / name).read_bytes()).hexdigest() != hashes.get(name):
+        if zlib.crc32((directory / name).read_bytes()) != sums.get(name):
             raise PackageError(
                 "the file isn't the one that was built", where=str(directory / name), remedy=REMEDY
             )

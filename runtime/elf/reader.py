@@ -11,10 +11,9 @@ import os
 import stat
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from runtime.elf import constants as c
 from runtime.errors import IsagenError
@@ -89,8 +88,7 @@ class FileSource:
         self.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """A program header: `file_size` bytes at `offset` of the file belong at `address`, `memory_size` bytes
     in all.
     """
@@ -109,8 +107,7 @@ class Segment:
         return self.address + self.memory_size
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(NamedTuple):
     """A section header."""
 
     name: str
@@ -124,8 +121,7 @@ class Section:
     entry_size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Symbol:
+class Symbol(NamedTuple):
     """A symbol: its value (an address in executables), its size in bytes (0: unknown)."""
 
     name: str
@@ -136,21 +132,34 @@ class Symbol:
     section: int
 
 
-@dataclass
 class ElfFile:
     """An ELF file's headers; contents are read on demand."""
 
-    source: Source
-    bits: int
-    little_endian: bool
-    type: int
-    machine: int
-    flags: int
-    entry: int
-    segments: tuple[Segment, ...]
-    header_offset: int
-    header_size: int
-    _sections_at: tuple[int, int, int, int] = field(repr=False)
+    def __init__(
+        self,
+        source: Source,
+        bits: int,
+        little_endian: bool,
+        type: int,
+        machine: int,
+        flags: int,
+        entry: int,
+        segments: tuple[Segment, ...],
+        header_offset: int,
+        header_size: int,
+        _sections_at: tuple[int, int, int, int],
+    ) -> None:
+        self.source = source
+        self.bits = bits
+        self.little_endian = little_endian
+        self.type = type
+        self.machine = machine
+        self.flags = flags
+        self.entry = entry
+        self.segments = segments
+        self.header_offset = header_offset
+        self.header_size = header_size
+        self._sections_at = _sections_at
 
     @property
     def name(self) -> str:

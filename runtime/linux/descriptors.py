@@ -7,7 +7,6 @@ import errno
 import fcntl
 import os
 import stat
-from dataclasses import dataclass, field
 from typing import Final
 
 from runtime.linux.errors import SystemCallError
@@ -16,29 +15,48 @@ MAX_DESCRIPTORS: Final = 1024
 LARGEST_LIMIT: Final = 1 << 16
 
 
-@dataclass(slots=True)
 class OpenFile:
     """An open file description: a host descriptor that descriptors of the guest share."""
 
-    host: int
-    path: bytes = b""
-    """The name to show in ``/proc/self/fd``, where it isn't the host's."""
-    directory: list[tuple[bytes, int, int]] | None = None
-    """For directories being read: name, inode and type of each entry."""
-    position: int = 0
-    users: int = 1
-    folder: bytes = b""
-    """A folder of ``/proc`` that is made up: its path, to which relative ones are joined."""
-    kind: str = ""
-    """"epoll", "signalfd", "eventfd" or "timerfd"; else a file, pipe or socket."""
-    watched: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """epoll: by host descriptor, the events and the data of the guest."""
-    mask: int = 0
-    """signalfd: the signals that it takes."""
-    receive_timeout: int | None = None
-    send_timeout: int | None = None
-    """Sockets: SO_RCVTIMEO and SO_SNDTIMEO in nanoseconds."""
-    _waits: bool | None = None
+    __slots__ = (
+        "_waits", "directory", "folder", "host", "kind", "mask", "path", "position",
+        "receive_timeout", "send_timeout", "users", "watched",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        host: int,
+        path: bytes = b"",
+        directory: list[tuple[bytes, int, int]] | None = None,
+        position: int = 0,
+        users: int = 1,
+        folder: bytes = b"",
+        kind: str = "",
+        watched: dict[int, tuple[int, int]] | None = None,
+        mask: int = 0,
+        receive_timeout: int | None = None,
+        send_timeout: int | None = None,
+        _waits: bool | None = None,
+    ) -> None:
+        self.host = host
+        self.path = path
+        """The name to show in ``/proc/self/fd``, where it isn't the host's."""
+        self.directory = directory
+        """For directories being read: name, inode and type of each entry."""
+        self.position = position
+        self.users = users
+        self.folder = folder
+        """A folder of ``/proc`` that is made up: its path, to which relative ones are joined."""
+        self.kind = kind
+        """"epoll", "signalfd", "eventfd" or "timerfd"; else a file, pipe or socket."""
+        self.watched = {} if watched is None else watched
+        """epoll: by host descriptor, the events and the data of the guest."""
+        self.mask = mask
+        """signalfd: the signals that it takes."""
+        self.receive_timeout = receive_timeout
+        self.send_timeout = send_timeout
+        """Sockets: SO_RCVTIMEO and SO_SNDTIMEO in nanoseconds."""
+        self._waits = _waits
 
     @property
     def waits(self) -> bool:
@@ -54,10 +72,16 @@ class OpenFile:
         return not fcntl.fcntl(self.host, fcntl.F_GETFL) & os.O_NONBLOCK
 
 
-@dataclass(slots=True)
 class Descriptor:
-    file: OpenFile
-    close_on_exec: bool = False
+    __slots__ = ("close_on_exec", "file")
+
+    def __init__(
+        self,
+        file: OpenFile,
+        close_on_exec: bool = False,
+    ) -> None:
+        self.file = file
+        self.close_on_exec = close_on_exec
 
 
 def inherited() -> dict[int, Descriptor]:

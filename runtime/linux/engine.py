@@ -19,7 +19,9 @@ from runtime.linux.ports import EXECUTE, READ, WRITE, AccessFault, Stop
 from runtime.memory.regions import PAGE_SIZE
 from runtime.memory.space import AddressError, AddressSpace, Ram
 
-SMALLEST_ROOM = 1 << 20
+HUGE = 1 << 19
+"""Mappings from this size on get the host's huge pages, which need room for two of them to be of use."""
+SMALLEST_ROOM = 2 << 20
 LARGEST_ROOM = 1 << 28
 """Bytes of RAM set aside for a mapping to grow; only what is touched costs anything."""
 
@@ -98,7 +100,8 @@ class EngineMemory:
             room = min(max(2 * before.size, SMALLEST_ROOM), LARGEST_ROOM)
         else:
             room = SMALLEST_ROOM
-        ram = Ram(max(size, room) if permissions & WRITE else size)
+        mapped = size if before is None or room == SMALLEST_ROOM else before.size + size
+        ram = Ram(max(size, room) if permissions & WRITE else size, huge=mapped >= HUGE)
         self._ends[ram] = size
         self.space.map_ram(start, ram, size=size, permissions=permissions)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import time
 from typing import TYPE_CHECKING
 
@@ -144,8 +143,8 @@ def capset(p: Process, header: int, data: int) -> int:
 @system_call("uname")
 def uname(p: Process, address: int) -> int:
     """Six names of 65 bytes. The kernel is the host's, the machine the guest's."""
-    host = platform.uname()
-    names = ("Linux", host.node, host.release, host.version, p.abi.machine, "(none)")
+    host = os.uname()
+    names = ("Linux", host.nodename, host.release, host.version, p.abi.machine, "(none)")
     p.memory.write(address, b"".join(name.encode()[:64].ljust(65, b"\0") for name in names))
     return 0
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from runtime.elf import ElfFile, Segment
 from runtime.elf import constants as c
@@ -27,8 +27,7 @@ AT_UID, AT_EUID, AT_GID, AT_EGID, AT_PLATFORM, AT_HWCAP, AT_CLKTCK, AT_SECURE = 
 AT_RANDOM, AT_HWCAP2, AT_EXECFN = 25, 26, 31
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):
     """A program in memory."""
 
     entry: int

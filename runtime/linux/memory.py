@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from runtime.linux.errors import SystemCallError
 from runtime.linux.ports import READ, WRITE, AccessFault, Memory
@@ -20,8 +20,7 @@ STRING_LIMIT = 1 << 20
 """Longest zero-terminated string taken from a guest, in bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Area:
+class Area(NamedTuple):
     """Pages `start` to `end` (exclusive) with the same permissions.
 
     `offset` is that of `start` in the file `name`. Areas that never had a permission aren't `backed` by
@@ -43,7 +42,7 @@ def _goes_on(first: Area, second: Area) -> bool:
     """Whether two areas are one: side by side, alike, and with the file's offsets going on."""
     if first.end != second.start or (first.name and first.offset + first.end - first.start != second.offset):
         return False
-    return replace(first, start=second.start, end=second.end, offset=second.offset) == second
+    return first._replace(start=second.start, end=second.end, offset=second.offset) == second
 
 
 class GuestMemory:
@@ -115,11 +114,11 @@ class GuestMemory:
         old = self.overlapping(start, end)
         for area in old:
             if area.start < start:
-                kept.append(replace(area, end=start))
+                kept.append(area._replace(end=start))
             low, high = max(area.start, start), min(area.end, end)
-            removed.append(replace(area, start=low, end=high, offset=area.offset + low - area.start))
+            removed.append(area._replace(start=low, end=high, offset=area.offset + low - area.start))
             if area.end > end:
-                kept.append(replace(area, start=end, offset=area.offset + end - area.start))
+                kept.append(area._replace(start=end, offset=area.offset + end - area.start))
         if old:
             index = bisect_left(self._starts, old[0].start)
             self._areas[index : index + len(old)] = kept
@@ -134,10 +133,10 @@ class GuestMemory:
         index = bisect_left(self._starts, area.start)
         if index and _goes_on(self._areas[index - 1], area):
             index -= 1
-            area = replace(self._areas[index], end=area.end)
+            area = self._areas[index]._replace(end=area.end)
             del self._areas[index], self._starts[index]
         if index < len(self._areas) and _goes_on(area, self._areas[index]):
-            area = replace(area, end=self._areas[index].end)
+            area = area._replace(end=self._areas[index].end)
             del self._areas[index], self._starts[index]
         self._areas.insert(index, area)
         self._starts.insert(index, area.start)
@@ -189,7 +188,7 @@ class GuestMemory:
         for area in self._cut(old, old + size):
             if area.backed:
                 self.pages.move(area.start, area.start + new - old, area.end - area.start)
-            self._put(replace(area, start=area.start + new - old, end=area.end + new - old))
+            self._put(area._replace(start=area.start + new - old, end=area.end + new - old))
 
     def unmap(self, start: int, size: int) -> None:
         for area in self._cut(start, start + size):
@@ -214,7 +213,7 @@ class GuestMemory:
                 self.pages.protect(area.start, length, permissions)
             elif permissions:
                 self.pages.map(area.start, length, permissions, shared=area.shared)
-            self._put(replace(area, permissions=permissions, backed=area.backed or permissions != 0))
+            self._put(area._replace(permissions=permissions, backed=area.backed or permissions != 0))
 
     # --- contents -------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 READ, WRITE, EXECUTE = 1, 2, 4
@@ -91,7 +90,6 @@ class Memory(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class Stop:
     """Why `Cpu.run` came back. (Not frozen: one is made for each system call.)
 
@@ -100,14 +98,27 @@ class Stop:
     `EXECUTE`). `instructions` were completed since the last time, without those that `retire` reported.
     """
 
-    kind: Literal["budget", "trap", "fault"]
-    pc: int
-    instructions: int
-    name: str = ""
-    code: int = 0
-    value: int = 0
-    address: int = 0
-    access: int = 0
+    __slots__ = ("access", "address", "code", "instructions", "kind", "name", "pc", "value")
+
+    def __init__(
+        self,
+        kind: Literal["budget", "trap", "fault"],
+        pc: int,
+        instructions: int,
+        name: str = "",
+        code: int = 0,
+        value: int = 0,
+        address: int = 0,
+        access: int = 0,
+    ) -> None:
+        self.kind = kind
+        self.pc = pc
+        self.instructions = instructions
+        self.name = name
+        self.code = code
+        self.value = value
+        self.address = address
+        self.access = access
 
 
 class Cpu(Protocol):

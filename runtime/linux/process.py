@@ -10,7 +10,6 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from runtime.linux.abi.base import Abi
@@ -38,70 +37,116 @@ Prepare = Callable[["ElfFile"], tuple[Abi, Cpu, Memory]]
 """Makes what runs a program. Raises IsagenError where nothing can."""
 
 
-@dataclass(slots=True)
 class Action:
     """``struct sigaction``. `handler` is an address, SIG_DFL (0) or SIG_IGN (1)."""
 
-    handler: int = 0
-    flags: int = 0
-    mask: int = 0
-    restorer: int = 0
+    __slots__ = ("flags", "handler", "mask", "restorer")
+
+    def __init__(
+        self,
+        handler: int = 0,
+        flags: int = 0,
+        mask: int = 0,
+        restorer: int = 0,
+    ) -> None:
+        self.handler = handler
+        self.flags = flags
+        self.mask = mask
+        self.restorer = restorer
 
 
-@dataclass(slots=True, eq=False)
 class FutexWaiter:
     """A thread that waits for a word of memory to be woken."""
 
-    wait: Wait
-    bits: int
-    key: int
-    """The address; FUTEX_REQUEUE changes it."""
+    __slots__ = ("bits", "key", "wait")
+
+    def __init__(
+        self,
+        wait: Wait,
+        bits: int,
+        key: int,
+    ) -> None:
+        self.wait = wait
+        self.bits = bits
+        self.key = key
+        """The address; FUTEX_REQUEUE changes it."""
 
 
-@dataclass(slots=True, eq=False)
 class Thread:
     """A guest thread."""
 
-    id: int
-    registers: object = None
-    """What `Cpu.save` gave, while another thread has the CPU."""
-    blocked: int = 0
-    """The signal mask: bit n - 1 for signal n."""
-    mask_after: int | None = None
-    """The mask to put back when the call under way returns (``sigsuspend``, ``ppoll``, ...)."""
-    pending: list[SignalInfo] = field(default_factory=list)
-    alternate_stack: tuple[int, int, int] = (0, SS_DISABLE, 0)
-    """Address, flags, size."""
-    awaited: int = 0
-    """The signals that it waits for with sigtimedwait(2): they end the wait, blocked or not."""
-    clear_child_tid: int = 0
-    robust_list: int = 0
-    name: bytes = b""
-    stop: Stop | None = None
-    """The system call under way: where it is."""
-    steps: Steps | None = None
-    wait: Wait | None = None
-    restartable: bool = False
-    """The call under way was interrupted, and may start anew."""
-    gone: bool = False
-    traced: tuple[str, str, list[str]] | None = None
-    """`runtime.linux.strace`: the call under way."""
+    __slots__ = (
+        "alternate_stack", "awaited", "blocked", "clear_child_tid", "gone", "id", "mask_after",
+        "name", "pending", "registers", "restartable", "robust_list", "steps", "stop", "traced",
+        "wait",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        id: int,
+        registers: object = None,
+        blocked: int = 0,
+        mask_after: int | None = None,
+        pending: list[SignalInfo] | None = None,
+        alternate_stack: tuple[int, int, int] = (0, SS_DISABLE, 0),
+        awaited: int = 0,
+        clear_child_tid: int = 0,
+        robust_list: int = 0,
+        name: bytes = b"",
+        stop: Stop | None = None,
+        steps: Steps | None = None,
+        wait: Wait | None = None,
+        restartable: bool = False,
+        gone: bool = False,
+        traced: tuple[str, str, list[str]] | None = None,
+    ) -> None:
+        self.id = id
+        self.registers = registers
+        """What `Cpu.save` gave, while another thread has the CPU."""
+        self.blocked = blocked
+        """The signal mask: bit n - 1 for signal n."""
+        self.mask_after = mask_after
+        """The mask to put back when the call under way returns (``sigsuspend``, ``ppoll``, ...)."""
+        self.pending = [] if pending is None else pending
+        self.alternate_stack = alternate_stack
+        """Address, flags, size."""
+        self.awaited = awaited
+        """The signals that it waits for with sigtimedwait(2): they end the wait, blocked or not."""
+        self.clear_child_tid = clear_child_tid
+        self.robust_list = robust_list
+        self.name = name
+        self.stop = stop
+        """The system call under way: where it is."""
+        self.steps = steps
+        self.wait = wait
+        self.restartable = restartable
+        """The call under way was interrupted, and may start anew."""
+        self.gone = gone
+        self.traced = traced
+        """`runtime.linux.strace`: the call under way."""
 
 
-@dataclass
 class Settings:
     """What the person who runs the program has asked for. Children have the same."""
 
-    prepare: Prepare | None = None
-    """For execve; without it there is none."""
-    disassemble: Disassemble | None = None
-    """For reports of faults."""
-    denied: frozenset[str] = frozenset()
-    """Kinds of calls to refuse, of `DENIABLE`."""
-    memory_limit: int = 16 << 30
-    """Bytes that a process may map."""
-    process_limit: int = 256
-    """Processes at a time."""
+    def __init__(
+        self,
+        prepare: Prepare | None = None,
+        disassemble: Disassemble | None = None,
+        denied: frozenset[str] = frozenset(),
+        memory_limit: int = 16 << 30,
+        process_limit: int = 256,
+    ) -> None:
+        self.prepare = prepare
+        """For execve; without it there is none."""
+        self.disassemble = disassemble
+        """For reports of faults."""
+        self.denied = denied
+        """Kinds of calls to refuse, of `DENIABLE`."""
+        self.memory_limit = memory_limit
+        """Bytes that a process may map."""
+        self.process_limit = process_limit
+        """Processes at a time."""
 
 
 class Process:

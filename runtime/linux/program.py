@@ -7,8 +7,7 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from runtime.elf import ElfError, ElfFile
 from runtime.elf.reader import BytesSource, FileSource, Source, parse
@@ -30,8 +29,7 @@ MAXIMUM_SCRIPTS: Final = 5
 """How many scripts may be each other's interpreters (as Linux has it)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """A program in its own memory, ready to start."""
 
     memory: GuestMemory

@@ -11,8 +11,7 @@ import contextlib
 import errno
 import os
 import time
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from runtime.errors import IsagenError
 from runtime.linux import faults, host, signals
@@ -38,8 +37,7 @@ SLICE_TIME: Final = 4_000_000
 LIMIT_STATUS: Final = 124
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """How a process ended: by exit, with `status` 0 to 255; or killed by the host's signal `signal`, with
     128 + the guest's.
     """

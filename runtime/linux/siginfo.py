@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 SIZE: Final = 128
 
@@ -17,8 +16,7 @@ Pack = Callable[[int, int], bytes]
 """A number in so many bytes, in the guest's order."""
 
 
-@dataclass(frozen=True, slots=True)
-class SignalInfo:
+class SignalInfo(NamedTuple):
     """A signal, by the guest's number, and where it comes from. What has no meaning for `code` is 0."""
 
     number: int

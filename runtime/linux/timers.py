@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 from runtime.linux.siginfo import SI_KERNEL, SI_TIMER, SignalInfo
 
 REAL, VIRTUAL, PROFILING = 0, 1, 2
 
 
-@dataclass(slots=True, eq=False)
 class Timer:
     """One timer. Times are nanoseconds of the clock that `clock` names."""
 
-    clock: int = time.CLOCK_MONOTONIC
-    due: int = 0
-    """0: it isn't running."""
-    interval: int = 0
-    signal: int = 0
-    """The guest's number; 0: none is sent."""
-    value: int = 0
-    number: int = -1
-    """The timer's number, of ``timer_create``."""
-    thread: int = 0
-    """The thread to send to; 0: the process."""
-    overrun: int = 0
+    __slots__ = ("clock", "due", "interval", "number", "overrun", "signal", "thread", "value")
+
+    def __init__(
+        self,
+        clock: int = time.CLOCK_MONOTONIC,
+        due: int = 0,
+        interval: int = 0,
+        signal: int = 0,
+        value: int = 0,
+        number: int = -1,
+        thread: int = 0,
+        overrun: int = 0,
+    ) -> None:
+        self.clock = clock
+        self.due = due
+        """0: it isn't running."""
+        self.interval = interval
+        self.signal = signal
+        """The guest's number; 0: none is sent."""
+        self.value = value
+        self.number = number
+        """The timer's number, of ``timer_create``."""
+        self.thread = thread
+        """The thread to send to; 0: the process."""
+        self.overrun = overrun
 
     def now(self) -> int:
         return time.clock_gettime_ns(self.clock)

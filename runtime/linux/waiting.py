@@ -10,7 +10,6 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
 
 READABLE, WRITABLE = select.POLLIN, select.POLLOUT
 FAILURES = select.POLLERR | select.POLLHUP | select.POLLNVAL
@@ -20,22 +19,33 @@ class Interrupted(Exception):
     """A signal interrupts the wait."""
 
 
-@dataclass(slots=True, eq=False)
 class Wait:
     """Over when a descriptor is ready, the deadline has passed, or somebody has set `woken`."""
 
-    descriptors: Mapping[int, int] = field(default_factory=dict)
-    """Host descriptors, and the events of poll(2) that matter."""
-    deadline: int | None = None
-    """Nanoseconds of CLOCK_MONOTONIC."""
-    restart: bool = True
-    """Whether the call starts anew behind a handler with SA_RESTART; else it fails with EINTR."""
-    interruptible: bool = True
-    children: bool = False
-    """Over also when a child changes its state."""
-    woken: bool = False
-    ready: dict[int, int] = field(default_factory=dict)
-    """The descriptors that were found ready, and their events."""
+    __slots__ = ("children", "deadline", "descriptors", "interruptible", "ready", "restart", "woken")
+
+    def __init__(
+        self,
+        descriptors: Mapping[int, int] | None = None,
+        deadline: int | None = None,
+        restart: bool = True,
+        interruptible: bool = True,
+        children: bool = False,
+        woken: bool = False,
+        ready: dict[int, int] | None = None,
+    ) -> None:
+        self.descriptors = {} if descriptors is None else descriptors
+        """Host descriptors, and the events of poll(2) that matter."""
+        self.deadline = deadline
+        """Nanoseconds of CLOCK_MONOTONIC."""
+        self.restart = restart
+        """Whether the call starts anew behind a handler with SA_RESTART; else it fails with EINTR."""
+        self.interruptible = interruptible
+        self.children = children
+        """Over also when a child changes its state."""
+        self.woken = woken
+        self.ready = {} if ready is None else ready
+        """The descriptors that were found ready, and their events."""
 
     @property
     def timed_out(self) -> bool:

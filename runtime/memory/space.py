@@ -7,6 +7,7 @@ stays inside the guest's own memory: ranges are checked against the regions, pag
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
@@ -14,8 +15,7 @@ import re
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakSet
 
 from runtime.errors import IsagenError
@@ -68,10 +68,17 @@ class Ram:
     `shared`: in a memory file (memfd), so that other processes and copy-on-write mappings can share it.
     `copy_of`: with the contents of this file from `offset` on (a multiple of the host's page size), which
     isn't changed: pages are copied when written.
+    `huge`: in the host's huge pages where it has some: most of it is going to be used.
     """
 
     def __init__(
-        self, size: int, *, shared: bool = False, copy_of: int | None = None, offset: int = 0
+        self,
+        size: int,
+        *,
+        shared: bool = False,
+        copy_of: int | None = None,
+        offset: int = 0,
+        huge: bool = False,
     ) -> None:
         if size <= 0 or size % PAGE_SIZE:
             raise AddressError(f"RAM of {size} bytes", 0, f"take a multiple of {PAGE_SIZE}")
@@ -88,6 +95,9 @@ class Ram:
             else:
                 flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
                 self.memory = mmap.mmap(-1, size, flags=flags)
+                if huge and hasattr(mmap, "MADV_HUGEPAGE"):
+                    with contextlib.suppress(OSError):  # the host's kernel may have none
+                        self.memory.madvise(mmap.MADV_HUGEPAGE)
         except (OSError, ValueError, OverflowError) as error:
             self.close()
             raise IsagenError(
@@ -145,8 +155,7 @@ class _Flags:
         self.host = ctypes.addressof(self._view)
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(NamedTuple):
     """Guest addresses from `start` on: part of a RAM from `offset` on, or a device (`ram` is None)."""
 
     start: int
@@ -174,7 +183,7 @@ def _joined(regions: list[Region]) -> list[Region]:
             and region.offset == last.offset + last.size
             and region.permissions == last.permissions
         ):
-            joined[-1] = replace(last, size=last.size + region.size)
+            joined[-1] = last._replace(size=last.size + region.size)
         else:
             joined.append(region)
     return joined
@@ -252,7 +261,7 @@ class AddressSpace:
         self._replace(
             start,
             end,
-            [replace(r, permissions=permissions & ALL) for r in self._cut(start, end)],
+            [r._replace(permissions=permissions & ALL) for r in self._cut(start, end)],
             release=False,
         )
 
@@ -276,7 +285,7 @@ class AddressSpace:
         for region in self._overlapping(start, end):
             low, high = max(start, region.start), min(end, region.end)
             parts.append(
-                replace(region, start=low, size=high - low, offset=region.offset + low - region.start)
+                region._replace(start=low, size=high - low, offset=region.offset + low - region.start)
             )
         return parts
 
@@ -288,11 +297,11 @@ class AddressSpace:
         kept = []
         for region in self._overlapping(start, end):
             if region.start < start:
-                kept.append(replace(region, size=start - region.start))
+                kept.append(region._replace(size=start - region.start))
             if region.end > end:
                 distance = end - region.start
                 kept.append(
-                    replace(region, start=end, size=region.end - end, offset=region.offset + distance)
+                    region._replace(start=end, size=region.end - end, offset=region.offset + distance)
                 )
         old = {id(region) for region in self._overlapping(start, end)}
         self._regions = _joined(
@@ -398,7 +407,7 @@ class AddressSpace:
                 raise AddressError("no memory is mapped here", address)
             distance = address - region.start
             length = min(end, region.end) - address
-            yield replace(region, start=address, size=length, offset=region.offset + distance)
+            yield region._replace(start=address, size=length, offset=region.offset + distance)
             address += length
 
     def _piece(self, address: int, size: int) -> tuple[Ram, int] | None:

@@ -19,18 +19,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from runtime.cpu.package import TEMPLATES
 from runtime.errors import IsagenError
 
-FILE: Final = "translator.bin"
 FORMAT: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(NamedTuple):
     """What a region has to know of an executor."""
 
     op: int
@@ -102,7 +100,7 @@ def encode(
     functions: Iterable[str],
     llvm: str,
 ) -> bytes:
-    """The content of a target's `FILE`; `shapes` are its `runtime.cpu.threading.Shape`s in order."""
+    """The content of a target's `TEMPLATES`; `shapes` are its `runtime.cpu.threading.Shape`s in order."""
     rows: list[dict[str, Any] | None] = []
     texts: list[str] = []
     place = 0
@@ -139,7 +137,7 @@ def encode(
 def load_templates(directory: Path) -> Templates:
     """The templates of the built target in `directory`. Raises IsagenError."""
     try:
-        line, _, text = (directory / FILE).read_bytes().decode("ascii").partition("\n")
+        line, _, text = (directory / TEMPLATES).read_bytes().decode("ascii").partition("\n")
         header = json.loads(line)
         if header["format"] != FORMAT:
             raise ValueError("another format")

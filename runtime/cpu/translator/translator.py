@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from runtime.cpu import block, cache, image
+from runtime.cpu.package import TEMPLATES
 from runtime.cpu.translator.region import Former, Region, parsed
 from runtime.cpu.translator.store import Store, default_folder
-from runtime.cpu.translator.template import FILE, Templates, load_templates
+from runtime.cpu.translator.template import Templates, load_templates
 from runtime.cpu.translator.worker import Compile, Worker, WorkerLost
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def identity(package: TargetPackage, *, ranges: bool) -> bytes:
     """What compiled regions depend on beside their descriptions: a hash. Doesn't import LLVM."""
     total = hashlib.sha256()
     own = sorted(Path(__file__).parent.glob("*.py"))
-    for file in (*own, Path(block.__file__), Path(image.__file__), package.directory / FILE):
+    for file in (*own, Path(block.__file__), Path(image.__file__), package.directory / TEMPLATES):
         total.update(hashlib.sha256(file.read_bytes()).digest())
     total.update(repr((compiler_version(), host_processor(), package.layout_digest, ranges)).encode())
     return total.digest()

@@ -9,11 +9,10 @@ import errno
 import os
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from importlib import resources
+from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from runtime.elf import ElfFile
 from runtime.errors import IsagenError, NotYetError
@@ -51,8 +50,7 @@ GENERIC_IOCTLS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class SignalCall:
+class SignalCall(NamedTuple):
     """What a signal's handler is called with."""
 
     number: int
@@ -70,8 +68,7 @@ class SignalCall:
     """``si_addr``, of faults."""
 
 
-@dataclass(frozen=True, slots=True)
-class SignalReturn:
+class SignalReturn(NamedTuple):
     """What the frame of a handler that returns says, beside the registers."""
 
     blocked: int
@@ -164,7 +161,7 @@ class Abi:
     @cached_property
     def call_names(self) -> dict[int, str]:
         """Names of the system calls by number."""
-        text = resources.files("runtime.linux").joinpath(f"tables/{self.name}.tsv").read_text()
+        text = (Path(__file__).parent.parent / "tables" / f"{self.name}.tsv").read_text()
         names: dict[int, str] = {}
         for line in text.splitlines():
             number, name = line.split("\t")

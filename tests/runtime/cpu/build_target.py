@@ -15,7 +15,7 @@ from generator.model.target import Target
 
 def build(target: Target, folder: Path) -> None:
     """Write everything that `load_target` needs."""
-    from isagen.steps import softfloat_object
+    from isagen.steps import link_image, softfloat_object
     from runtime.cpu.compile import compile_package
 
     layout = place(target)
@@ -27,4 +27,5 @@ def build(target: Target, folder: Path) -> None:
     objects["softfloat.o"] = softfloat_object()
     for name, code in objects.items():
         (folder / name).write_bytes(code)
-    (folder / FILE).write_text(json.dumps(describe(target, layout, list(objects))))
+    image = link_image(folder, list(objects))
+    (folder / FILE).write_text(json.dumps(describe(target, layout, list(objects), image)))

@@ -43,7 +43,7 @@ class Foreign(TargetPackage):
     def __init__(self, toy: TargetPackage, target: Target, layout: Layout, made: Tables) -> None:
         from generator.emit.manifest import describe
 
-        super().__init__(toy.directory, describe(target, layout, []), made.data)
+        super().__init__(toy.directory, describe(target, layout, [], None), made.data)
         self._functions = toy._functions
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,9 +20,9 @@ def folder(toy: TargetPackage, tmp_path: Path) -> Path:
     copy = tmp_path / "toy"
     shutil.copytree(toy.directory, copy)
     files = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in copy.iterdir() if path.is_file()
+        path.name: zlib.crc32(path.read_bytes()) for path in copy.iterdir() if path.is_file()
     }
-    (copy / "build.json").write_text(json.dumps({"files": files}))
+    (copy / "build.json").write_text(json.dumps({"checks": files}))
     return copy
 
 
@@ -33,8 +33,8 @@ def test_a_whole_folder_loads(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
-        ("cold.o", lambda data: data[:5000]),
-        ("entry.o", lambda data: b""),
+        ("code.image", lambda data: data[:5000]),
+        ("code.image", lambda data: b""),
         ("decoder.bin", lambda data: data[:100]),
         ("decoder.bin", lambda data: b"\0" * 8 + data[8:]),
         ("engine.json", lambda data: b"{"),
@@ -50,7 +50,7 @@ def test_damaged_files(folder: Path, name: str, damage: Callable[[bytes], bytes]
         load_target(folder)
 
 
-@pytest.mark.parametrize("name", ["cold.o", "decoder.bin", "engine.json"])
+@pytest.mark.parametrize("name", ["code.image", "decoder.bin", "engine.json"])
 def test_missing_files(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(IsagenError, match="isagen build"):
