@@ -32,7 +32,7 @@ from runtime.cpu.primitives import definitions, external
 from runtime.cpu.support import SUPPORT
 from runtime.cpu.threading import Shape, Threading
 from runtime.cpu.translator.template import encode
-from runtime.softfloat.symbols import SYMBOLS
+from runtime.softfloat.symbols import FUNCTIONS
 
 PART_SIZE: Final = 12
 """Executors in a part, about: a change of one compiles these again."""
@@ -256,7 +256,7 @@ def text_of(package: Package, part: Part) -> str:
 def templates_file(package: Package, found: Mapping[str, Mapping[str, Any]]) -> bytes:
     """The content of the translator's file of a target; `found`: all parts' templates."""
     version = ".".join(str(number) for number in llvm.llvm_version_info)
-    functions = list(SYMBOLS)
+    functions = list(FUNCTIONS)
     return encode(package.shapes, found, package.record_size, block.FIRST_EXECUTOR, functions, version)
 
 

@@ -12,7 +12,8 @@ Imported at build time only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any, cast
 
 from llvmlite import ir
@@ -21,9 +22,13 @@ from numba.extending import intrinsic
 
 _I64 = ir.IntType(64)
 _I128 = ir.IntType(128)
+_I256 = ir.IntType(256)
 _F32 = ir.FloatType()
 _F64 = ir.DoubleType()
 _PAIR: Any = cast(Any, types).UniTuple(types.int64, 2)
+
+FIXED_BITS = 126
+"""Fraction bits of the fixed-point primitives; numbers are signed, of 128 bits."""
 
 _Emit = Callable[..., Any]
 _Unary = Callable[[int], int]
@@ -121,6 +126,35 @@ def _square_root(kind: Any) -> _Emit:
     return emit
 
 
+def _fixed(builder: Any, x: Any, y: Any) -> Any:
+    """The product of two signed 128-bit numbers with `FIXED_BITS` fraction bits, cut."""
+    product = builder.mul(builder.sext(x, _I256), builder.sext(y, _I256))
+    return builder.trunc(builder.ashr(product, ir.Constant(_I256, FIXED_BITS)), _I128)
+
+
+def _multiply_high_128(builder: Any, high: Any, low: Any, high_2: Any, low_2: Any) -> list[Any]:
+    x, y = _wide(builder, high, low), _wide(builder, high_2, low_2)
+    product = builder.mul(builder.zext(x, _I256), builder.zext(y, _I256))
+    return _halves(builder, builder.trunc(builder.lshr(product, ir.Constant(_I256, 128)), _I128))
+
+
+def polynomial(coefficients: Sequence[Fraction]) -> Callable[[int, int], _Pair]:
+    """A function of a fixed-point number (high, low) of `FIXED_BITS` fraction bits: the sum of coefficients
+    times powers, the constant first, by Horner's scheme. All intermediate values must be below 2 in
+    magnitude.
+    """
+    fixed = [round(coefficient * (1 << FIXED_BITS)) for coefficient in coefficients]
+
+    def emit(builder: Any, high: Any, low: Any) -> list[Any]:
+        x = _wide(builder, high, low)
+        total: Any = ir.Constant(_I128, fixed[-1])
+        for coefficient in fixed[-2::-1]:
+            total = builder.add(_fixed(builder, total, x), ir.Constant(_I128, coefficient))
+        return _halves(builder, total)
+
+    return cast(Callable[[int, int], _Pair], _primitive(2, emit, _PAIR))
+
+
 unsigned_less: Callable[[int, int], bool] = _primitive(
     2, lambda b, x, y: b.icmp_unsigned("<", x, y), types.boolean
 )
@@ -131,12 +165,16 @@ leading_zeros: _Unary = _primitive(1, lambda b, x: b.ctlz(x, ir.Constant(ir.IntT
 """Number of zero bits above the highest one; 64 for 0."""
 multiply_low: _Binary = _primitive(2, lambda b, x, y: b.mul(x, y))
 """The lower half of the product (numba's own `*`, `+` and `-` are undefined where int64 overflows)."""
+wrapping_add: _Binary = _primitive(2, lambda b, x, y: b.add(x, y))
+"""x + y modulo 2**64."""
 wrapping_subtract: _Binary = _primitive(2, lambda b, x, y: b.sub(x, y))
 """x - y modulo 2**64."""
 multiply_high: _Binary = _primitive(
     2, lambda b, x, y: _halves(b, b.mul(b.zext(x, _I128), b.zext(y, _I128)))[0]
 )
 """The upper half of the 128-bit unsigned product."""
+unsigned_divide: _Binary = _primitive(2, lambda b, x, y: b.udiv(x, y))
+"""x divided by y as unsigned numbers, cut; y must not be 0."""
 add_128: Callable[[int, int, int, int], _Pair] = _primitive(
     4, lambda b, h, w, i, x: _halves(b, b.add(_wide(b, h, w), _wide(b, i, x))), _PAIR
 )
@@ -149,6 +187,12 @@ shift_left_128: Callable[[int, int, int], _Pair] = _primitive(3, _shift_left_128
 """(high, low) << count."""
 shift_right_sticky_128: Callable[[int, int, int], _Pair] = _primitive(3, _shift_right_sticky_128, _PAIR)
 """(high, low) >> count, the lowest bit set if a one was shifted out."""
+multiply_high_128: Callable[[int, int, int, int], _Pair] = _primitive(4, _multiply_high_128, _PAIR)
+"""The upper half of the 256-bit unsigned product of two (high, low)."""
+fixed_multiply: Callable[[int, int, int, int], _Pair] = _primitive(
+    4, lambda b, h, w, i, x: _halves(b, _fixed(b, _wide(b, h, w), _wide(b, i, x))), _PAIR
+)
+"""The product of two signed fixed-point numbers (high, low) of `FIXED_BITS` fraction bits, cut."""
 
 f64_add: _Binary = _primitive(2, _float_operation(_F64, "fadd"))
 f64_subtract: _Binary = _primitive(2, _float_operation(_F64, "fsub"))

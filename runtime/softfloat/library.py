@@ -15,8 +15,8 @@ from numba.core import compiler, types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
-from runtime.softfloat import arithmetic, compare, convert, encoding, fast
-from runtime.softfloat.symbols import SYMBOLS, Symbol
+from runtime.softfloat import arithmetic, compare, convert, encoding, extended, fast, transcendental
+from runtime.softfloat.symbols import FUNCTIONS, Symbol
 
 # Operation -> (function for any width, its constants, functions for one width that stand before it).
 _CORES: Final[dict[str, tuple[Any, tuple[int, ...], dict[int, Any]]]] = {
@@ -38,6 +38,28 @@ _CORES: Final[dict[str, tuple[Any, tuple[int, ...], dict[int, Any]]]] = {
     "to_integer": (convert.to_integer, (), {32: fast.to_integer_32, 64: fast.to_integer_64}),
     "from_integer": (convert.from_integer, (), {32: fast.from_integer_32, 64: fast.from_integer_64}),
     "convert": (convert.convert, (), {32: fast.convert_32, 64: fast.convert_64}),
+    **{
+        f"x_{name}": (core, (), {80: core})
+        for name, core in {
+            "add": extended.add,
+            "mul": extended.multiply,
+            "div": extended.divide,
+            "sqrt": extended.square_root,
+            "relation": extended.relation,
+            "integral": extended.round_to_integral,
+            "to_integer": extended.to_integer,
+            "from_integer": extended.from_integer,
+            "to_narrow": extended.to_narrow,
+            "from_narrow": extended.from_narrow,
+            "scale": extended.scale,
+            "remainder": extended.remainder,
+            "exponential": transcendental.exponential,
+            "logarithm": transcendental.logarithm,
+            "logarithm_of_successor": transcendental.logarithm_of_successor,
+            "arctangent": transcendental.arctangent,
+            "trigonometric": transcendental.trigonometric,
+        }.items()
+    },
 }
 
 # The slow cores behind the fast paths: one copy for all widths keeps the module small.
@@ -50,11 +72,22 @@ _NOT_INLINED: Final = (
     convert.to_integer,
     convert.from_integer,
     convert.convert,
+    extended.round_extended,
+    extended.propagated,
+    extended.to_narrow,
+    extended.to_integer,
+    extended.remainder,
+    transcendental.trigonometric,
 )
 
 _COMPILER: Any = compiler  # untyped
 _PAIR: Final = "{ i64, i64 }"
-_NUMBA_TYPES: Final = {int: types.int64, bool: types.boolean}
+_TYPES: Any = types  # untyped, too
+_NUMBA_TYPES: Final[dict[Any, Any]] = {
+    int: types.int64,
+    bool: types.boolean,
+    tuple[int, int]: _TYPES.UniTuple(types.int64, 2),
+}
 
 
 def _compile(dispatcher: Any) -> tuple[str, str]:
@@ -118,7 +151,7 @@ def _linked() -> llvm.ModuleRef:
     module = llvm.parse_assembly(compiled[0][2])
     for _, _, text in compiled[1:]:
         module.link_in(llvm.parse_assembly(text))
-    entry_points = "".join(_entry_point(symbol, names) for symbol in SYMBOLS.values())
+    entry_points = "".join(_entry_point(symbol, names) for symbol in FUNCTIONS.values())
     # LLVM refuses a second declaration of the same function in one text.
     declarations = set()
     lines = []
@@ -129,7 +162,7 @@ def _linked() -> llvm.ModuleRef:
             lines.append(line)
     module.link_in(llvm.parse_assembly("\n".join([*sorted(declarations), *lines])))
     for function in module.functions:
-        if not function.is_declaration and function.name not in SYMBOLS:
+        if not function.is_declaration and function.name not in FUNCTIONS:
             function.linkage = "internal"
     for variable in module.global_variables:
         if not variable.is_declaration:
@@ -145,7 +178,7 @@ def _linked() -> llvm.ModuleRef:
 
 def llvm_ir() -> str:
     """LLVM assembly of the library, optimised, for the host's architecture: one definition for each of
-    `SYMBOLS`.
+    `FUNCTIONS`.
 
     The text names no CPU, so it may be linked into any module of the same architecture and refers to no other
     symbol.

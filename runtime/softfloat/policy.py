@@ -20,6 +20,8 @@ DIVIDE_BY_ZERO: Final = 8
 INVALID: Final = 16
 DENORMAL_INPUT: Final = 32
 """x86: a denormal operand was used (MXCSR.DE). ARM: a denormal operand was flushed to zero (FPSR.IDC)."""
+ROUNDED_UP: Final = 64
+"""Of the x87's operations: the magnitude was rounded up (the status word's C1; SDM volume 1, 8.1.3.3)."""
 
 # Rounding modes; 0 to 4 are RISC-V's encoding of `rm`.
 RNE: Final = 0
@@ -123,6 +125,14 @@ SPARC: Final = (
 )
 """SPARC V9 manual B.2.2 and its table (operand NaNs, the default NaN), B.5 (integer overflow); SPARC JPS1 and
 the UltraSPARC manuals, impl. dep. #55 (tininess before rounding)."""
+
+# The x87's control of an operation (SDM volume 1, 8.1.5): the rounding mode in bits 0 to 2, and
+PRECISION_SHIFT: Final = 3
+"""The control word's PC field: 0 rounds to 24 bits, 2 to 53, 3 to 64."""
+OVERFLOW_UNMASKED: Final = 1 << 5
+"""An overflowing result is delivered with its exponent less 24576 (8.5.4)."""
+UNDERFLOW_UNMASKED: Final = 1 << 6
+"""A tiny result is delivered with its exponent plus 24576, not as a denormal number (8.5.5)."""
 
 POLICIES: Final = {"riscv": RISCV, "x86": X86, "arm": ARM, "ppc": PPC, "sparc": SPARC}
 """The policies by the family's name in `isa/`."""

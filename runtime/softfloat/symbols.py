@@ -89,4 +89,56 @@ def _symbols() -> Iterator[Symbol]:
 
 
 SYMBOLS: Final[dict[str, Symbol]] = {symbol.name: symbol for symbol in _symbols()}
+"""The functions for interchange formats, by name."""
+
+# The x87's: operands, constants, significant bits of the result. A `control` says how to round (`policy`).
+_EXTENDED: Final[dict[str, tuple[str, tuple[str, ...], tuple[int, ...], int]]] = {
+    "add": ("x_add", ("a", "b", "control"), (0,), 80),
+    "sub": ("x_add", ("a", "b", "control"), (1,), 80),
+    "mul": ("x_mul", ("a", "b", "control"), (), 80),
+    "div": ("x_div", ("a", "b", "control"), (), 80),
+    "sqrt": ("x_sqrt", ("a", "control"), (), 80),
+    "relation_quiet": ("x_relation", ("a", "b"), (0,), 2),
+    "relation_signaling": ("x_relation", ("a", "b"), (1,), 2),
+    "round_to_integral_exact": ("x_integral", ("a", "control"), (), 80),
+    "to_i16": ("x_to_integer", ("a", "control"), (16,), 16),
+    "to_i32": ("x_to_integer", ("a", "control"), (32,), 32),
+    "to_i64": ("x_to_integer", ("a", "control"), (64,), 64),
+    "from_i64": ("x_from_integer", ("x", "control"), (), 80),
+    "to_f32": ("x_to_narrow", ("a", "control"), (32,), 32),
+    "to_f64": ("x_to_narrow", ("a", "control"), (64,), 64),
+    "scale": ("x_scale", ("a", "b", "control"), (), 80),
+    "remainder": ("x_remainder", ("a", "b", "control"), (0,), 80),
+    "remainder_nearest": ("x_remainder", ("a", "b", "control"), (1,), 80),
+    "exponential": ("x_exponential", ("a", "control"), (), 80),
+    "logarithm": ("x_logarithm", ("a", "b", "control"), (), 80),
+    "logarithm_of_successor": ("x_logarithm_of_successor", ("a", "b", "control"), (), 80),
+    "arctangent": ("x_arctangent", ("a", "b", "control"), (), 80),
+    "sine": ("x_trigonometric", ("a", "control"), (0,), 80),
+    "cosine": ("x_trigonometric", ("a", "control"), (1,), 80),
+    "tangent": ("x_trigonometric", ("a", "control"), (2,), 80),
+}
+
+
+def _extended() -> Iterator[Symbol]:
+    def symbol(
+        name: str, operation: str, operands: tuple[str, ...], constants: tuple[int, ...], result: int
+    ) -> Symbol:
+        halves = [half for name in operands for half in ((name, f"{name}_high") if name in "ab" else (name,))]
+        return Symbol(name, operation, 80, ("policy", *halves, "flags"), constants, result)
+
+    for suffix, row in _EXTENDED.items():
+        yield symbol(f"sf_f80_{suffix}", *row)
+    for width in (32, 64):
+        name = f"sf_f{width}_to_f80"
+        yield Symbol(name, "x_from_narrow", 80, ("policy", "x", "control", "flags"), (width,), 80)
+
+
+EXTENDED: Final[dict[str, Symbol]] = {symbol.name: symbol for symbol in _extended()}
+"""The functions for the x87's 80 bits (`extended`), by name. A number is two arguments: its significand, and its
+sign and exponent, 16 bits. The stored flags hold those of `policy` in bits 0 to 6, further answers in bits 8 to
+11, and a result's upper 16 bits in bits 32 to 47.
+"""
+
+FUNCTIONS: Final[dict[str, Symbol]] = {**SYMBOLS, **EXTENDED}
 """All functions of the compiled library, by name."""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from runtime.softfloat.policy import DENORMAL_OPERAND, FLUSH_INPUTS, FLUSH_OUTPUTS, RNE, RTZ
-from runtime.softfloat.symbols import SYMBOLS, Symbol
+from runtime.softfloat.symbols import FUNCTIONS, Symbol
 
 MATTER: Final = FLUSH_INPUTS | FLUSH_OUTPUTS | DENORMAL_OPERAND
 SAFE: Final = 128
@@ -345,7 +345,7 @@ def call(
     """LLVM text of a call of a function of the library. `pointer` holds its address, the flags go to the
     region's variable ``%fp.flags``; what follows begins with `label`. Names are prefixed with the label.
     """
-    symbol = SYMBOLS[name]
+    symbol = FUNCTIONS[name]
     values = dict(
         zip(symbol.arguments, (argument.removeprefix("i64 ") for argument in arguments), strict=True)
     )

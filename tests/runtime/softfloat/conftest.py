@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runtime.softfloat.symbols import SYMBOLS
+from runtime.softfloat.symbols import FUNCTIONS
 
 Call = Callable[..., tuple[int, int]]
 
@@ -30,8 +30,8 @@ class Compiled:
         self._engine.finalize_object()
 
     def call(self, name: str) -> Call:
-        """The function of that name in `SYMBOLS`."""
-        symbol = SYMBOLS[name]
+        """The function of that name in `FUNCTIONS`."""
+        symbol = FUNCTIONS[name]
         count = len(symbol.arguments) - 1
         prototype = ctypes.CFUNCTYPE(ctypes.c_uint64, *[ctypes.c_uint64] * count, ctypes.c_void_p)
         function: Any = prototype(self._engine.get_function_address(name))

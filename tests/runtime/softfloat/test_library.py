@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from runtime.softfloat.symbols import SYMBOLS
+from runtime.softfloat.symbols import FUNCTIONS
 
 
 def test_defines_exactly_the_table(compiled: Any) -> None:
     external = {
         f.name: f for f in compiled.module.functions if not f.is_declaration and f.linkage.name == "external"
     }
-    assert external.keys() == SYMBOLS.keys()
+    assert external.keys() == FUNCTIONS.keys()
     for name, function in external.items():
         parameters = [str(argument.type) for argument in function.arguments]
-        assert parameters == ["i64"] * (len(SYMBOLS[name].arguments) - 1) + ["ptr"], name
-        assert SYMBOLS[name].arguments[0] == "policy" and SYMBOLS[name].arguments[-1] == "flags"
+        assert parameters == ["i64"] * (len(FUNCTIONS[name].arguments) - 1) + ["ptr"], name
+        assert FUNCTIONS[name].arguments[0] == "policy" and FUNCTIONS[name].arguments[-1] == "flags"
 
 
 def test_refers_to_nothing_else(compiled: Any) -> None:
