@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from generator.ir.evaluate import Builtin, Builtins
-from runtime.softfloat import reference
+from generator.ir.lower.builtins import EXTENDED as EXTENDED_BUILTINS
+from runtime.softfloat import reference, reference_extended
 from runtime.softfloat.policy import FLUSH_INPUTS, FLUSH_OUTPUTS, POLICIES
+from runtime.softfloat.symbols import EXTENDED
 
 
 def _policy(name: str, mode: int) -> int:
@@ -36,7 +38,14 @@ def _classify(policy: str, args: tuple[int, ...]) -> tuple[int, ...]:
     return reference.call(f"sf_f{args[0]}_classify", POLICIES[policy], args[1])[:1]
 
 
+def _extended(symbol: str) -> Builtin:
+    """A function of the x87: the results that the language's built-in has."""
+    count = len(EXTENDED_BUILTINS[symbol.removeprefix("sf_")].results)
+    return lambda policy, args: reference_extended.call(symbol, *args)[:count]
+
+
 BUILTINS: Builtins = {
+    **{symbol.removeprefix("sf_"): _extended(symbol) for symbol in EXTENDED},
     **{f"f{name}": _operation(name) for name in ("add", "sub", "mul", "div", "sqrt")},
     "fma": _operation("fma"),
     "froundint": _operation("round_to_integral_exact"),

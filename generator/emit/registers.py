@@ -14,7 +14,13 @@ _TYPES = {16: "uint16", 32: "uint32", 64: "uint64", 128: "uint128"}
 
 def target_description(target: Target) -> str:
     """The target description of `target`, as XML."""
-    return render("target.xml.j2", target=target, groups=target.debug or (_all(target),), type_of=type_of, bits_of=bits_of)
+    return render(
+        "target.xml.j2",
+        target=target,
+        groups=target.debug or (_all(target),),
+        type_of=type_of,
+        bits_of=bits_of,
+    )
 
 
 def bits_of(register: DebugRegister) -> int:

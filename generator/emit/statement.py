@@ -21,6 +21,7 @@ from generator.ir.effects import (
     statements,
 )
 from generator.ir.executor import Executor
+from generator.ir.lower.builtins import EXTENDED
 from generator.ir.nodes import Block, Const, Expr, Local, Stmt
 from generator.ir.simplify import without_dead
 from generator.model.target import Function, Register, Target
@@ -494,7 +495,35 @@ class _Body:
             if local in self._used:
                 w.line(f"{self._local(local.name)} = {w.call('result', 'cpu', str(position))}")
 
+    def _extended(self, stmt: nodes.CallStmt) -> None:
+        """A built-in on numbers of 80 bits, which are passed in two parts (`runtime.softfloat.symbols`)."""
+        w = self.writer
+        symbol = f"sf_{stmt.function}"
+        operands: list[str] = []
+        for argument in stmt.arguments:
+            text = w.within(w.argument(argument), 24)
+            if argument.width > 64:
+                operands += (w.call("low128", text), w.call("low128", w.call("shr128", text, "64")))
+            else:
+                operands.append(text)
+        self.builtins[symbol] = len(operands) + 2
+        arguments = w.fit(symbol, ["FLOAT_POLICY", *operands, w.call("float_flags_address", "cpu")])
+        text = f"{symbol}({', '.join(arguments)})"
+        flags = w.call("float_flags", "cpu")
+        value = stmt.results[0]
+        if value.width > 64:
+            low = w.within(text, 0)
+            text = w.call("wide", low, w.call("shr", flags, "32"))
+        w.line(f"{self._local(value.name)} = {text}")
+        for place, (result, shift) in enumerate(zip(stmt.results[1:], (0, 8), strict=False)):
+            if result in self._used:
+                moved = flags if place == 0 else w.call("shr", flags, str(shift))
+                w.line(f"{self._local(result.name)} = {moved} & {(1 << result.width) - 1}")
+
     def _builtin(self, stmt: nodes.CallStmt) -> None:
+        if stmt.function in EXTENDED:
+            self._extended(stmt)
+            return
         w = self.writer
         count = 2 if stmt.function in TWO_WIDTHS else 1
         widths = [argument.value for argument in stmt.arguments[:count] if isinstance(argument, Const)]
@@ -511,7 +540,6 @@ class _Body:
         for flags in stmt.results[1:]:
             if flags in self._used:
                 w.line(f"{self._local(flags.name)} = {w.call('float_flags', 'cpu')}")
-
 
     def _policy(self, mode: Expr) -> str:
         """The target's policy, with the treatment of denormal numbers."""

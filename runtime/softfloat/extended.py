@@ -9,6 +9,8 @@ Functions take `control` (`policy.PRECISION_SHIFT` and around it) and return (lo
 flags in bits 0 to 6, further answers from bit 8 on, and the result's upper 16 bits from bit 32 on.
 """
 
+# ruff: noqa: SIM109 - no tuples are searched in compiled code
+
 from __future__ import annotations
 
 from runtime.softfloat.encoding import (
@@ -95,7 +97,7 @@ def indefinite(flags: int) -> tuple[int, int]:
 
 @compiled
 def unpack(low: int, high: int) -> tuple[int, int, int, int]:
-    """(kind, sign, exponent, significand, its highest bit set); the last two mean something for FINITE only."""
+    """(kind, sign, exponent, significand, its highest bit set); the last two are FINITE's only."""
     sign = (high >> 15) & 1
     field = high & SPECIAL
     if field == 0:
@@ -519,7 +521,9 @@ def to_narrow(policy: int, a: int, a_high: int, control: int, width: int) -> tup
 
 @compiled
 def from_narrow(policy: int, a: int, control: int, width: int) -> tuple[int, int]:
-    """A binary32 or binary64 number (FLD): exact; denormal operands are reported, signalling NaNs made quiet."""
+    """A binary32 or binary64 number (FLD): exact; denormal operands are reported, signalling NaNs made
+    quiet, unless `control` is odd: an operation is going to see them.
+    """
     kind, sign, exponent, significand = unpack_narrow(width, a)
     if kind == ZERO:
         return answer(0, sign, 0, 0)
@@ -528,6 +532,8 @@ def from_narrow(policy: int, a: int, control: int, width: int) -> tuple[int, int
     fraction_bits = 52 if width == 64 else 23
     if kind != FINITE:
         fraction = (a & low_bits(fraction_bits)) << (63 - fraction_bits)
+        if control & 1:
+            return answer(TOP | fraction, sign, SPECIAL, 0)
         return answer(TOP | QUIET | fraction, sign, SPECIAL, INVALID if kind == SIGNALING_NAN else 0)
     field = shift_right(a, fraction_bits) & (0x7FF if width == 64 else 0xFF)
     return answer(significand << 1, sign, exponent + BIAS, DENORMAL_INPUT if field == 0 else 0)

@@ -302,6 +302,8 @@ def from_narrow(a: int, control: int, width: int) -> Outcome:
     if reference._is_nan(form, a):
         fraction = (a & (1 << form.fraction_bits) - 1) << 63 - form.fraction_bits
         signaling = reference._is_signaling(form, a)
+        if control & 1:
+            return _sign(negative) | _INFINITY | fraction, 0, 0
         return _sign(negative) | _INFINITY | _QUIET | fraction, p.INVALID if signaling else 0, 0
     if reference._is_infinite(form, a):
         return _infinity(negative)

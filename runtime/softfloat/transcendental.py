@@ -9,6 +9,8 @@ signed fixed-point numbers (high, low) with `FIXED_BITS` = 126 fraction bits. Sm
 precision: they are a factor that holds the magnitude times a fixed-point series near 1.
 """
 
+# ruff: noqa: SIM109 - no tuples are searched in compiled code
+
 from __future__ import annotations
 
 from fractions import Fraction

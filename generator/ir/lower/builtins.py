@@ -56,4 +56,35 @@ FLAG_BITS = {"x86": 6}
 USUAL_FLAG_BITS = 5
 MODE_BITS = 2
 """1: denormal operands count as zeros; 2: tiny results become zeros (`runtime.softfloat.policy`)."""
-NAMES = EXTENSIONS | UNARY | OTHERS | FLOAT.keys()
+
+_EXTENDED = (80, 7, 4)
+EXTENDED: dict[str, FloatFunction] = {
+    **{
+        f"f80_{name}": FloatFunction(0, (80, 80, 7), _EXTENDED[:2])
+        for name in ("add", "sub", "mul", "div", "scale")
+    },
+    **{
+        f"f80_{name}": FloatFunction(0, (80, 80), (2, 7)) for name in ("relation_quiet", "relation_signaling")
+    },
+    **{f"f80_to_i{width}": FloatFunction(0, (80, 7), (width, 7)) for width in (16, 32, 64)},
+    **{f"f80_to_f{width}": FloatFunction(0, (80, 7), (width, 7)) for width in (32, 64)},
+    **{f"f{width}_to_f80": FloatFunction(0, (width, 7), _EXTENDED[:2]) for width in (32, 64)},
+    **{
+        f"f80_{name}": FloatFunction(0, (80, 80, 7), _EXTENDED) for name in ("remainder", "remainder_nearest")
+    },
+    **{f"f80_{name}": FloatFunction(0, (80, 7), _EXTENDED) for name in ("sine", "cosine", "tangent")},
+    **{
+        f"f80_{name}": FloatFunction(0, (80, 80, 7), _EXTENDED[:2])
+        for name in ("logarithm", "logarithm_of_successor", "arctangent")
+    },
+    **{
+        f"f80_{name}": FloatFunction(0, (80, 7), _EXTENDED[:2])
+        for name in ("sqrt", "round_to_integral_exact", "exponential")
+    },
+    "f80_from_i64": FloatFunction(0, (64, 7), _EXTENDED[:2]),
+}
+"""The x87's: numbers of 80 bits, a control of 7 bits (rounding mode, precision, unmasked overflow and underflow), flags of
+7 (the sixth: denormal operand; the seventh: rounded up), and for some a third result. They are the functions of
+`runtime.softfloat.symbols.EXTENDED`, ``sf_`` before their names.
+"""
+NAMES = EXTENSIONS | UNARY | OTHERS | FLOAT.keys() | EXTENDED.keys()

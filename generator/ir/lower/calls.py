@@ -83,7 +83,7 @@ class CallPart(PlacePart):
         if callee == "pick":
             first = self.width(self._argument(node, 1), scope)
             return (first if first is not None else self.width(self._argument(node, 2), scope),)
-        function = builtins.FLOAT[callee]
+        function = builtins.FLOAT.get(callee) or builtins.EXTENDED[callee]
         widths = [self.require_width(self._argument(node, i), scope) for i in range(function.widths)]
         return self._float_results(function, widths)
 
@@ -124,6 +124,8 @@ class CallPart(PlacePart):
             return self._inline(callee, node, scope, wants)
         if callee in builtins.FLOAT:
             return self._float(callee, node, scope)
+        if callee in builtins.EXTENDED:
+            return self._float80(callee, node, scope)
         return (self._builtin(callee, node, scope, wants[0] if wants else None),)
 
     def _builtin(self, name: str, node: s.Call, scope: Scope, want: int | None) -> Expr:
@@ -236,10 +238,24 @@ class CallPart(PlacePart):
             Const(builtins.MODE_BITS, 0) if mode is None else self.expr(mode, scope, builtins.MODE_BITS)
         )
         results = self._float_results(function, widths)
-        names = (self.hint or "value", "flags")
+        return self._emit_float(name, arguments, results, node)
+
+    def _emit_float(
+        self, name: str, arguments: list[Expr], results: tuple[int, ...], node: s.Call
+    ) -> tuple[Expr, ...]:
+        names = (self.hint or "value", "flags", "more")
         locals_ = tuple(self.fresh(n, w) for n, w in zip(names, results, strict=False))
         self.emit(CallStmt(locals_, name, tuple(arguments), True), node.at)
         return locals_
+
+    def _float80(self, name: str, node: s.Call, scope: Scope) -> tuple[Expr, ...]:
+        function = builtins.EXTENDED[name]
+        self._arity(node, len(function.arguments))
+        arguments = [
+            self.expr(argument, scope, int(width))
+            for width, argument in zip(function.arguments, node.args, strict=True)
+        ]
+        return self._emit_float(name, arguments, self._float_results(function, []), node)
 
     def _call_shared(self, callee: SharedFunction, node: s.Call, scope: Scope) -> tuple[Expr, ...]:
         self._arity(node, len(callee.parameters))
@@ -359,7 +375,10 @@ class CallPart(PlacePart):
                 return False
             case s.Call(callee=callee, args=args):
                 entity = self.spec.entities.get(callee.name)
-                if isinstance(entity, SharedFunction) or callee.name in builtins.FLOAT:
+                if (
+                    isinstance(entity, SharedFunction)
+                    or callee.name in builtins.FLOAT.keys() | builtins.EXTENDED.keys()
+                ):
                     return False
                 if isinstance(entity, s.FnItem) and not self._is_simple(entity):
                     return False
