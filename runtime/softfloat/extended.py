@@ -325,7 +325,7 @@ def divide_128(high: int, low: int, divisor: int) -> tuple[int, int]:
 
 @compiled
 def quotient(sig_a: int, sig_b: int) -> tuple[int, int, int]:
-    """(high, low, 1 if below one) of the significands' quotient: the highest bit is set, the lowest sticky."""
+    """(high, low, 1 if below one) of the significands' quotient: highest bit set, lowest sticky."""
     below_one = 1 if unsigned_less(sig_a, sig_b) else 0
     if below_one:
         digits, rest = divide_128(sig_a, 0, sig_b)
@@ -450,7 +450,7 @@ def _integral(rm: int, sign: int, exponent: int, significand: int) -> tuple[int,
 
 @compiled
 def to_integer(policy: int, a: int, a_high: int, control: int, bits: int) -> tuple[int, int]:
-    """The signed integer as a pattern of `bits` bits; what doesn't fit is INVALID, the "integer indefinite"."""
+    """The signed integer as a pattern of `bits` bits; what doesn't fit is INVALID."""
     kind, sign, exponent, significand = unpack(a, a_high)
     if kind == ZERO:
         return 0, 0

@@ -1,5 +1,5 @@
-"""The x87's operations on Python integers: slow, and written to be obviously correct; the oracle of `extended`
-and `transcendental`, with which it shares nothing but constants.
+"""The x87's operations on Python integers: slow, and written to be obviously correct; the oracle of
+`extended` and `transcendental`, with which it shares nothing but constants.
 
 Encodings are ints of 80 bits (SDM volume 1, 4.2.2), `control` is that of `policy`. Each operation returns
 (result, flags, more): flags of 7 bits, more of 4 (of remainders: the quotient's low three bits, or 8 for an
@@ -608,6 +608,6 @@ OPERATIONS: Final[dict[str, Callable[..., Outcome]]] = {
 
 
 def call(name: str, *operands: int) -> Outcome:
-    """What the compiled function of that name (a key of `symbols.EXTENDED`) answers; numbers are ints of 80 bits."""
+    """What the compiled function of that name (of `symbols.EXTENDED`) answers; numbers have 80 bits."""
     symbol = EXTENDED[name]
     return OPERATIONS[symbol.operation](*operands, *symbol.constants)

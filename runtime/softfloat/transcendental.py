@@ -5,11 +5,9 @@ number nearest the exact one (the manual, 8.3.10, promises one unit). Angles are
 of pi, which has 66 bits (8.3.8), as processors do it.
 
 Numbers come as in `extended`, and on the way as (exponent, high, low), 128 bits with the highest set, or as
-signed fixed-point numbers (high, low) with `FIXED_BITS` = 126 fraction bits. Small results keep their relative
-precision: they are a factor that holds the magnitude times a fixed-point series near 1.
+signed fixed-point numbers (high, low) with `FIXED_BITS` = 126 fraction bits. Small results keep their
+relative precision: they are a factor that holds the magnitude times a fixed-point series near 1.
 """
-
-# ruff: noqa: SIM109 - no tuples are searched in compiled code
 
 from __future__ import annotations
 
@@ -50,7 +48,6 @@ from runtime.softfloat.intrinsics import (
     subtract_128,
     unsigned_less,
     wrapping_add,
-    wrapping_subtract,
 )
 from runtime.softfloat.policy import DIVIDE_BY_ZERO, INEXACT, INVALID
 

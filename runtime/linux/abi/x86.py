@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 from runtime.linux import layouts
@@ -24,6 +26,10 @@ _SIGNALS = {
     17: "SIGBUS",
     19: "SIGFPE",
 }
+
+
+# What the kernel sets before a program runs: the x87 as FNINIT leaves it (arch/x86/kernel/fpu/init.c).
+_INITIAL: Mapping[str, int] = MappingProxyType({"fpu_cw": 0x37F})
 
 
 class X86_64(Abi):
@@ -50,6 +56,7 @@ class X86_64(Abi):
         *(f"r{n}" for n in range(8, 16)),
     )
     frame_skew = 8
+    initial_state = _INITIAL
 
     # The stack frame of a signal (arch/x86/include/asm/sigframe.h, uapi/asm/sigcontext.h): where to return
     # to; ucontext: flags, link, stack, 256 bytes of registers, mask; siginfo; FXSAVE's 512 bytes.
@@ -128,6 +135,7 @@ class I386(Abi):
     # The stack frame of a signal: where to return to, the number; then either sigcontext, 624 bytes, the
     # mask's upper half; or pointers to siginfo and ucontext (flags, link, stack, sigcontext, mask).
     frame_skew = 4
+    initial_state = _INITIAL
     _ORDER: ClassVar = ("edi", "esi", "ebp", "esp", "ebx", "edx", "eax", "ecx")
     _SEGMENTS: ClassVar = (0x33, 0, 0x2B, 0x2B)  # gs, fs, es, ds
     _CODE, _STACK = 0x23, 0x2B
