@@ -150,6 +150,16 @@ class Machine:
         """Where `on_stop` is called next."""
         self.held: frozenset[int] = frozenset()
         """Numbers of harts that a debugger keeps from running."""
+        self.fence: int | None = None
+        """`on_fence` is called when so much is `spent`."""
+        self.on_fence: Callable[[], None] = lambda: None
+        self.on_restore: Callable[[], None] = lambda: None
+        """Called behind `restore`: the RAMs are others."""
+        self.journal: Journal | None = None
+        """Records what comes from outside (`machines.history`)."""
+        self.characters: dict[str, Character] = {}
+        """The guest's character devices, by name: what is fed to them comes from outside."""
+        self._fed: deque[tuple[str, bytes]] = deque()
         self._round: Round | None = None
         self._ending: Outcome | None = None
         self._restart: str | None = None
@@ -246,8 +256,13 @@ class Machine:
 
     def snapshot(self) -> Snapshot:
         """The whole state, between two runs. Disks have snapshots of their own."""
+        rams = {name: mapping.ram for name, mapping in self.rams.items()}
+        return Snapshot.take(self.save_state(), rams)
+
+    def save_state(self) -> MachineState:
+        """All but the RAMs' contents."""
         package = self.harts[0].cpu.package
-        state = MachineState(
+        return MachineState(
             board=self.description,
             build=Build(target=package.name, spec=package.layout_digest, code=package.build_digest),
             clock=self.clock.now(),
@@ -257,20 +272,29 @@ class Machine:
             cpus=[hart.save() for hart in self.harts],
             devices={name: device.save().model_dump(mode="json") for name, device in self.devices.items()},
         )
-        return Snapshot.take(state, {name: mapping.ram for name, mapping in self.rams.items()})
-
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot of this machine, or of one like it. Raises SnapshotError that says what
         differs; the machine is then as it was.
         """
         state = snapshot.state
         self.check_fit(state)
-        models = {
+        models = self._models(state)
+        for name, mapping in self.rams.items():
+            self.add_ram(name, mapping.start, snapshot.ram(name), mapping.permissions)
+        self._adopt(state, models)
+        self.on_restore()
+
+    def load_state(self, state: MachineState) -> None:
+        """Take over what `save_state` of this machine returned; the RAMs are the caller's business."""
+        self._adopt(state, self._models(state))
+
+    def _models(self, state: MachineState) -> dict[str, Any]:
+        return {
             name: device.state_type.model_validate(state.devices[name])
             for name, device in self.devices.items()
         }
-        for name, mapping in self.rams.items():
-            self.add_ram(name, mapping.start, snapshot.ram(name), mapping.permissions)
+
+    def _adopt(self, state: MachineState, models: dict[str, Any]) -> None:
         self.clock.set_now(state.clock)
         self.ticks.offset = state.ticks
         self.spent = state.spent
@@ -327,8 +351,11 @@ class Machine:
         is delivered counts as one).
         """
         last = None if limit is None else self.spent + limit
+        journal = self.journal
         try:
             while self._ending is None:
+                if journal is not None:
+                    journal.active = True
                 if self._restart is not None:
                     if not self.restarts:
                         self.announce("SHUTDOWN", guest=True, reason=self._restart)
@@ -343,10 +370,15 @@ class Machine:
                     continue
                 if last is not None and self._is_asleep():
                     return Outcome(Ending.ASLEEP)
+                if self.fence is not None and self.spent >= self.fence:
+                    self.on_fence()
+                    continue
                 self._let_time_pass(True)
-                self._turn(last)
+                self._turn(last if self.fence is None else min(self.fence, last or self.fence))
             return self._ending
         finally:
+            if journal is not None:
+                journal.active = False
             self._ending = None
             self._let_time_pass(False)
 
@@ -488,7 +520,11 @@ class Machine:
 
     def _poll(self, timeout: float) -> bool:
         """Serve the inputs that are ready; whether there were any."""
-        ready = self.selector.select(timeout)
-        for key, _ in ready:
-            key.data()
-        return bool(ready)
+        journal = self.journal
+        if journal is None:
+            return self._serve(timeout)
+        if journal.repeating:
+            if not self.paused:
+                served, fed = journal.value("poll", lambda: (False, ()))
+        else:
+            served, fed = journal.value("poll", lambda: self._poll_recording(timeout))

@@ -13,6 +13,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final
 
+from runtime.state.journal import Journal
+
 NANOSECONDS: Final = 1_000_000_000
 """A second."""
 
@@ -86,12 +88,17 @@ class HostClock(Clock):
         super().__init__()
         self._start = time.monotonic_ns()
         self._paused_at: int | None = self._start
+        self.journal: Journal | None = None
+        """Records what time it was."""
 
     def now(self) -> int:
+        return self._now() if self.journal is None else self.journal.value("now", self._now)
+
+    def _now(self) -> int:
         return (time.monotonic_ns() if self._paused_at is None else self._paused_at) - self._start
 
     def set_now(self, nanoseconds: int) -> None:
-        self._start += self.now() - nanoseconds
+        self._start += self._now() - nanoseconds
 
     def resume(self) -> None:
         """The machine runs."""

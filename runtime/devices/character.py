@@ -23,10 +23,15 @@ class Character:
         self.on_connection: Callable[[], None] = lambda: None
         self._connected = True
         self._waiting = bytearray()
+        self.gate: Callable[[bytes], None] | None = None
+        """Where what is fed goes first: a recorder that calls `deliver` in its time."""
+        self.muted = False
+        """What the guest sends goes nowhere: a part of the run is repeated."""
 
     def send(self, data: bytes) -> None:
         """The guest sends bytes."""
-        self.output(data)
+        if not self.muted:
+            self.output(data)
 
     @property
     def connected(self) -> bool:
@@ -46,6 +51,13 @@ class Character:
 
     def feed(self, data: bytes) -> None:
         """Bytes for the guest; those beyond `room` are dropped."""
+        if self.gate is not None:
+            self.gate(data)
+        else:
+            self.deliver(data)
+
+    def deliver(self, data: bytes) -> None:
+        """`feed`, past the gate."""
         self._waiting += data[: self.room]
         self.on_input()
 

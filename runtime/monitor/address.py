@@ -85,7 +85,8 @@ class Address:
 
 
 def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number).lower() if number is not None and number > 0 else str(error)
 
 
 def parse(text: str) -> Address:

@@ -29,6 +29,8 @@ SIGNALS: Final = {
     **{"SIGTERM": 15, "SIGCHLD": 20, "SIGUSR1": 30, "SIGUSR2": 31},
 }
 """gdb's numbers of signals, which are those of no system (gdb: include/gdb/signals.def)."""
+SYSTEM_ONLY: Final = frozenset({"priv"})
+"""Registers that a program without a system doesn't see, beside those of banks."""
 _ACCESS: Final[dict[WatchKind, int]] = {"read": 1, "write": 2, "access": 3}
 
 
@@ -54,7 +56,12 @@ class CpuDebuggee:
         package = cpu.package
         self.byte_order: Literal["little", "big"] = "big" if package.big_endian else "little"
         self.description, self.slots = description_of(
-            self.registers, package.family, package.name, package.pc_width, Path(package.directory)
+            self.registers,
+            package.family,
+            package.name,
+            package.pc_width,
+            Path(package.directory),
+            absent=SYSTEM_ONLY.union(*package.banks.values()),
         )
         self._signal_of = signal_of
         self._objects = dict(objects or {})
@@ -73,13 +80,17 @@ class CpuDebuggee:
     def threads(self) -> tuple[int, ...]:
         return (1,)
 
-    def read_register(self, thread: int, name: str) -> int:
+    def thread_name(self, thread: int) -> str:
+        return f"thread {thread}"
+
+    def read_register(self, thread: int, name: str) -> int | None:
         return self.registers.read(name)
 
-    def write_register(self, thread: int, name: str, value: int) -> None:
+    def write_register(self, thread: int, name: str, value: int) -> bool:
         self.registers.write(name, value)
+        return True
 
-    def read_memory(self, address: int, size: int) -> bytes:
+    def read_memory(self, thread: int, address: int, size: int) -> bytes:
         space, found = self.cpu.memory, b""
         while size > 0:
             region = space.find(address)
@@ -91,7 +102,7 @@ class CpuDebuggee:
             size -= len(part)
         return found
 
-    def write_memory(self, address: int, data: bytes) -> bool:
+    def write_memory(self, thread: int, address: int, data: bytes) -> bool:
         try:
             self.cpu.memory.write(address, data)
         except AddressError:

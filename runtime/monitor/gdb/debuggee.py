@@ -17,6 +17,8 @@ class StopEvent:
     watch: tuple[WatchKind, int] | None = None
     """A watchpoint that was hit: its kind and the address."""
     breakpoint: bool = False
+    history: Literal["", "begin", "end"] = ""
+    """An end of what can be replayed was reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,15 @@ class RegisterSlot:
     name: str
     size: int
     ours: str | None
+    bulk: bool = True
+    """Whether the debugger gets it with all others; else only when it asks for it."""
+
+
+class PhysicalMemory(Protocol):
+    """What a debuggee with address translation has besides."""
+
+    physical: bool
+    """Whether addresses of memory are physical now (QEMU's ``qqemu.PhyMemMode``)."""
 
 
 class Debuggee(Protocol):
@@ -41,15 +52,23 @@ class Debuggee(Protocol):
         """Numbers of the threads, above 0."""
         ...
 
-    def read_register(self, thread: int, name: str) -> int: ...
+    def thread_name(self, thread: int) -> str:
+        """What people call a thread."""
+        ...
 
-    def write_register(self, thread: int, name: str, value: int) -> None: ...
+    def read_register(self, thread: int, name: str) -> int | None:
+        """None: it isn't there now."""
+        ...
 
-    def read_memory(self, address: int, size: int) -> bytes:
+    def write_register(self, thread: int, name: str, value: int) -> bool:
+        """Whether it was possible."""
+        ...
+
+    def read_memory(self, thread: int, address: int, size: int) -> bytes:
         """Up to `size` bytes: as far as memory goes on."""
         ...
 
-    def write_memory(self, address: int, data: bytes) -> bool:
+    def write_memory(self, thread: int, address: int, data: bytes) -> bool:
         """Write all or nothing; whether it was possible."""
         ...
 

@@ -8,6 +8,7 @@ itself
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,7 +16,6 @@ from xml.sax.saxutils import quoteattr
 
 from runtime.errors import IsagenError
 from runtime.monitor.gdb.debuggee import RegisterSlot
-from runtime.registers import RegisterFile
 
 STANDARD = "org.gnu.gdb."
 
@@ -119,13 +119,22 @@ _ARCHITECTURES = {
 
 
 def description_of(
-    registers: RegisterFile, family: str, target: str, bits: int, folder: Path
+    registers: Container[str],
+    family: str,
+    target: str,
+    bits: int,
+    folder: Path,
+    *,
+    absent: Container[str] = (),
+    single: Container[str] = (),
 ) -> tuple[bytes, tuple[RegisterSlot, ...]]:
-    """The description as XML, and its registers in order. `folder`: the built target's."""
+    """The description as XML, and its registers in order. `folder`: the built target's; `absent`: names that
+    are left out; `single`: those that the debugger asks for one by one.
+    """
     own = folder / "target.xml"
     if own.is_file():
-        data = own.read_bytes()
-        found = _read(data, registers)
+        data = _without(own.read_bytes(), absent)
+        found = _read(data, registers, single)
         if found:
             return data, found
     data, rows = standard_description(family, target, bits)
@@ -142,17 +151,32 @@ def standard_description(family: str, target: str, bits: int) -> tuple[bytes, li
     return _write(features, _ARCHITECTURES.get(target, "")), [row for _, rows in features for row in rows]
 
 
-def _name(name: str, registers: RegisterFile) -> str | None:
+def _without(data: bytes, absent: Container[str]) -> bytes:
+    """A generated description without some registers, and without features that have none left."""
+    root = ElementTree.fromstring(data)
+    for feature in root.findall("feature"):
+        for register in feature.findall("reg"):
+            if register.get("name", "") in absent:
+                feature.remove(register)
+        if feature.find("reg") is None:
+            root.remove(feature)
+    head = b'<?xml version="1.0"?>\n<!DOCTYPE target SYSTEM "gdb-target.dtd">\n'
+    return head + ElementTree.tostring(root) + b"\n"
+
+
+def _name(name: str, registers: Container[str]) -> str | None:
     return name if name in registers else None
 
 
-def _read(data: bytes, registers: RegisterFile) -> tuple[RegisterSlot, ...]:
+def _read(data: bytes, registers: Container[str], single: Container[str]) -> tuple[RegisterSlot, ...]:
     """The registers of a generated description, if its features are gdb's own; else none."""
     features = ElementTree.fromstring(data).findall("feature")
     if not all(feature.get("name", "").startswith(STANDARD) for feature in features):
         return ()
     return tuple(
-        RegisterSlot(name, -(-int(register.get("bitsize", "0")) // 8), _name(name, registers))
+        RegisterSlot(
+            name, -(-int(register.get("bitsize", "0")) // 8), _name(name, registers), name not in single
+        )
         for feature in features
         for register in feature.findall("reg")
         for name in [register.get("name", "")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 import socket
+from collections.abc import Iterator
 from typing import Final
 
 from runtime.errors import IsagenError
@@ -117,6 +118,19 @@ class Connection:
             if right:
                 return packet
         return None
+
+    @property
+    def socket(self) -> socket.socket:
+        """The socket, to wait at."""
+        return self._socket
+
+    def receive_ready(self) -> Iterator[bytes]:
+        """The packets that are whole, after one look at the socket, which must have something to read. Raises
+        Disconnected.
+        """
+        self._fill()
+        while (packet := self._take()) is not None:
+            yield packet
 
     def interrupted(self) -> bool:
         """Whether the debugger asks for a stop, without waiting. Raises Disconnected."""

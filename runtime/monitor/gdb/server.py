@@ -9,11 +9,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Final, Literal
 
-from runtime.errors import IsagenError
+from runtime.monitor.address import Address
 from runtime.monitor.gdb.debuggee import Debuggee, RegisterSlot, StopEvent, WatchKind
 from runtime.monitor.gdb.packets import INTERRUPT, LIMIT, Connection, Disconnected, escape, unescape
 
@@ -22,7 +23,10 @@ BAD: Final = b"E16"
 """EINVAL: the packet makes no sense."""
 FAULT: Final = b"E0e"
 """EFAULT: no memory there."""
+REFUSED: Final = b"E01"
+"""EPERM: not now."""
 UNKNOWN: Final = b""
+PHYSICAL: Final = b"qemu.PhyMemMode"
 MAX_POINTS: Final = 1024
 """Breakpoints, and watchpoints."""
 MAX_WATCH: Final = 1 << 20
@@ -37,14 +41,17 @@ class BadPacket(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """How to go on: "continue", "step", or "detach" (without debugger). `signal`: gdb's number of the one to
-    deliver, 0 for none. `within`: keep on stepping while the program counter is in this range.
+    """How to go on: "continue", "step", backwards the same, or "detach" (without debugger). `signal`: gdb's
+    number of the one to deliver, 0 for none. `thread`: the one that steps (0: that of the last stop).
+    `within`: keep on stepping while the program counter is in this range. `only`: the threads that run (None:
+    all).
     """
 
-    how: Literal["continue", "step", "detach"]
+    how: Literal["continue", "step", "reverse-continue", "reverse-step", "detach"]
     signal: int = 0
     thread: int = 0
     within: tuple[int, int] | None = None
+    only: frozenset[int] | None = None
 
 
 def number(data: bytes) -> int:
@@ -75,30 +82,34 @@ def octets(data: bytes) -> bytes:
 
 
 class GdbServer:
-    """Serves one debugger at a time on a TCP port of this machine (or a path of a Unix socket).
+    """Serves one debugger at a time on a TCP port of this machine, a path of a Unix socket, or an address.
 
     `host` is the address that it listens on; only this machine's by default: whoever connects has the guest
-    in hand.
+    in hand. `reverse`: the debuggee can go backwards.
     """
 
-    def __init__(self, debuggee: Debuggee, port: int | str | Path, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        debuggee: Debuggee,
+        port: int | str | Path | Address,
+        host: str = "127.0.0.1",
+        *,
+        reverse: bool = False,
+    ) -> None:
         self.debuggee = debuggee
+        self._reverse = reverse
         self.breakpoints: frozenset[int] = frozenset()
         self.watchpoints: frozenset[tuple[WatchKind, int, int]] = frozenset()
         self._connection: Connection | None = None
         self._chosen = 0  # the thread that register packets are about; 0: any
         self._event = StopEvent()
         self._features: frozenset[bytes] = frozenset()
-        try:
-            if isinstance(port, int):
-                self._listener = socket.create_server((host, port))
-            else:
-                self._listener = socket.socket(socket.AF_UNIX)
-                self._listener.bind(str(port))
-                self._listener.listen()
-        except (OSError, OverflowError) as error:
-            raise IsagenError(f"the debugger's port can't be opened: {error}", where=str(port)) from None
-        self.port: int = self._listener.getsockname()[1] if isinstance(port, int) else 0
+        if isinstance(port, int):
+            port = Address(host=host, port=port)
+        elif not isinstance(port, Address):
+            port = Address(path=str(port))
+        self._listener = port.listen()
+        self.port: int = self._listener.getsockname()[1] if port.path is None else 0
         """The TCP port, chosen by the system where 0 was given."""
         self._handlers: dict[bytes, Callable[[bytes], bytes | Resume]] = {
             b"?": lambda _: self._stop_reply(),
@@ -117,6 +128,7 @@ class GdbServer:
             b"z": lambda data: self._point(data, add=False),
             b"H": self._choose_thread,
             b"T": lambda data: OK if number(data) in self.debuggee.threads() else BAD,
+            b"b": self._backwards,
             b"D": lambda _: self._detach(),
             b"k": lambda _: self._kill(),
             b"!": lambda _: UNKNOWN,
@@ -134,6 +146,31 @@ class GdbServer:
     def accept(self) -> None:
         """Wait for a debugger."""
         peer, _ = self._listener.accept()
+        self._adopt(peer)
+
+    @property
+    def listener(self) -> socket.socket:
+        """The socket that debuggers connect to."""
+        return self._listener
+
+    @property
+    def peer(self) -> socket.socket | None:
+        """The debugger's socket."""
+        return None if self._connection is None else self._connection.socket
+
+    def accept_ready(self) -> bool:
+        """Somebody connects: take it as the debugger, unless there is one. Whether it is."""
+        try:
+            peer, _ = self._listener.accept()
+        except OSError:
+            return False
+        if self._connection is not None:
+            peer.close()
+            return False
+        self._adopt(peer)
+        return True
+
+    def _adopt(self, peer: socket.socket) -> None:
         if peer.family != getattr(socket, "AF_UNIX", None):
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._connection = Connection(peer)
@@ -171,6 +208,35 @@ class GdbServer:
             self._disconnect()
             return Resume("detach")
 
+    def report(self, event: StopEvent) -> None:
+        """The debuggee stands still, and the debugger waits to be told. For callers of `serve_ready`."""
+        self.stand(event)
+        if self._connection is not None:
+            with suppress(Disconnected):
+                self._connection.send(self._stop_reply())
+
+    def stand(self, event: StopEvent) -> None:
+        """The debuggee stands still before the debugger let it go."""
+        self._event = event
+        self._chosen = event.thread
+
+    def serve_ready(self) -> Resume | None:
+        """The debugger's socket has something to read, while the debuggee stands still: answer the packets
+        that are there; how to go on, if one says so. A debugger that goes away detaches.
+        """
+        connection = self._connection
+        if connection is None:
+            return None
+        try:
+            for packet in connection.receive_ready():
+                resume = self._answer(connection, packet)
+                if resume is not None:
+                    return resume
+        except Disconnected:
+            self._disconnect()
+            return Resume("detach")
+        return None
+
     def interrupted(self) -> bool:
         """Whether the debugger asks the running debuggee to stop."""
         try:
@@ -191,18 +257,23 @@ class GdbServer:
         if connection is None:
             raise Disconnected
         while True:
-            packet = connection.receive()
-            if packet == INTERRUPT:
-                continue
-            answer = self.handle(packet)
-            if isinstance(answer, Resume):
-                if answer.how == "detach":
-                    connection.send(OK)
-                    self._disconnect()
-                return answer
-            connection.send(answer)
-            if packet == b"QStartNoAckMode":
-                connection.acknowledges = False
+            resume = self._answer(connection, connection.receive())
+            if resume is not None:
+                return resume
+
+    def _answer(self, connection: Connection, packet: bytes) -> Resume | None:
+        if packet == INTERRUPT:
+            return None
+        answer = self.handle(packet)
+        if isinstance(answer, Resume):
+            if answer.how == "detach":
+                connection.send(OK)
+                self._disconnect()
+            return answer
+        connection.send(answer)
+        if packet == b"QStartNoAckMode":
+            connection.acknowledges = False
+        return None
 
     def handle(self, packet: bytes) -> bytes | Resume:
         """The answer to one packet, or how to go on."""
@@ -226,7 +297,16 @@ class GdbServer:
             reply += b"%s:%x;" % (_WATCH_NAMES[kind].encode(), address)
         elif event.breakpoint and b"swbreak+" in self._features:
             reply += b"swbreak:;"
+        if event.history:
+            reply += b"replaylog:%s;" % event.history.encode()
         return reply
+
+    def _backwards(self, data: bytes) -> bytes | Resume:
+        if not self._reverse:
+            return UNKNOWN
+        if data == b"s":
+            return Resume("reverse-step", thread=self._chosen)
+        return Resume("reverse-continue") if data == b"c" else UNKNOWN
 
     def _resume(self, how: Literal["continue", "step"], address: bytes, signal: int) -> Resume:
         if address:
@@ -259,24 +339,41 @@ class GdbServer:
         return UNKNOWN
 
     def _continue(self, data: bytes) -> Resume:
-        """vCont: the first action for the thread that has the event, or for all, counts: they run
-        together.
-        """
+        """vCont: the first thread that is to step does, those that have an action run with it."""
+        known = self.debuggee.threads()
+        running: set[int] = set()
+        step: Resume | None = None
+        signal = chosen = 0
         for action in data.split(b";"):
             what, _, thread = action.partition(b":")
             letter, rest = what[:1], what[1:]
             wanted = 0
             if thread and not thread.startswith(b"-"):
                 wanted = number(thread.rpartition(b".")[2])
-            if letter in (b"s", b"S"):
-                return Resume("step", number(rest) & 0xFF if rest else 0, wanted)
-            if letter in (b"c", b"C"):
-                return Resume("continue", number(rest) & 0xFF if rest else 0, wanted)
-            if letter == b"r":
-                return Resume("step", 0, wanted, pair(rest))
-        raise BadPacket
+            if wanted and wanted not in known:
+                raise BadPacket
+            if letter in (b"s", b"S", b"r"):
+                within = pair(rest) if letter == b"r" else None
+                signal = number(rest) & 0xFF if letter == b"S" else 0
+                step = step or Resume("step", signal, wanted, within)
+                running |= {wanted or self._event.thread}
+            elif letter in (b"c", b"C"):
+                signal = signal or (number(rest) & 0xFF if rest else 0)
+                chosen = chosen or wanted
+                running |= {wanted} if wanted else set(known)
+            else:
+                raise BadPacket
+        only = None if running.issuperset(known) else frozenset(running)
+        if step is not None:
+            return replace(step, only=only)
+        return Resume("continue", signal, chosen, None, only)
 
     # --- registers --------------------------------------------------------------------------------------
+
+    @property
+    def thread(self) -> int:
+        """The thread that the last stop was about."""
+        return self._event.thread
 
     def _thread(self) -> int:
         return self._chosen if self._chosen in self.debuggee.threads() else self._event.thread
@@ -294,16 +391,19 @@ class GdbServer:
         if slot.ours is None:
             return b"xx" * slot.size
         value = self.debuggee.read_register(self._thread(), slot.ours)
+        if value is None:
+            return b"xx" * slot.size
         mask = (1 << 8 * slot.size) - 1
         return (value & mask).to_bytes(slot.size, self.debuggee.byte_order).hex().encode()
 
-    def _write(self, slot: RegisterSlot, data: bytes) -> None:
-        if slot.ours is not None:
-            value = int.from_bytes(data, self.debuggee.byte_order)
-            self.debuggee.write_register(self._thread(), slot.ours, value)
+    def _write(self, slot: RegisterSlot, data: bytes) -> bool:
+        if slot.ours is None:
+            return True
+        value = int.from_bytes(data, self.debuggee.byte_order)
+        return self.debuggee.write_register(self._thread(), slot.ours, value)
 
     def _all_registers(self) -> bytes:
-        return b"".join(self._read(slot) for slot in self.debuggee.slots)
+        return b"".join(self._read(slot) for slot in takewhile(lambda slot: slot.bulk, self.debuggee.slots))
 
     def _set_all_registers(self, data: bytes) -> bytes:
         at = 0
@@ -312,8 +412,8 @@ class GdbServer:
             at += 2 * slot.size
             if len(digits) < 2 * slot.size:
                 break
-            if b"x" not in digits:
-                self._write(slot, octets(digits))
+            if b"x" not in digits and not self._write(slot, octets(digits)):
+                return REFUSED
         return OK
 
     def _slot(self, data: bytes) -> RegisterSlot:
@@ -330,14 +430,13 @@ class GdbServer:
         slot = self._slot(index)
         if not equals or len(digits) != 2 * slot.size:
             raise BadPacket
-        self._write(slot, octets(digits))
-        return OK
+        return OK if self._write(slot, octets(digits)) else REFUSED
 
     # --- memory -----------------------------------------------------------------------------------------
 
     def _memory(self, data: bytes) -> bytes:
         address, size = pair(data)
-        found = self.debuggee.read_memory(address, min(size, LIMIT // 2 - 8))
+        found = self.debuggee.read_memory(self._thread(), address, min(size, LIMIT // 2 - 8))
         return found.hex().encode() if found or not size else FAULT
 
     def _set_memory(self, data: bytes) -> bytes:
@@ -352,7 +451,7 @@ class GdbServer:
         address, size = pair(place)
         if size != len(content):
             return BAD
-        return OK if not content or self.debuggee.write_memory(address, content) else FAULT
+        return OK if not content or self.debuggee.write_memory(self._thread(), address, content) else FAULT
 
     # --- breakpoints and watchpoints --------------------------------------------------------------------
 
@@ -396,6 +495,8 @@ class GdbServer:
                 ),
                 b"qXfer:features:read+",
             ]
+            if self._reverse:
+                features += [b"ReverseStep+", b"ReverseContinue+"]
             features += [
                 b"qXfer:%s:read+" % kind.encode()
                 for kind in ("auxv", "exec-file")
@@ -412,12 +513,19 @@ class GdbServer:
             return b"l"
         if name == b"Attached":
             return b"1"
+        if data == b"qemu.Supported" and self._can_be_physical:
+            return b"PhyMemMode"
+        if data == PHYSICAL and self._can_be_physical:
+            return b"1" if getattr(self.debuggee, "physical", False) else b"0"
         if data.startswith(b"Rcmd,"):
             text = octets(data[5:]).decode("utf-8", "replace")
             answer = self.debuggee.command(text)
             return UNKNOWN if answer is None else answer.encode()[: LIMIT // 2 - 8].hex().encode() or OK
         if data.startswith(b"ThreadExtraInfo,"):
-            return f"thread {number(data[16:].rpartition(b'.')[2])}".encode().hex().encode()
+            thread = number(data[16:].rpartition(b".")[2])
+            if thread not in self.debuggee.threads():
+                return BAD
+            return self.debuggee.thread_name(thread).encode().hex().encode()
         if name == b"Symbol":
             return OK
         return UNKNOWN
@@ -441,5 +549,15 @@ class GdbServer:
         part = content[offset : offset + length]
         return (b"m" if offset + length < len(content) else b"l") + escape(part)
 
+    @property
+    def _can_be_physical(self) -> bool:
+        return hasattr(self.debuggee, "physical")
+
     def _set(self, data: bytes) -> bytes:
+        name, _, value = data.partition(b":")
+        if name == PHYSICAL and self._can_be_physical:
+            if value not in (b"0", b"1"):
+                return BAD
+            self.debuggee.physical = value == b"1"  # type: ignore[attr-defined]
+            return OK
         return OK if data == b"StartNoAckMode" else UNKNOWN

@@ -37,16 +37,20 @@ class Box:
     def threads(self) -> tuple[int, ...]:
         return 1, 2
 
-    def read_register(self, thread: int, name: str) -> int:
+    def thread_name(self, thread: int) -> str:
+        return f"thread {thread}"
+
+    def read_register(self, thread: int, name: str) -> int | None:
         return self.registers[name] + (thread == 2)
 
-    def write_register(self, thread: int, name: str, value: int) -> None:
+    def write_register(self, thread: int, name: str, value: int) -> bool:
         self.registers[name] = value
+        return True
 
-    def read_memory(self, address: int, size: int) -> bytes:
+    def read_memory(self, thread: int, address: int, size: int) -> bytes:
         return bytes(self.memory[address - 0x1000 :][:size]) if address >= 0x1000 else b""
 
-    def write_memory(self, address: int, data: bytes) -> bool:
+    def write_memory(self, thread: int, address: int, data: bytes) -> bool:
         if not 0x1000 <= address <= 0x11000 - len(data):
             return False
         self.memory[address - 0x1000 : address - 0x1000 + len(data)] = data
@@ -155,8 +159,8 @@ def test_going_on(server: GdbServer, box: Box) -> None:
     assert box.registers["pc"] == 0x2000
     assert server.handle(b"C0b;1000") == Resume("continue", 11)
     assert server.handle(b"vCont;s:2;c") == Resume("step", 0, 2)
-    assert server.handle(b"vCont;C0b:p1.1") == Resume("continue", 11, 1)
-    assert server.handle(b"vCont;r1000,1010:1") == Resume("step", 0, 1, (0x1000, 0x1010))
+    assert server.handle(b"vCont;C0b:p1.1") == Resume("continue", 11, 1, None, frozenset({1}))
+    assert server.handle(b"vCont;r1000,1010:1") == Resume("step", 0, 1, (0x1000, 0x1010), frozenset({1}))
     assert ask(server, "vCont;z") == "E16"
     assert ask(server, "vCont?").startswith("vCont;c")
     server.handle(b"Z0,1000,4")
@@ -245,5 +249,5 @@ def test_garbage_from_the_network(server: GdbServer, box: Box) -> None:
 
 
 def test_a_port_that_is_taken(server: GdbServer, box: Box) -> None:
-    with pytest.raises(IsagenError, match="can't be opened"):
+    with pytest.raises(IsagenError, match="can't listen: address already in use"):
         GdbServer(box, server.port)
