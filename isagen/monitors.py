@@ -14,7 +14,9 @@ from isagen.generated import load_syntax
 
 if TYPE_CHECKING:
     from machines.monitor.control import Control, Disassemble
+    from machines.debugger import Debugger
     from machines.virt import Virt
+    from runtime.monitor.address import Address
     from runtime.monitor.lines import LineServer
     from runtime.monitor.qmp.server import QmpServer
 
@@ -37,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="ADDRESS",
         help="serve the monitor for people there (on a terminal Ctrl-A c leads to it)",
+    )
+    group.add_argument(
+        "--gdb",
+        metavar="ADDRESS",
+        help="serve gdb at a TCP port or ADDRESS; it stops the machine when it connects (with -S the machine "
+        "waits for it), and can go backwards",
     )
     group.add_argument("-S", "--paused", action="store_true", help="start when a monitor says cont")
     group.add_argument("--name", default="", help="the machine's name")
@@ -106,10 +114,14 @@ def version() -> tuple[int, int, int, str]:
 class Monitors:
     """The servers that the options ask for, as a context manager."""
 
-    def __init__(self, control: Control, arguments: argparse.Namespace) -> None:
+    def __init__(self, board: Virt, control: Control, arguments: argparse.Namespace) -> None:
+        self._board = board
         self.control = control
+        self.debugger: Debugger | None = None
         self._arguments = arguments
         self._servers: list[QmpServer | LineServer] = []
+        self.status = 0
+        """What the guest said when it ended, for debuggers."""
 
     def __enter__(self) -> Monitors:
         try:
@@ -148,8 +160,25 @@ class Monitors:
             lines = LineServer(parse(text), self.new_session, machine.selector, BANNER)
             self._servers.append(lines)
             self._say("the monitor", lines, parse(text).port == 0)
+        if arguments.gdb is not None:
+            self._open_debugger(parse(arguments.gdb))
         for server in waiting:
             server.listener.wait()
+
+    def _open_debugger(self, address: Address) -> None:
+        from machines.debugger import Debugger
+        from machines.history import attach
+
+        board = self._board
+        blockers = board.unrecorded()
+        if blockers:
+            sys.stderr.write(f"isagen: gdb can't go backwards: {', '.join(blockers)} can't be repeated yet\n")
+        board.machine.characters |= {"serial": board.serial, **board.peripherals.ports}
+        history = None if blockers else attach(board.machine, board.wrap_disks)
+        self.debugger = Debugger(board.machine, address, self.new_session(), history)
+        if address.path is None and address.port == 0:
+            sys.stderr.write(f"isagen: gdb: target remote localhost:{self.debugger.server.port}\n")
+            sys.stderr.flush()
 
     @staticmethod
     def _say(what: str, server: QmpServer | LineServer, chosen: bool) -> None:
@@ -169,3 +198,6 @@ class Monitors:
         for server in self._servers:
             server.close()
         self._servers.clear()
+        if self.debugger is not None:
+            self.debugger.close(self.status)
+            self.debugger = None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from machines.hart import Hart
-from machines.history import Hit, History
+from machines.history import History, Hit
 from machines.inspection import HartView
 from machines.machine import Goal, Machine, RunState
 from runtime.cpu.exits import Exit, Reason
@@ -100,7 +100,11 @@ class MachineDebuggee:
         return None
 
     def command(self, text: str) -> str | None:
-        if self._history is not None and self._history.in_past and text.split()[:1] in (["loadvm"], ["savevm"]):
+        if (
+            self._history is not None
+            and self._history.in_past
+            and text.split()[:1] in (["loadvm"], ["savevm"])
+        ):
             return "not in the past: continue to its end first\n"
         return self._command(text)
 

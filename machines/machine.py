@@ -9,22 +9,27 @@ alike to the instruction.
 from __future__ import annotations
 
 import os
+import random
 import selectors
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from machines.hart import INSTRUCTIONS_PER_TICK, Hart
 from runtime.clock import NANOSECONDS, Clock, CountedClock, HostClock
 from runtime.cpu.exits import Exit, Reason
 from runtime.devices.bus import Bus
+from runtime.devices.character import Character
 from runtime.devices.device import Device
 from runtime.errors import IsagenError
 from runtime.memory.space import ALL, AddressSpace, Ram
+from runtime.state.journal import Journal
 from runtime.state.snapshot import Build, MachineState, Round, Snapshot, SnapshotError
+
+T = TypeVar("T")
 
 TIMEBASE: Final = 10_000_000
 """Ticks of the harts' time in a second."""
@@ -103,6 +108,17 @@ class Goal(NamedTuple):
     spent: int
 
 
+Fed = tuple[str, bytes]
+"""What a character device is fed: its name, bytes."""
+
+
+class Poll(NamedTuple):
+    """A look at the inputs: whether there were any, and whether harts had to stand still behind it."""
+
+    served: bool
+    halted: bool
+
+
 class Mapping(NamedTuple):
     """A RAM, and where it lies."""
 
@@ -157,9 +173,13 @@ class Machine:
         """Called behind `restore`: the RAMs are others."""
         self.journal: Journal | None = None
         """Records what comes from outside (`machines.history`)."""
+        self.alone = False
+        """While a part of the run is repeated: don't look at any inputs."""
         self.characters: dict[str, Character] = {}
         """The guest's character devices, by name: what is fed to them comes from outside."""
-        self._fed: deque[tuple[str, bytes]] = deque()
+        self._fed: list[Fed] = []
+        self.random: random.Random | None = None
+        """Where the guest's random numbers come from; None: from the host."""
         self._round: Round | None = None
         self._ending: Outcome | None = None
         self._restart: str | None = None
@@ -180,7 +200,9 @@ class Machine:
     # --- what devices, users and debuggers ask for ------------------------------------------------------
 
     def announce(self, event: str, **data: Any) -> None:
-        """Tell the observers."""
+        """Tell the observers; of what the guest does only once, if a part of the run is repeated."""
+        if self.journal is not None and self.journal.repeating and data.get("guest"):
+            return
         for observer in tuple(self.observers):
             observer(event, data)
 
@@ -269,9 +291,11 @@ class Machine:
             ticks=self.ticks.offset,
             spent=self.spent,
             round=None if self._round is None else self._round.model_copy(),
+            random=None if self.random is None else self.random.getstate(),
             cpus=[hart.save() for hart in self.harts],
             devices={name: device.save().model_dump(mode="json") for name, device in self.devices.items()},
         )
+
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot of this machine, or of one like it. Raises SnapshotError that says what
         differs; the machine is then as it was.
@@ -298,6 +322,8 @@ class Machine:
         self.clock.set_now(state.clock)
         self.ticks.offset = state.ticks
         self.spent = state.spent
+        if self.random is not None and state.random is not None:
+            self.random.setstate(state.random)
         self._round = None if state.round is None else state.round.model_copy()
         # Devices first: the lines that they drive wake harts.
         for name, device in self.devices.items():
@@ -366,11 +392,17 @@ class Machine:
                     return Outcome(Ending.LIMIT)
                 if self.paused:
                     self._let_time_pass(False)
-                    self._poll(PATIENCE)
+                    self._serve(PATIENCE)
                     continue
+                if journal is not None and journal.repeating and not self.alone:
+                    self._serve(0)  # commands and debuggers: the guest's inputs come from the record
+                    if self._halting:
+                        continue
                 if last is not None and self._is_asleep():
                     return Outcome(Ending.ASLEEP)
                 if self.fence is not None and self.spent >= self.fence:
+                    if journal is not None:
+                        journal.active = False
                     self.on_fence()
                     continue
                 self._let_time_pass(True)
@@ -383,6 +415,8 @@ class Machine:
             self._let_time_pass(False)
 
     def _let_time_pass(self, running: bool) -> None:
+        if self.journal is not None and self.journal.repeating:
+            return
         if isinstance(self.clock, HostClock):
             if running:
                 self.clock.resume()
@@ -398,8 +432,9 @@ class Machine:
             if all(hart.waiting or hart.number in self.held for hart in self.harts):
                 self._idle()
                 return
-            self._poll(0)
-            if self._halting or self._round is not None:  # (a restored machine may be in the middle of one)
+            if (
+                self._poll(0).halted or self._halting or self._round is not None
+            ):  # (a restored machine may be in the middle of one)
                 return
             now = self.clock.now()
             self._round = Round(start=now, size=self._slice(now))
@@ -510,7 +545,7 @@ class Machine:
         """All harts wait: for the next timer, or for an input."""
         deadline = self.clock.next_deadline()
         if isinstance(self.clock, CountedClock) and deadline is not None:
-            if not self._poll(0):
+            if not self._poll(0).served:
                 self.clock.advance(deadline)
             return
         wait = PATIENCE
@@ -518,13 +553,44 @@ class Machine:
             wait = min(wait, max(0, deadline - self.clock.now()) / NANOSECONDS)
         self._poll(wait)
 
-    def _poll(self, timeout: float) -> bool:
-        """Serve the inputs that are ready; whether there were any."""
+    def _poll(self, timeout: float) -> Poll:
+        """Serve the inputs that are ready, and hand over what came from outside. While a part of the run is
+        repeated, what came then.
+        """
         journal = self.journal
         if journal is None:
-            return self._serve(timeout)
+            return Poll(self._serve(timeout), self._halting)
         if journal.repeating:
-            if not self.paused:
-                served, fed = journal.value("poll", lambda: (False, ()))
+            found: tuple[Poll, tuple[Fed, ...]] = journal.value("poll", lambda: (Poll(False, False), ()))
         else:
-            served, fed = journal.value("poll", lambda: self._poll_recording(timeout))
+            poll = Poll(self._serve(timeout), self._halting)
+            fed, self._fed = tuple(self._fed), []
+            found = journal.value("poll", lambda: (poll, fed))
+        for name, data in found[1]:
+            self.characters[name].deliver(data)
+        return found[0]
+
+    def _serve(self, timeout: float) -> bool:
+        """Call what inputs that are ready are registered with; whether there were any. That is none of the
+        guest's business: nothing of it is recorded.
+        """
+        journal = self.journal
+        active = journal is not None and journal.active
+        if journal is not None:
+            journal.active = False
+        try:
+            ready = self.selector.select(timeout)
+            for key, _ in ready:
+                key.data()
+            return bool(ready)
+        finally:
+            if journal is not None:
+                journal.active = active
+
+    def outside(self, kind: str, ask: Callable[[], T]) -> T:
+        """What `ask` learns from the host, or did in the run that is being repeated."""
+        return ask() if self.journal is None else self.journal.value(kind, ask)
+
+    def feed_later(self, name: str, data: bytes) -> None:
+        """Hand bytes to a character device when inputs are looked at next."""
+        self._fed.append((name, data))

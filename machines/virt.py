@@ -107,7 +107,7 @@ class Virt:
         self.machine = Machine(memory, clock)
         self.machine.load = self._load
         self._embedded = embedded
-        self._random = random.Random(settings.seed) if settings.seed is not None else None
+        self.machine.random = random.Random(settings.seed) if settings.seed is not None else None
         try:
             self.peripherals = Peripherals(settings, memory, self.machine.exits)
             self.serial = self.peripherals.serial
@@ -123,7 +123,7 @@ class Virt:
         for number in range(settings.smp):
             machine.harts.append(Hart(self.package, machine.memory, number, self.features))
         self.plic = Plic(SOURCES, [self._wire(*place) for place in self._contexts()])
-        virtio = self._virtio(disks)
+        virtio = self.virtio = self._virtio(disks)
         machine.description = {
             "board": settings.board,
             "smp": settings.smp,
@@ -134,6 +134,23 @@ class Virt:
         self._place_flash()
         machine.reset()
         self.peripherals.start(machine.selector)
+
+    def wrap_disks(self, wrap: Callable[[Disk], Disk]) -> None:
+        """Put something in front of each disk."""
+        for device in self.virtio:
+            if isinstance(device, Block):
+                device.wrap(wrap)
+
+    def unrecorded(self) -> list[str]:
+        """What the machine has that learns of the outside, or changes it, past its journal."""
+        settings = self.settings
+        found = {
+            "networks": settings.net,
+            "shares": settings.share,
+            "flash images": [bank for bank in settings.flash if not bank.read_only],
+            "ports that lead somewhere": [port for port in settings.console if port.to != "none"],
+        }
+        return [name for name, parts in found.items() if parts]
 
     # --- parts ------------------------------------------------------------------------------------------
 
@@ -146,7 +163,10 @@ class Virt:
         return [(hart, bit) for hart in range(self.settings.smp) for bit in bits]
 
     def _entropy(self, size: int) -> bytes:
-        return os.urandom(size) if self._random is None else self._random.randbytes(size)
+        generator = self.machine.random
+        if generator is not None:
+            return generator.randbytes(size)
+        return self.machine.outside("entropy", lambda: os.urandom(size))
 
     def _epoch(self) -> int:
         """Nanoseconds since 1970 when the machine starts."""

@@ -184,13 +184,14 @@ def boot(board: Virt, arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"isagen: {note}\n")
     with (
         Termination(machine) as termination,
-        monitors.Monitors(control, arguments) as servers,
+        monitors.Monitors(board, control, arguments) as servers,
         ExitStack() as stack,
     ):
         if board.settings.serial in TERMINAL:
             terminal = Terminal(board.serial, control.quit, servers.new_session)
             stack.enter_context(terminal).serve(machine.selector)
         outcome = machine.run(arguments.limit)
+        servers.status = outcome.status
         if arguments.snapshot_to is not None:
             machine.snapshot().save(arguments.snapshot_to)
     if arguments.count:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Final, Protocol
 
+from pydantic import Field
+
 from runtime.clock import Clock
 from runtime.devices.device import Device, Line, State
 
@@ -34,6 +36,8 @@ class Counter(Protocol):
 class AclintState(State):
     msip: list[bool]
     mtimecmp: list[int]
+    due: list[bool] = Field(default_factory=list)
+    """Whether each hart's timer interrupt is pending."""
 
 
 class Aclint(Device[AclintState]):
@@ -101,11 +105,20 @@ class Aclint(Device[AclintState]):
         self.restore(AclintState(msip=[False] * len(self._msip), mtimecmp=[NEVER] * len(self._compare)))
 
     def save(self) -> AclintState:
-        return AclintState(msip=list(self._msip), mtimecmp=list(self._compare))
+        due = [line.level for line in self._lines]
+        return AclintState(msip=list(self._msip), mtimecmp=list(self._compare), due=due)
 
     def restore(self, state: AclintState) -> None:
         self._msip = list(state.msip)
         self._compare = list(state.mtimecmp)
         for hart, pending in enumerate(self._msip):
             self._software[hart].set(pending)
-            self._compare_now(hart)
+            if hart >= len(state.due):
+                self._compare_now(hart)
+                continue
+            # A timer that is due and hasn't gone off yet goes off when the machine looks: as it would have.
+            self._lines[hart].set(state.due[hart])
+            if state.due[hart] or self._compare[hart] == NEVER:
+                self._timers[hart].cancel()
+            else:
+                self._timers[hart].set(self._counter.deadline(self._compare[hart]))

@@ -50,6 +50,12 @@ class Address:
         except (OSError, OverflowError) as error:
             raise IsagenError(f"can't listen: {_reason(error)}", where=str(self)) from error
 
+    def release(self) -> None:
+        """What listened here doesn't any more."""
+        if self.path is not None:
+            with contextlib.suppress(OSError):
+                Path(self.path).unlink()
+
     def _forget_dead(self) -> None:
         """Remove a socket that a server left behind which isn't there any more."""
         assert self.path is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import selectors
 import socket
 from collections.abc import Callable
@@ -133,6 +132,4 @@ class Listener:
             link.close()
         self._selector.unregister(self._socket)
         self._socket.close()
-        if self._address.path is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self._address.path)  # noqa: PTH108
+        self._address.release()

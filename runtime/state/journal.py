@@ -1,5 +1,5 @@
-"""What a machine learnt from outside, in the order in which it asked: recorded while it runs, answered from the
-record when a part of the run is repeated.
+"""What a machine learnt from outside, in the order in which it asked: recorded while it runs, answered from
+the record when a part of the run is repeated.
 
 Whoever asks the host for something that may differ the next time does it by `Journal.value`; whoever does
 something to the host that mustn't happen twice, too.

@@ -1,7 +1,7 @@
 """A machine's whole state as a value, and as a file.
 
-A snapshot is a model (`MachineState`: clock, CPUs, devices) and images of the RAMs, in files, so that restoring
-maps them copy-on-write and takes no longer for more memory.
+A snapshot is a model (`MachineState`: clock, CPUs, devices) and images of the RAMs, in files, so that
+restoring maps them copy-on-write and takes no longer for more memory.
 
 As bytes: `MAGIC`, the header's length and CRC-32, the header (JSON), then the RAMs, each from a multiple of
 `ALIGNMENT` on. Chunks of zeros are holes; the header has a CRC-32 for every other chunk.
@@ -59,8 +59,8 @@ class CpuState(Model):
 
 
 class Round(Model):
-    """How far a round of the machine's harts is: it began at `start` (nanoseconds of the clock) and gives each
-    hart `size` instructions; `hart` is the position of the one that runs, and `used` what it has of its
+    """How far a round of the machine's harts is: it began at `start` (nanoseconds of the clock) and gives
+    each hart `size` instructions; `hart` is the position of the one that runs, and `used` what it has of its
     slice; `longest` is the longest slice before.
     """
 
@@ -97,6 +97,8 @@ class MachineState(Model):
     ticks: int
     spent: int
     round: Round | None = None
+    random: tuple[int, tuple[int, ...], float | None] | None = None
+    """The generator of random numbers for the guest, where it was seeded (`random.Random.getstate`)."""
     cpus: list[CpuState]
     devices: dict[str, Any]
     memory: dict[str, RamImage] = Field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import ClassVar, Final, Protocol
 
 from runtime.devices.virtio.device import VirtioDevice
@@ -74,6 +75,10 @@ class Block(VirtioDevice):
         self._disk = disk
         self._serial = serial.encode()[:SERIAL_SIZE].ljust(SERIAL_SIZE, b"\0")
         self.queue_count = queues
+
+    def wrap(self, wrap: Callable[[Disk], Disk]) -> None:
+        """Put something in front of the disk."""
+        self._disk = wrap(self._disk)
 
     @property
     def sectors(self) -> int:

@@ -108,6 +108,7 @@ class GdbServer:
             port = Address(host=host, port=port)
         elif not isinstance(port, Address):
             port = Address(path=str(port))
+        self._address = port
         self._listener = port.listen()
         self.port: int = self._listener.getsockname()[1] if port.path is None else 0
         """The TCP port, chosen by the system where 0 was given."""
@@ -178,7 +179,9 @@ class GdbServer:
     def close(self) -> None:
         """End the connection and stop listening."""
         self._disconnect()
-        self._listener.close()
+        if self._listener.fileno() >= 0:
+            self._listener.close()
+            self._address.release()
 
     def _disconnect(self) -> None:
         if self._connection is not None:
