@@ -1,6 +1,8 @@
 """gdb on a machine: harts are threads, and while they stand still the machine's inputs are served as ever.
 
-Breakpoints, watchpoints and steps are the engine's; going backwards is `machines.history`'s.
+Breakpoints, watchpoints and steps are the engine's; going backwards is `machines.history`'s. At a watchpoint
+the machine stands in front of the access, and on the way back behind it: gdb steps over it itself, as it does
+on RISC-V (gdb: `gdbarch_have_nonsteppable_watchpoint`).
 """
 
 from __future__ import annotations
@@ -233,15 +235,17 @@ class Debugger:
     def _stopped(self, hart: Hart, stop: Exit) -> None:
         """The machine's `on_stop`."""
         thread = hart.number + 1
+        moved = self._started.get(hart.number) != hart.spent
         if stop.reason is Reason.WATCH:
-            hart.cpu.answer()
             hit = self.debuggee.hit(stop)
-            if hit is not None and self._resume is not None:
+            if hit is not None and moved and self._resume is not None and not hart.cpu.answered:
                 self._halt(StopEvent(TRAP, thread, watch=hit))
+            else:
+                hart.cpu.answer()
         elif self._resume is None:
             return
         elif stop.reason is Reason.BREAKPOINT:
-            if self._started.get(hart.number) != hart.spent:
+            if moved:
                 self._halt(StopEvent(TRAP, thread, breakpoint=True))
         else:
             within = self._resume.within

@@ -31,6 +31,8 @@ SMALLEST: Final = 0.02
 """Seconds between them, at least."""
 LIMIT: Final = 1 << 30
 """Most bytes of old pages and records; then the past gets coarser, and at last shorter."""
+FEWEST: Final = 8
+"""Checkpoints that are kept before the oldest is forgotten."""
 STEP: Final = 4_000_000
 """Instructions between two looks at whether the user interrupts."""
 
@@ -40,12 +42,11 @@ Watch = Callable[[Exit], "tuple[Any, int] | None"]
 
 
 class Hit(NamedTuple):
-    """Where a way back ended: in front of an instruction of this hart. `watch`: which watchpoint was hit, and
-    its address.
+    """Where a way back ended: in front of an instruction of this hart, or behind one that hit a watchpoint.
+    `watch`: which, and its address.
     """
 
     hart: int
-    spent: int
     watch: tuple[Any, int] | None = None
     interrupted: bool = False
 
@@ -188,27 +189,37 @@ class History:
             self._take()
 
     def _thin(self) -> None:
-        """Make room: join every other checkpoint of the older three quarters with the one before, then forget
-        the oldest.
+        """Make room: make the older three quarters coarser, over and over; if that isn't enough, forget the
+        oldest.
         """
-        kept: list[Checkpoint] = []
-        old = len(self._checkpoints) * 3 // 4
-        for number, checkpoint in enumerate(self._checkpoints):
-            if 0 < number < old and number % 2 and not checkpoint.barrier:
-                into = kept[-1].before
-                for page, content in checkpoint.before.items():
-                    if page in into:
-                        self._size -= PAGE_SIZE
-                    else:
-                        into[page] = content
-            else:
-                kept.append(checkpoint)
-        while len(kept) > 2 and self._size + self._journal.size > self._limit * 3 // 4:
+        wanted = self._limit * 3 // 4
+        kept = self._checkpoints
+        while len(kept) > FEWEST and self._size + self._journal.size > wanted:
+            kept, before = self._joined(kept), len(kept)
+            if len(kept) == before:
+                break
+        while len(kept) > 2 and self._size + self._journal.size > wanted:
             gone = kept.pop(0)
             self._size -= PAGE_SIZE * len(gone.before)
             self._journal.forget_before(kept[0].entry)
         self._checkpoints = kept
         self._at = len(kept) - 1
+
+    def _joined(self, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+        """Every other one of the older three quarters is joined with the one before."""
+        old = len(checkpoints) * 3 // 4
+        kept: list[Checkpoint] = []
+        for number, checkpoint in enumerate(checkpoints):
+            if number >= old or number % 2 == 0 or checkpoint.barrier:
+                kept.append(checkpoint)
+                continue
+            into = kept[-1].before
+            for page, content in checkpoint.before.items():
+                if page in into:
+                    self._size -= PAGE_SIZE
+                else:
+                    into[page] = content
+        return kept
 
     # --- pages ------------------------------------------------------------------------------------------
 
@@ -413,19 +424,18 @@ class History:
         found: list[tuple[int, Hit | None]] = [(0, None)]
 
         def stopped(hart: Hart, stop: Exit) -> None:
-            if stop.reason is Reason.BREAKPOINT:
-                hit: Hit | None = Hit(hart.number, hart.spent)
-            else:
-                watch = watched(stop)
-                hit = None if watch is None else Hit(hart.number, hart.spent, watch)
-            if hit is not None and machine.spent < end:
-                found[0] = machine.spent, hit
+            if machine.spent >= end:
+                pass
+            elif stop.reason is Reason.BREAKPOINT:
+                found[0] = machine.spent, Hit(hart.number)
+            elif (watch := watched(stop)) is not None:
+                found[0] = machine.spent + 1, Hit(hart.number, watch)
             self._pass(hart, stop)
 
         self._restore(number)
         machine.fence = None
         if not self._run(end - machine.spent, stopped):
-            return 0, Hit(0, 0, interrupted=True)
+            return 0, Hit(0, interrupted=True)
         return found[0]
 
 

@@ -507,7 +507,7 @@ class Machine:
                 elif self.on_stop is not None and stop.reason in (Reason.BREAKPOINT, Reason.WATCH):
                     self.on_stop(hart, stop)
                     finishing = self._halting
-                    if stop.reason is Reason.BREAKPOINT and finishing:
+                    if finishing and not cpu.answered:
                         break
                 else:
                     raise IsagenError(

@@ -26,7 +26,7 @@ void kernel(long hart) {
     for (long round = 0;; round++) {
         long sum = work(hart, 10);
         if (hart == 0)
-            history[round & 63] = sum;
+            history[round & 63] = sum + round;
         if (hart == 0 && round % 5000 == 0)
             put('.');
     }
