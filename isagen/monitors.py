@@ -13,8 +13,8 @@ from isagen import __version__
 from isagen.generated import load_syntax
 
 if TYPE_CHECKING:
-    from machines.monitor.control import Control, Disassemble
     from machines.debugger import Debugger
+    from machines.monitor.control import Control, Disassemble
     from machines.virt import Virt
     from runtime.monitor.address import Address
     from runtime.monitor.lines import LineServer

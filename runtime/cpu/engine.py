@@ -99,7 +99,7 @@ class Cpu:
         """Translates hot code, where one is attached (`translate`)."""
         self._slice_left = SLICE
         self.unused = 0
-        """What the last `run` left of its budget. (Delivered traps take of it, too, and `executed` doesn't say.)"""
+        """What the last `run` left of its budget: delivered traps take of it, too."""
         self._names = dict(_places(package.registers.values()))
         self._pc_mask = (1 << package.pc_width) - 1
         self._delay = package.table_field(tables.H_DELAY)
