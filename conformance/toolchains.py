@@ -24,9 +24,11 @@ TIMEOUT: Final = 120
 """Seconds after which a peer that doesn't answer is given up."""
 
 _ENCODING = re.compile(r"encoding: \[([^\]]*)\]")
-_PLACE = re.compile(r"^<stdin>:(\d+):\d+: (?:error|warning)", re.MULTILINE)
+_PLACE = re.compile(r"^<stdin>:(\d+):\d+: error", re.MULTILINE)
+_INVALID = re.compile(r"^<stdin>:(\d+):\d+: (?:error|warning: invalid)", re.MULTILINE)
+"""A disassembler's refusal; of encodings that are UNPREDICTABLE it warns, but prints them."""
 _OBJDUMP = re.compile(r"^\s*([0-9a-f]+):\t((?:[0-9a-f]+ )+)\s*(?:\t(.*))?$")
-_REMARK = re.compile(r"\s*(?:# .*|// .*|! .*|<[^>]*>)$")
+_REMARK = re.compile(r"\s*(?:# .*|// .*|! .*|@ .*|<[^>]*>)$")
 
 
 @lru_cache(maxsize=1)
@@ -85,7 +87,7 @@ class Llvm:
         """The text of each instruction."""
         source = "".join(",".join(f"{byte:#04x}" for byte in word) + "\n" for word in words)
         out, errors = self._run(["--disassemble"], source)
-        rejected = {int(number) - 1 for number in _PLACE.findall(errors)}
+        rejected = {int(number) - 1 for number in _INVALID.findall(errors)}
         lines = [line.strip() for line in out.splitlines()]
         texts = (_REMARK.sub("", line).replace("\t", " ") for line in lines if line and line[0] != ".")
         found = [None if number in rejected else next(texts, None) for number in range(len(words))]

@@ -126,7 +126,7 @@ def describe(target: str) -> Family:
         return Family(unpredictable=unpredictable, peers=lambda: [a64()])
     return Family(
         modes=instruction_sets,
-        contexts=("thumb",),
+        contexts=("thumb", "it"),
         unpredictable=unpredictable_aarch32,
         peers=lambda: [aarch32()],
     )

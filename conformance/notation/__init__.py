@@ -26,20 +26,22 @@ def always(code: bytes) -> bool:
 @dataclass(frozen=True)
 class AssemblerPeer:
     """An independent assembler for encodings that `fits` takes; `outward(text, code)` turns our text into its
-    own, or None where it can't say that.
+    own, or None where it can't say that. `contexts`: the decode contexts that it is for.
     """
 
     tool: Llvm
     outward: Callable[[str, bytes], str | None] = same
     fits: Callable[[bytes], bool] = always
+    contexts: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class DisassemblerPeer:
-    """An independent disassembler; `inward(text, code)` turns its text into ours."""
+    """An independent disassembler; `inward(text, code)` turns its text into ours. `contexts` as above."""
 
     tool: Llvm | Objdump
     inward: Callable[[str, bytes], str] = same
+    contexts: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,25 @@ from conformance.notation import AssemblerPeer, DisassemblerPeer, Notation
 from conformance.toolchains import Llvm, Objdump
 
 _BRANCH = re.compile(r"^(b\S* (?:%\S+,? ?)*)0x([0-9a-f]+)$")
+_SPACE = re.compile(r"#ASI_(?!(?:N|AIU[PS]|[PS](?:NF)?)(?:_L)?\b)\w+")
 _HIGH = re.compile(r"%hi\(0x([0-9a-f]+)\)")
 
 
 def outward(bits: int, text: str) -> str:
     """Our text for llvm-mc, which takes a number for a branch's displacement in words, and no number in
-    ``%hi()``.
+    ``%hi()``, and doesn't know CLRX.
     """
+    text = text.replace("clrx [", "stx %g0, [")
     match = _BRANCH.match(text)
     if match:
         target = int(match[2], 16)
         return f"{match[1]}{(target - (1 << bits) if target >> (bits - 1) else target) // 4}"
     return _HIGH.sub(lambda found: str(int(found[1], 16) >> 10), text)
+
+
+def inward(text: str, code: bytes) -> str:
+    """objdump's text for our assembler: names of an UltraSPARC's address spaces as numbers."""
+    return _SPACE.sub(f"({int.from_bytes(code) >> 5 & 0xFF})", text)
 
 
 def describe(target: str) -> Notation:
@@ -29,5 +36,5 @@ def describe(target: str) -> Notation:
     machine = "sparc" if bits == 32 else "sparc:v9"
     return Notation(
         (AssemblerPeer(llvm, lambda text, code: outward(bits, text)),),
-        (DisassemblerPeer(Objdump(machine, (), big_endian=True)),),
+        (DisassemblerPeer(Objdump(machine, (), big_endian=True), inward),),
     )

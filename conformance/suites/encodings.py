@@ -177,7 +177,7 @@ class EncodingRun:
         """A peer assembles our texts."""
         if not peer.tool.available():
             return
-        chosen = [s for s in samples if peer.fits(s.code) and not excused(s, peer.tool.name, "assembler")]
+        chosen = [s for s in samples if suits(s, peer, "assembler") and peer.fits(s.code)]
         if not chosen:
             return
         texts = [(s, peer.outward(s.text, s.code)) for s in chosen]
@@ -203,7 +203,7 @@ class EncodingRun:
         """We assemble a peer's texts."""
         if not peer.tool.available():
             return
-        chosen = [s for s in samples if not excused(s, peer.tool.name, "disassembler")]
+        chosen = [s for s in samples if suits(s, peer, "disassembler")]
         answers = peer.tool.disassemble([s.code for s in chosen]) if chosen else []
         for number, (sample, answer) in enumerate(zip(chosen, answers, strict=True)):
             between = f"{peer.tool.name}'s disassembler and our assembler"
@@ -226,6 +226,12 @@ class EncodingRun:
                 )
             else:
                 sample.row.count(f"{peer.tool.name} disassembles")
+
+
+def suits(sample: Sample, peer: AssemblerPeer | DisassemblerPeer, role: str) -> bool:
+    """Whether a peer is for the sample's mode, and no list excuses it."""
+    in_mode = all(sample.contexts.get(name, 0) == value for name, value in peer.contexts)
+    return in_mode and not excused(sample, peer.tool.name, role)
 
 
 def excused(sample: Sample, tool: str, role: str) -> bool:

@@ -65,9 +65,9 @@ class _Builder:
         tables.forms = [(f"{form.span.file}:{form.span.line}", self._form(form)) for form in target.forms]
         for alias in target.aliases:
             expansion = _tuple(_text(text) for text in alias.expansion)
-            accept = ", accept_only=True" if alias.accept_only else ""
+            use = f", use={alias.use!r}" if alias.use else ""
             unless = f", unless={_text(alias.unless)}" if alias.unless is not None else ""
-            tables.aliases.append(f"Alias({_text(alias.text)}, {expansion}{accept}{unless})")
+            tables.aliases.append(f"Alias({_text(alias.text)}, {expansion}{use}{unless})")
         for row in target.prefixes:
             tables.prefixes.append(
                 f"Prefix({row.mask:#04x}, {row.pattern:#04x}, {row.variable!r}, {row.value}, {row.fields!r}, "

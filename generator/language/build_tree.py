@@ -514,10 +514,10 @@ class TreeBuilder(Transformer[Token, Any]):
         return first, number(c[1]) if c[1] is not None else first
 
     def alias(self, c: list[Any]) -> s.AliasItem:
-        accept, dialect, text, expansion, when, unless = c
+        use, dialect, text, expansion, when, unless = c
         return s.AliasItem(
             self._at(c),
-            accept is not None,
+            str(use or ""),
             str(dialect or ""),
             s.TextNode(self._token_at(text), "", unquote(text)),
             s.TextNode(self._token_at(expansion), "", unquote(expansion)),

@@ -613,7 +613,7 @@ class InsnItem(Node):
 
 @dataclass(eq=False, slots=True)
 class AliasItem(Node):
-    accept: bool
+    use: str
     dialect: str
     text: TextNode
     expansion: TextNode

@@ -331,7 +331,7 @@ class Form(Model):
 class Alias(Model):
     """Another way to write an instruction."""
 
-    accept_only: bool
+    use: str  # "accept": only the assembler takes it, "print": only the disassembler does; "": both
     dialect: str
     text: Text
     expansion: tuple[Text, ...]  # several: a macro

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from runtime.assembly.tables import Alias, Hole, Syntax, Text
+from runtime.assembly.values import AssemblyError, Undefined, evaluate, parse
 
 _CAPTURE = r"(\{[^{}]*\}|[^,\s()\[\]{}]+|[^,{}]+?)"
 _NUMBER = re.compile(r"-?(0x[0-9a-fA-F]+|[0-9]+)$")
-_ARITHMETIC = re.compile(r"[\w\s+\-*()&]+$")
+MAX_REWRITES = 4
+"""How many aliases may be put one upon the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,10 @@ def _words_of(parts: tuple[str | Hole, ...], syntax: Syntax) -> list[str] | None
     """All that a text can be, if it is literal or a name from a table; else None."""
     if all(isinstance(part, str) for part in parts):
         return ["".join(map(str, parts))]
-    table = syntax.symbols.get(parts[0].format) if len(parts) == 1 and isinstance(parts[0], Hole) else None
-    return None if table is None else list(table.values())
+    name = parts[0].format if len(parts) == 1 and isinstance(parts[0], Hole) else ""
+    if name not in syntax.symbols:
+        return None
+    return [*syntax.symbols[name].values(), *syntax.synonyms.get(name, ())]
 
 
 def _pattern(text: Text, suffixes: _Suffixes) -> _Pattern:
@@ -74,44 +78,14 @@ def _in_first_word(parts: tuple[str | Hole, ...], number: int) -> bool:
 
 def _calculate(expression: str, values: dict[str, str]) -> int | None:
     """The arithmetic of a hole over captured numbers; None where a capture is no number."""
-    if not _ARITHMETIC.match(expression):
+    parsed = parse(expression, 0)
+    if parsed is None or expression[parsed[1] :].strip():
         return None
-    numbers: dict[str, int] = {}
-    for name in re.findall(r"[A-Za-z_]\w*", expression):
-        text = values.get(name, "")
-        if not _NUMBER.match(text):
-            return None
-        numbers[name] = int(text, 0)
-    tokens = re.findall(r"\d+|[A-Za-z_]\w*|[-+*()&]", expression)
-    return _sum(tokens, numbers)
-
-
-def _sum(tokens: list[str], numbers: dict[str, int]) -> int:
-    total = _product(tokens, numbers)
-    while tokens and tokens[0] in "+-&":
-        operator = tokens.pop(0)
-        right = _product(tokens, numbers)
-        total = {"+": total + right, "-": total - right, "&": total & right}[operator]
-    return total
-
-
-def _product(tokens: list[str], numbers: dict[str, int]) -> int:
-    total = _atom(tokens, numbers)
-    while tokens and tokens[0] == "*":
-        tokens.pop(0)
-        total *= _atom(tokens, numbers)
-    return total
-
-
-def _atom(tokens: list[str], numbers: dict[str, int]) -> int:
-    token = tokens.pop(0)
-    if token == "(":
-        inner = _sum(tokens, numbers)
-        tokens.pop(0)
-        return inner
-    if token == "-":
-        return -_atom(tokens, numbers)
-    return numbers[token] if token in numbers else int(token, 0)
+    numbers = {name: int(text, 0) for name, text in values.items() if _NUMBER.match(text)}
+    try:
+        return evaluate(parsed[0], numbers, 0)
+    except (Undefined, AssemblyError):
+        return None
 
 
 def _captures(pattern: _Pattern, line: str) -> dict[str, str] | None:
@@ -149,6 +123,14 @@ def _fill(text: Text, values: dict[str, str]) -> str | None:
     return out
 
 
+def _meant(alias: Alias, values: dict[str, str]) -> bool:
+    """Whether an alias stands for a line that it fits: its condition is 0, or isn't about numbers."""
+    if alias.unless is None:
+        return True
+    condition = _fill(alias.unless, values)
+    return condition is not None and not _calculate(condition, {})
+
+
 def first_word(text: Text) -> str:
     """The literal that begins `text`, up to a space: its mnemonic, or the beginning of one."""
     head = text.parts[0] if text.parts and isinstance(text.parts[0], str) else ""
@@ -183,25 +165,38 @@ class AliasBook:
         for alias in syntax.aliases:
             if alias.text.dialect not in ("", dialect):
                 continue
-            self._by_name[first_word(alias.text)].append((_pattern(alias.text, suffixes), alias))
-            if not alias.accept_only and len(alias.expansion) == 1:
+            if alias.use != "print":
+                self._by_name[first_word(alias.text)].append((_pattern(alias.text, suffixes), alias))
+            if alias.use != "accept" and len(alias.expansion) == 1:
                 expansion = alias.expansion[0]
                 self._by_expansion[first_word(expansion)].append((_pattern(expansion, suffixes), alias))
 
-    def shorten(self, line: str) -> str:
-        """`line` by the first alias whose expansion it is; else `line` itself."""
+    def shorten(self, line: str, others: Callable[[], Iterable[str]] = tuple) -> str:
+        """`line` by the first alias whose expansion it is, and that again; else `line` itself.
+
+        `others`: further texts of the instruction, which "print" aliases may be for.
+        """
+        found = self._rewrite(line)
+        if found is None:
+            found = next((new for text in others() if (new := self._rewrite(text, ("print",)))), None)
+        for _ in range(MAX_REWRITES):
+            if found is None:
+                break
+            line, found = found, self._rewrite(found)
+        return line
+
+    def _rewrite(self, line: str, uses: tuple[str, ...] = ("", "print")) -> str | None:
+        """`line` by the first alias whose expansion it is."""
         for pattern, alias in _under(self._by_expansion, line):
+            if alias.use not in uses:
+                continue
             values = _captures(pattern, line)
-            if values is None or not all(
-                part.name in values or not part.name.isidentifier()
-                for part in alias.text.parts
-                if isinstance(part, Hole)
-            ):
+            if values is None or not _meant(alias, values):
                 continue
             filled = _fill(alias.text, values)
             if filled is not None:
                 return filled
-        return line
+        return None
 
     def expand(self, line: str) -> list[Expansion]:
         """What `line` may stand for."""

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from runtime.assembly.aliases import AliasBook
 from runtime.assembly.binding import Bound, Decoded, gather
@@ -272,9 +273,13 @@ class Disassembler:
         if text is None:
             return decoded.form.mnemonic
         widths = {f"#{name}": width for name, width in decoded.form.widths}
-        plain = self._render(text, {**decoded.environment, **widths}, decoded.operands, None, None)
+        environment = {**decoded.environment, **widths}
+        plain, *others = (
+            partial(self._render, wanted, environment, decoded.operands, None, None)
+            for wanted in (text, *(t for t in decoded.form.texts if t.dialect == "accept"))
+        )
         prefixes = "".join(f"{name} " for name in self._written_prefixes(decoded))
-        alias = prefixes + self.aliases.shorten(plain)
+        alias = prefixes + self.aliases.shorten(plain(), lambda: (other() for other in others))
         if symbolize is None:
             return alias
         for bound in decoded.operands.values():
@@ -361,8 +366,10 @@ class Disassembler:
         return f"?{bound.operand.name}"
 
     def _number(self, value: int, width: int, form: str, kind: str) -> str:
-        if form.endswith("*"):
-            return "{" + ", ".join(_ranges(value, self.syntax.symbols[form[:-1]])) + "}"
+        if form.endswith(("*", "|")):
+            table = self.syntax.symbols[form[:-1]]
+            names = [table[number] for number in range(width) if value >> number & 1]
+            return "{" + ", ".join(names) + "}" if form[-1] == "*" else " | ".join(names)
         symbols = None if form in NUMBER_FORMATS else self.syntax.symbols.get(form)
         if symbols is not None:
             return symbols.get(value, f"{value:#x}" if value > 9 else str(value))
@@ -374,26 +381,6 @@ class Disassembler:
         if (form == "d" or (not form and kind == "signed")) and value >> (width - 1) & 1:
             return str(value - (1 << width))
         return str(value)
-
-
-def _ranges(mask: int, names: Mapping[int, str]) -> list[str]:
-    """The names of the set bits of `mask`; three or more neighbours with numbered names as ``first-last``."""
-    out: list[str] = []
-    number = 0
-    while mask >> number:
-        if not mask >> number & 1:
-            number += 1
-            continue
-        last = number
-        while mask >> (last + 1) & 1 and names[last + 1][-1:].isdigit() and names[number][-1:].isdigit():
-            last += 1
-        out += (
-            [f"{names[number]}-{names[last]}"]
-            if last > number + 1
-            else [names[n] for n in range(number, last + 1)]
-        )
-        number = last + 1
-    return out
 
 
 def _width(pieces: tuple[tuple[int, int, int], ...]) -> int:

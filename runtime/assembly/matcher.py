@@ -126,6 +126,9 @@ class Matcher:
         if form.endswith("*"):
             yield from _set(self.symbols[form[:-1]], line, position)
             return
+        if form.endswith("|"):
+            yield from _alternatives(self.symbols[form[:-1]], line, position)
+            return
         table = None if form in NUMBER_FORMATS else self.symbols.get(form)
         word, end = _word(line, position)
         if table is not None:
@@ -204,6 +207,14 @@ def _set(table: dict[str, int], line: str, position: int) -> Iterator[tuple[Valu
     yield Number(mask), match.end()
 
 
+def _alternatives(table: dict[str, int], line: str, position: int) -> Iterator[tuple[Value, int]]:
+    """A set as ``#a | #b``, as the number whose bits are its members."""
+    match = re.compile(r"\s*[^\s|,]+(?:\s*\|\s*[^\s|,]+)*").match(line, position)
+    names = [name.strip().lower() for name in match.group().split("|")] if match else []
+    if match is not None and all(name in table for name in names):
+        yield Number(sum(1 << number for number in {table[name] for name in names})), match.end()
+
+
 def _operand_tables(syntax: Syntax) -> set[str]:
     """The tables whose names stand among operands; those in mnemonics only (conditions) name no register."""
     found: set[str] = set(syntax.numbered)
@@ -221,7 +232,7 @@ def _operand_tables(syntax: Syntax) -> set[str]:
 
 def _tables_of(hole: Hole, operands: dict[str, Operand]) -> set[str]:
     """The tables by which a hole may be read."""
-    found = {hole.format.removesuffix("*")}
+    found = {hole.format.rstrip("*|")}
     operand = operands.get(hole.name)
     for case in operand.cases if operand is not None else ():
         inner = {name: nested for name, nested, _ in case.operands}

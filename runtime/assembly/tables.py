@@ -132,11 +132,14 @@ class InstructionSet:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """Another way to write `expansion` (several texts: a macro), where the expression `unless` is 0."""
+    """Another way to write `expansion` (several texts: a macro), where the expression `unless` is 0.
+
+    `use`: "accept" for the assembler's only, "print" for the disassembler's only, "" for both.
+    """
 
     text: Text
     expansion: tuple[Text, ...]
-    accept_only: bool = False
+    use: str = ""
     unless: Text | None = None
 
 

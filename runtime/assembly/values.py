@@ -6,16 +6,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import eq, ge, gt, le, lt, ne
 from typing import TypeAlias
 
 from runtime.errors import IsagenError
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<local>\d+[bf])(?![\w])|(?P<number>0[xX][0-9a-fA-F]+|0[bB][01]+|\d+)|(?P<char>'(?:\\.|[^'\\])')"
-    r"|(?P<function>%[a-zA-Z_]\w*(?=\())|(?P<name>[A-Za-z_.$][\w.$]*)|(?P<operator><<|>>|[-+*/%&|^~()]))"
+    r"|(?P<function>%[a-zA-Z_]\w*(?=\())|(?P<name>[A-Za-z_.$][\w.$]*)|(?P<operator><<|>>|[=!<>]=|[-+*/%&|^~()<>]))"
 )
 _ESCAPES = {"n": 10, "t": 9, "r": 13, "0": 0, "\\": 92, "'": 39, '"': 34}
-_PRECEDENCE = {"|": 1, "^": 2, "&": 3, "<<": 4, ">>": 4, "+": 5, "-": 5, "*": 6, "/": 6, "%": 6}
+_COMPARISONS = {"==": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
+_LEVELS = (tuple(_COMPARISONS), ("|",), ("^",), ("&",), ("<<", ">>"), ("+", "-"), ("*", "/", "%"))
+_PRECEDENCE = {operator: level for level, operators in enumerate(_LEVELS, 1) for operator in operators}
 MAX_DEPTH = 64
 
 
@@ -52,6 +55,8 @@ RELOCATIONS: dict[str, Callable[[int, int], int]] = {
     "%sext64": lambda value, pc: _signed64(value),
     "%ctz": lambda value, pc: _trailing(value),
     "%odd": lambda value, pc: _signed64(value) >> _trailing(value),
+    # how many 16-bit parts of 64 bits aren't 0
+    "%halves": lambda value, pc: sum(value >> low & 0xFFFF != 0 for low in range(0, 64, 16)),
 }
 
 
@@ -176,6 +181,8 @@ def _operate(operator: str, operands: list[int], pc: int) -> int:
             )
         return RELOCATIONS[operator](first, pc)
     second = operands[1]
+    if operator in _COMPARISONS:
+        return -1 if _COMPARISONS[operator](first, second) else 0  # all ones is true, as in GNU as
     match operator:
         case "+":
             return first + second

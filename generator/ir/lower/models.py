@@ -109,7 +109,7 @@ class OperandModels:
                 did_you_mean(hole.name, known, f"there are: {', '.join(known)}"),
             )
         formats = ("", "hex", "d", "u", "+")
-        table = hole.format.removesuffix("*")
+        table = hole.format.rstrip("*|")
         if hole.format in formats or table in self.spec.enums or table in self.spec.family.banks:
             return
         element = self.spec.entities.get(table)

@@ -327,7 +327,7 @@ def _aliases(spec: Elaboration, defaults: dict[str, int]) -> list[Alias]:
                 expansion.append(parser.parse(s.TextNode(item.expansion.at, "", part.strip())))
             result.append(
                 Alias(
-                    accept_only=item.accept,
+                    use=item.use,
                     dialect=item.dialect,
                     text=text.model_copy(update={"dialect": item.dialect}),
                     expansion=tuple(e.model_copy(update={"dialect": item.dialect}) for e in expansion),

@@ -10,9 +10,9 @@ from generator.language.source import Pos
 from generator.model.target import Hole, Text
 
 _HOLE = re.compile(r"\{\{|\{([^{}]*)\}|\}\}|[{}]")
-_PLAIN = re.compile(r"(@|[A-Za-z_]\w*(?:\.\w+)*)(?::([A-Za-z_]\w*\*?|\+))?")
+_PLAIN = re.compile(r"(@|[A-Za-z_]\w*(?:\.\w+)*)(?::([A-Za-z_]\w*[*|]?|\+))?")
 _DEFAULT = re.compile(r"([^@]*)@([A-Za-z_]\w*(?:\.\w+)*)(?::([A-Za-z_]\w*|\+))?=(-?\w+)(.*)")
-_ARITHMETIC = re.compile(r"[\w\s+\-*()]+")
+_ARITHMETIC = re.compile(r"[\w\s+\-*/%()&|^~<>]+")
 
 
 class TextParser:

@@ -235,8 +235,8 @@ def test_pictures_texts_and_defaults() -> None:
 
 
 def test_aliases_and_examples_depend_on_parameters() -> None:
-    assert [a.accept_only for a in kitchen("k64").aliases] == [False, True]
-    assert [a.accept_only for a in kitchen("k32").aliases] == [True]
+    assert [a.use for a in kitchen("k64").aliases] == ["", "accept"]
+    assert [a.use for a in kitchen("k32").aliases] == ["accept"]
     assert len(kitchen().aliases[-1].expansion) == 2
     assert kitchen().examples[0].bytes_ == bytes.fromhex("13051500")
 
