@@ -126,7 +126,7 @@ def run_linux(arguments: argparse.Namespace) -> int:
         check_fit(package, elf)
         memory = EngineMemory()
         cpu = EngineCpu(package, memory, features_of(arguments.isa, package))
-        choose_tier(arguments, cpu.engine, cpu)
+        choose_tier(arguments, cpu.engine, cpu, f"{elf.name} {elf.source.size} {elf.entry:#x}".encode())
         inspection.attach(cpu, abi, elf)
         return abi, cpu, memory
 
@@ -165,15 +165,17 @@ def run_linux(arguments: argparse.Namespace) -> int:
     return end.status
 
 
-def choose_tier(arguments: argparse.Namespace, cpu: Cpu, program: EngineCpu | None = None) -> None:
+def choose_tier(
+    arguments: argparse.Namespace, cpu: Cpu, process: EngineCpu | None = None, program: bytes = b""
+) -> None:
     """Let the CPU translate hot code, as --tier asks: that of a Linux program when it has run for a while.
-    Traces are the interpreter's.
+    `program` tells it from others. Traces are the interpreter's.
     """
     if arguments.tier == "translator":
-        cpu.translate()
+        cpu.translate(program=program)
     elif arguments.tier == "auto" and not session.wants_interpreter(arguments) and cpu.package.has_templates:
-        start = cpu.translate if program is None else program.translate_when_long
-        start()
+        start = cpu.translate if process is None else process.translate_when_long
+        start(program=program)
 
 
 def at_end(arguments: argparse.Namespace, cpu: Cpu) -> None:

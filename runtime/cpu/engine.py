@@ -305,11 +305,11 @@ class Cpu:
         assert error is not None
         raise error
 
-    def translate(self, *, background: bool = True) -> None:
-        """From now on translate hot code. Raises IsagenError if the target was built without templates."""
+    def translate(self, *, background: bool = True, program: bytes = b"") -> None:
+        """From now on translate hot code; `program`: see `Translator`. Raises IsagenError if the target was built without templates."""
         from runtime.cpu.translator.translator import FIRST_SLICE, Translator
 
-        self.translator = Translator(self, background=background)
+        self.translator = Translator(self, background=background, program=program)
         self._slice_left = FIRST_SLICE
 
     @contextmanager

@@ -227,11 +227,13 @@ class EngineCpu:
         self._seen = 0
         self._translate_at = NEVER
         self._patience = NEVER
+        self._program = b""
 
-    def translate_when_long(self) -> None:
+    def translate_when_long(self, program: bytes = b"") -> None:
         """Let the engine translate hot code when the program, or a fork of it, has run for a while: many are
-        over before a translator could be of use.
+        over before a translator could be of use. `program`: what tells it from others.
         """
+        self._program = program
         self._patience = PATIENCE
         self._translate_at = self.engine.executed + PATIENCE
 
@@ -243,7 +245,7 @@ class EngineCpu:
     def _translate(self) -> None:
         self._translate_at = NEVER
         if self.engine.translator is None:
-            self.engine.translate()
+            self.engine.translate(program=self._program)
         else:
             self.engine.translator.off = False
 

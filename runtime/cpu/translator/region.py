@@ -22,8 +22,7 @@ import json
 import struct
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from runtime.cpu import block, cache
 from runtime.cpu.translator.template import Template, Templates
@@ -66,8 +65,7 @@ class Code(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """An instruction of a region."""
 
     op: int
@@ -77,20 +75,22 @@ class Node:
     """Where its ends (but "leave") lead."""
 
 
-@dataclass(slots=True)
 class Region:
     """A region, and where its records lie in this process."""
 
-    nodes: list[Node]
-    entries: list[int]
-    """Nodes where it may be entered."""
-    dynamic: list[tuple[int, int]]
-    """Targets of jumps to computed addresses: guest address, node."""
-    pages: list[int] = field(default_factory=list)
-    """Nodes, one for each page: if their records are stale, the page was dropped."""
-    records: list[Key] = field(default_factory=list)
-    pcs: list[int] = field(default_factory=list)
-    """Guest addresses of the nodes' instructions."""
+    def __init__(
+        self, nodes: list[Node], entries: list[int], dynamic: list[tuple[int, int]], pages: list[int]
+    ) -> None:
+        self.nodes = nodes
+        self.entries = entries
+        """Nodes where it may be entered."""
+        self.dynamic = dynamic
+        """Targets of jumps to computed addresses: guest address, node."""
+        self.pages = pages
+        """Nodes, one for each page: if their records are stale, the page was dropped."""
+        self.records: list[Key] = []
+        self.pcs: list[int] = []
+        """Guest addresses of the nodes' instructions."""
 
     def description(self) -> str:
         """Everything that the region's code depends on but the target and mode: JSON."""
@@ -212,7 +212,7 @@ class Former:
             return None
         order = self._walk(first, dynamic)
         index = {key: number for number, key in enumerate(order)}
-        region = Region([], [0], [])
+        region = Region([], [0], [], [])
         followers: list[list[int]] = []
         for key in order:
             template = self.template_of(key)

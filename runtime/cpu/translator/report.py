@@ -28,7 +28,11 @@ def lines(cpu: Cpu) -> Iterator[str]:
         + (" (given up)" if translator.off else "")
     )
     share = did.samples_in_regions / did.samples if did.samples else 0.0
-    yield f"samples: {did.samples:,}, {share:.0%} of them in regions"
+    waiting = did.samples_waiting / did.samples if did.samples else 0.0
+    yield (
+        f"samples: {did.samples:,}, {share:.0%} of them in regions, "
+        f"{waiting:.0%} in code that was being compiled"
+    )
     yield f"time: {did.compile_seconds:.3f} s in the compiler, {did.form_seconds:.3f} s finding regions"
     if translator.store is not None:
         yield (

@@ -15,7 +15,6 @@ import contextlib
 import hashlib
 import os
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -105,17 +104,18 @@ class Store:
         """Keep the code of a region."""
         if not self._usable or len(code) > self.limit // 16:
             return
+        name = self.folder / f".new-{os.getpid()}-{id(self):x}"
         try:
-            file, name = tempfile.mkstemp(prefix=".new-", dir=self.folder)
+            file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError:
             return
         try:
             with os.fdopen(file, "wb") as stream:
                 stream.write(MAGIC + self._digest(key, code) + code)
-            Path(name).replace(self._place(key))
+            name.replace(self._place(key))
         except OSError:
             with contextlib.suppress(OSError):
-                Path(name).unlink()
+                name.unlink()
             return
         self.kept += 1
         if self.kept % _PRUNE_EACH == 1:

@@ -10,77 +10,81 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
-import logging
 import os
 import struct
 import time
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from runtime.cpu import block, cache, image
+from runtime.cpu import block, cache, image, symbols
 from runtime.cpu.package import TEMPLATES
+from runtime.cpu.translator.hints import Hint, decoded, encoded
 from runtime.cpu.translator.region import Former, Region, parsed
 from runtime.cpu.translator.store import Store, default_folder
 from runtime.cpu.translator.template import Templates, load_templates
-from runtime.cpu.translator.worker import Compile, Worker, WorkerLost
 
 if TYPE_CHECKING:
     from runtime.cpu.engine import Cpu
     from runtime.cpu.package import Code, TargetPackage
     from runtime.cpu.translator.text import Target
-
-LOG: Final = logging.getLogger(__name__)
+    from runtime.cpu.translator.worker import Compile, Worker
 
 FIRST_SLICE: Final = 50_000
 """Instructions between samples while hot code is being looked for."""
-LAST_SLICE: Final = 20_000_000
+COLD_SLICE: Final = 400_000
+"""The same when nothing hot shows up: to look for it has its price."""
+WAITING_SLICE: Final = 100_000
+"""The same while the code that runs is being compiled."""
+LAST_SLICE: Final = 4_000_000
 """The same when all that is hot has been translated."""
 BUCKET: Final = 9
 """Samples are counted by pieces of 2**9 bytes of records, about 40 instructions."""
 HOT: Final = 3
 """Samples in a piece that make it hot."""
+TRIES: Final = 4
+"""How often a region of the last time is looked for."""
 BURST: Final = 300
 BURST_SLICES: Final = (53, 71, 97, 61, 83, 47, 67)
 """When a piece is hot, so many samples are taken so many instructions apart, to see what belongs to it."""
+SHARE: Final = BURST // 20
+"""Of these samples, what a region has to have met, that others beside the hottest one are translated, too."""
+MOST: Final = 4
+"""Regions that come of one look."""
 FAILURES: Final = 3
 """Workers that may die before the translator gives up."""
 
 
-@dataclass(slots=True)
 class Statistics:
     """What the translator did."""
 
-    regions: int = 0
-    instructions: int = 0
-    """Guest instructions in regions."""
-    code_bytes: int = 0
-    compile_seconds: float = 0.0
-    form_seconds: float = 0.0
-    samples: int = 0
-    samples_in_regions: int = 0
-    failed: int = 0
-    """Regions that could not be compiled."""
-    refused: int = 0
-    """Regions that could not be put in place: their code had changed."""
+    def __init__(self) -> None:
+        self.regions = 0
+        self.instructions = 0
+        """Guest instructions in regions."""
+        self.code_bytes = 0
+        self.compile_seconds = 0.0
+        self.form_seconds = 0.0
+        self.samples = 0
+        self.samples_in_regions = 0
+        self.samples_waiting = 0
+        """Samples in code that was being compiled."""
+        self.failed = 0
+        """Regions that could not be compiled."""
+        self.refused = 0
+        """Regions that could not be put in place: their code had changed."""
 
 
-@dataclass(slots=True)
 class _Pending:
-    region: Region
-    description: str
-    name: str
-    flushes: int
-    wanted: bool = True
-    code: bytes = b""
+    """A region that isn't compiled yet."""
 
-
-@dataclass(slots=True)
-class _Installed:
-    region: Region
-    keep: list[object] = field(default_factory=list)
+    def __init__(self, region: Region, description: str, name: str, flushes: int) -> None:
+        self.region = region
+        self.description = description
+        self.name = name
+        self.flushes = flushes
+        self.wanted = True
 
 
 class CodeView:
@@ -183,9 +187,11 @@ def host_processor() -> str:
 
 
 class Translator:
-    """One CPU's translator. `background`: compile in another process, else at once (for tests)."""
+    """One CPU's translator. `background`: compile in another process, else at once (for tests). `program`:
+    what tells the program from others; regions that it had the last time are taken up at once.
+    """
 
-    def __init__(self, cpu: Cpu, *, background: bool = True) -> None:
+    def __init__(self, cpu: Cpu, *, background: bool = True, program: bytes = b"") -> None:
         self.cpu = cpu
         self.templates = load_templates(cpu.package.directory)
         self.code = CodeView(cpu)
@@ -218,6 +224,15 @@ class Translator:
         folder = default_folder(os.environ) if background else None
         self.store = Store(folder) if folder is not None else None
         self._identity = b""
+        self._owner = os.getpid()
+        self._program = program
+        self._hints: dict[int, Hint] = {}
+        """What regions were formed from, by their heads' addresses."""
+        self._kept_hints = b""
+        self._hinted: dict[int, list[Hint]] = {}
+        """Those of the last time, by the addresses that they name."""
+        self._tries: dict[int, int] = {}
+        self._read_hints()
 
     def _helper_table(self) -> ctypes.Array[ctypes.c_uint64]:
         addresses = [self.cpu.package.symbol_address(name) for name in self.templates.functions]
@@ -225,23 +240,79 @@ class Translator:
         struct.pack_into("=Q", self.cpu.block, block.HELPERS, ctypes.addressof(table))
         return table
 
+    def _own_identity(self) -> bytes:
+        if not self._identity:
+            self._identity = identity(self.cpu.package, ranges=self.ranges)
+        return self._identity
+
+    # --- hints --------------------------------------------------------------------------------------------
+
+    def _hints_key(self) -> str:
+        return hashlib.sha256(self._own_identity() + b"hints" + self._program).hexdigest()
+
+    def _read_hints(self) -> None:
+        """What regions the program had the last time. In system mode addresses mean nothing by themselves."""
+        if self.store is None or not self._program or not self.ranges:
+            return
+        self._kept_hints = self.store.get(self._hints_key())
+        for hint in decoded(self._kept_hints):
+            for pc in (hint.head, *hint.seen):
+                self._hinted.setdefault(pc, []).append(hint)
+
+    def _take_hints(self, record: int) -> bool:
+        """Put in place the regions that an instruction belonged to the last time, if they are kept: whether
+        there was one. Where code that they hold wasn't executed yet they are others; then later.
+        """
+        found = False
+        pc = self.code.pc_of(record)
+        for hint in self._hinted.get(pc, ()):
+            tries = self._tries.get(hint.head, 0)
+            if tries >= TRIES:
+                continue
+            self._tries[hint.head] = tries + 1
+            head, *seen = (self._record_at(pc) for pc in (hint.head, *hint.seen))
+            if not head or head in self._covered:
+                continue
+            dynamic = {pc: there for pc in hint.dynamic if (there := self._record_at(pc))}
+            found |= self._translate(head, {there for there in seen if there}, dynamic, kept=True)
+        return found
+
+    def _record_at(self, pc: int) -> int:
+        """The record of the instruction at an address, decoded if it wasn't; 0 if there is none."""
+        return self.cpu.package.function(symbols.DECODE)(self.cpu.address, pc)
+
+    def _keep_hints(self) -> None:
+        """For the next time. Forks of the process that began leave it to that."""
+        if self.store is None or not self._program or not self.ranges or os.getpid() != self._owner:
+            return
+        data = encoded(self._hints.values())
+        if self._hints and data != self._kept_hints:
+            self.store.put(self._hints_key(), data)
+
     # --- sampling -----------------------------------------------------------------------------------------
 
     def sample(self) -> int:
         """The CPU stopped at the end of a slice. Returns the next slice's length, in instructions."""
         if self.off:
             return LAST_SLICE
-        self._settle()
         record = int(struct.unpack_from("=Q", self.cpu.block, block.EXIT_RECORD)[0])
+        self._notice_flushes()
         if self._burst:
             return self._look(record)
+        self._collect(wait=False)
         self.statistics.samples += 1
-        if record in self._covered:
+        number = self._covered.get(record)
+        if number is not None:
+            if number in self._pending:
+                self.statistics.samples_waiting += 1
+                return WAITING_SLICE
             self.statistics.samples_in_regions += 1
             self._slice = min(self._slice * 2, LAST_SLICE)
             return self._slice
-        self._slice = max(FIRST_SLICE, self._slice // 4)
+        self._slice = self._slice * 5 // 4 if self._slice < COLD_SLICE else FIRST_SLICE
         if not self.code.base <= record < self.code.base + block.META_DISTANCE:
+            return self._slice
+        if self._hinted and self._take_hints(record):
             return self._slice
         bucket = record >> BUCKET
         count = self._counts.get(bucket, 0) + 1
@@ -250,6 +321,7 @@ class Translator:
             self._counts[bucket] = 0
             self._seen.clear()
             self._burst = BURST
+            self._slice = FIRST_SLICE
             return self._look(record)
         return self._slice
 
@@ -259,24 +331,27 @@ class Translator:
         self._burst -= 1
         if self._burst:
             return BURST_SLICES[self._burst % len(BURST_SLICES)]
-        cold = {there: count for there, count in self._seen.items() if there not in self._covered}
-        if cold:
-            self.translate(max(cold, key=cold.__getitem__), self._seen)
+        dynamic = self._dynamic_targets()
+        for _ in range(MOST):
+            cold = {there: count for there, count in self._seen.items() if there not in self._covered}
+            hottest = max(cold, key=cold.__getitem__, default=0)
+            if not hottest or not self._translate(hottest, self._seen, dynamic) or sum(cold.values()) < SHARE:
+                break
         return self._slice
 
-    def _settle(self) -> None:
-        """Take up what was compiled, and notice that everything was flushed."""
+    def _notice_flushes(self) -> None:
+        """Everything may have been forgotten."""
         flushes = self.cpu.cache.counter(cache.FLUSHES)
-        if flushes != self._flushes:
-            self._flushes = flushes
-            self._counts.clear()
-            self._burst = 0
-            self._covered.clear()
-            self.code.heads.clear()
-            for pending in self._pending.values():
-                pending.wanted = False
-            self._queue.clear()
-        self._collect(wait=False)
+        if flushes == self._flushes:
+            return
+        self._flushes = flushes
+        self._counts.clear()
+        self._burst = 0
+        self._covered.clear()
+        self.code.heads.clear()
+        for pending in self._pending.values():
+            pending.wanted = False
+        self._queue.clear()
 
     def finish(self) -> None:
         """Wait for everything that is being compiled."""
@@ -285,7 +360,8 @@ class Translator:
 
     def force(self, record: int) -> bool:
         """Have the region around a record compiled now, unless one begins there. Whether one does then."""
-        self._settle()
+        self._notice_flushes()
+        self._collect(wait=False)
         if record not in self.code.heads or self.code.op_of(record) < block.FIRST_EXECUTOR:
             self.translate(record)
             self.finish()
@@ -297,22 +373,32 @@ class Translator:
         """Have the region around a record compiled: what samples met there (`seen`), or all. Whether there is
         one.
         """
+        return self._translate(record, seen, self._dynamic_targets())
+
+    def _translate(
+        self, record: int, seen: Collection[int], dynamic: Mapping[int, int], *, kept: bool = False
+    ) -> bool:
+        """`kept`: only if its code is."""
         start = time.process_time()
-        region = self.former.form(record, self._dynamic_targets(), seen)
+        region = self.former.form(record, dynamic, seen)
         self.statistics.form_seconds += time.process_time() - start
         if region is None:
             return False
         description = region.description()
-        if not self._identity:
-            self._identity = identity(self.cpu.package, ranges=self.ranges)
-        key = hashlib.sha256(self._identity + description.encode()).hexdigest()
+        key = hashlib.sha256(self._own_identity() + description.encode()).hexdigest()
+        code = self.store.get(key) if self.store is not None else b""
+        if kept and not code:
+            return False
+        if self._program:
+            nodes = zip(region.pcs, region.records, strict=True)
+            met = tuple(pc for pc, (there, _) in nodes if there in seen)
+            self._hints[region.pcs[0]] = Hint(region.pcs[0], met, tuple(pc for pc, _ in region.dynamic))
         name = f"region_{key}"
         for there, _ in region.records:
-            self._covered[there] = self._number
+            self._covered.setdefault(there, self._number)
         number = self._number
         self._number += 1
         self._pending[number] = _Pending(region, description, name, self._flushes)
-        code = self.store.get(key) if self.store is not None else b""
         if code:
             self._install(number, code, 0.0)
             return True
@@ -344,6 +430,8 @@ class Translator:
 
     def _feed(self) -> None:
         """Give the worker something to do."""
+        from runtime.cpu.translator.worker import Worker, WorkerLost
+
         try:
             if self._worker is None or not self._worker.mine:
                 if self._worker is not None:
@@ -364,6 +452,8 @@ class Translator:
         if not worker.mine:
             self._lost(None)
             return
+        from runtime.cpu.translator.worker import WorkerLost
+
         try:
             for answer in worker.answers(wait=wait and worker.waiting > 0):
                 self._install(answer.number, answer.code, answer.seconds)
@@ -376,7 +466,9 @@ class Translator:
     def _lost(self, error: Exception | None) -> None:
         """The worker is gone: what it had is not translated; the guest goes on in the interpreter."""
         if error is not None:
-            LOG.warning("the translator's worker process was lost: %s", error)
+            import logging
+
+            logging.getLogger(__name__).warning("the translator's worker process was lost: %s", error)
             self._failures += 1
         if self._worker is not None:
             self._worker.close()
@@ -439,6 +531,7 @@ class Translator:
 
     def close(self) -> None:
         """End the worker."""
+        self._keep_hints()
         if self._worker is not None:
             with contextlib.suppress(OSError):
                 self._worker.close()
