@@ -17,6 +17,7 @@ from conformance.corners import (
     random_float,
     random_integer,
     random_pointer,
+    random_vector,
 )
 from conformance.families import Family
 from conformance.memory import CaseMemory
@@ -199,7 +200,7 @@ class CaseMaker:
     def _value(self, register: Register, random: Random, pointers: float, floats: int) -> int:
         width = stored_width(register)
         if register.name in self.family.float_files:
-            return random_float(random, width, floats) if width <= 64 else random.getrandbits(width)
+            return random_float(random, width, floats) if width <= 64 else random_vector(random, width)
         if width >= 16 and random.random() < pointers:
             return random_pointer(random)
         return random_integer(random, width)

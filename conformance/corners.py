@@ -93,6 +93,21 @@ def random_float(random: Random, width: int, only: int) -> int:
     return value
 
 
+def random_vector(random: Random, width: int) -> int:
+    """A vector register's contents: lanes of one width, integers or floating-point numbers, or a small
+    number.
+    """
+    choice = random.random()
+    if choice < 0.1:
+        return random_integer(random, width)
+    lane = random.choice((32, 64)) if choice < 0.6 else random.choice((8, 16, 32, 64))
+    value = 0
+    for position in range(0, width, lane):
+        part = random_float(random, lane, lane) if choice < 0.6 else random_integer(random, lane)
+        value |= part << position
+    return value
+
+
 def random_pointer(random: Random) -> int:
     """An address in the cases' memory: mostly aligned in its middle, or near the borders of its pages."""
     choice = random.random()

@@ -57,7 +57,8 @@ def every_bit(registers: Registers) -> int:
 
 @dataclass(frozen=True)
 class Peer:
-    """Unicorn as a family's CPU: its architecture and mode numbers, model (None: its default) and registers.
+    """Unicorn or the host as a family's CPU: architecture and mode numbers, model (None: the default) and
+    registers.
 
     `when` are the values of our mode registers that it is for; `rejects` are the numbers of its interrupt
     hook that mean "no such instruction"; `illegal` are our traps that mean so. `numbers` are its interrupts'
@@ -65,7 +66,7 @@ class Peer:
     `entry` makes the address at which the peer starts from ours and our registers. `behind`: it has to be
     told to stop behind the instruction, since counting doesn't always stop it. `pc_mask`: the bits of pc to
     compare in the state afterwards. Addresses wrap at `address_bits` in the peer: cases beyond are not
-    compared.
+    compared. `missing`: features that the peer doesn't have.
     """
 
     architecture: int
@@ -82,6 +83,7 @@ class Peer:
     behind: bool = False
     pc_mask: Callable[[Registers], int] = every_bit
     address_bits: int = 64
+    missing: frozenset[str] = frozenset()
 
 
 def files_of(constants: object, prefix: str, name: str, indices: range, width: int) -> list[PeerRegister]:
@@ -127,7 +129,9 @@ class Family:
     engine. `modes`: registers that decoding depends on, drawn for each encoding. `settle` makes registers fit
     together, and with the data area's contents. `contexts`: decode contexts that follow from registers alone;
     assemblers and disassemblers are told their values. `unpredictable`: encodings whose effect the
-    architecture leaves open: not compared with peers. `step`: the usual length of an instruction.
+    architecture leaves open: not compared with peers. `step`: the usual length of an instruction. `peers` are
+    what Unicorn can be, `hosts` what the host's processor can (`conformance.oracles.native`), given
+    the features that the target knows.
     """
 
     fixed: Mapping[str, int] = field(default_factory=dict)
@@ -141,6 +145,7 @@ class Family:
     settle: Callable[[Registers, Files, bytes, Random], None] = settled
     unpredictable: Callable[[Decoded], bool] = predictable
     peers: Callable[[], Sequence[Peer]] | None = None
+    hosts: Callable[[Sequence[str]], Sequence[Peer]] | None = None
 
     def is_user(self, name: str) -> bool:
         """Whether a register is drawn at random in ordinary cases."""

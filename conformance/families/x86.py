@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -55,6 +56,53 @@ def enable_sse(uc: Any) -> None:
     uc.reg_write(c.UC_X86_REG_CR4, uc.reg_read(c.UC_X86_REG_CR4) | 1 << 9)
 
 
+# MXCSR's bits, from the lowest: flags in the order IE DE ZE OE UE PE, then what controls (SDM volume 1,
+# 10.2.3).
+MXCSR = (
+    *(Part("mxcsr_flags", None, low, 1, start) for low, start in enumerate((4, 5, 3, 2, 1, 0))),
+    Part("mxcsr_control", None, 6, 10),
+)
+HOST_NAMES = {
+    "SSE3": "pni",
+    "SSE41": "sse4_1",
+    "SSE42": "sse4_2",
+    "SHA": "sha_ni",
+    "LZCNT": "abm",
+    "LAHF64": "lahf_lm",
+    "PREFETCHW": "3dnowprefetch",
+    **dict.fromkeys(("I186", "I286", "I386", "I486", "I586"), "fpu"),
+}
+"""Features that Linux calls otherwise in /proc/cpuinfo than by their names in small letters."""
+
+
+def host(target: str, features: Sequence[str]) -> list[Peer]:
+    """The host's processor in 64-bit mode, if it is x86-64; `features` are those that the target knows."""
+    from conformance.oracles import native
+
+    if target != "x86_64" or not native.supported():
+        return []
+    has = native.flags()
+    registers = [
+        PeerRegister(native.number(n.lower()), (Part("gpr", i, 0, 64),)) for i, n in enumerate(NAMES[64])
+    ]
+    flags = tuple(Part(name, None, bit, 1) for name, bit in FLAGS)
+    registers.append(PeerRegister(native.number("eflags"), flags, fixed=0x202))
+    registers.append(PeerRegister(native.MXCSR, MXCSR))
+    registers += [PeerRegister(native.XMM + 16 * i, (Part("xmm", i, 0, 128),)) for i in range(16)]
+    return [
+        Peer(
+            architecture=0,
+            mode=0,
+            pc=0,
+            registers=tuple(registers),
+            illegal=("invalid_opcode",),
+            when=(("code_size", 64),),
+            address_bits=47,
+            missing=frozenset(f for f in features if HOST_NAMES.get(f, f.lower()) not in has),
+        )
+    ]
+
+
 def peer(target: str, mode: int) -> Peer:
     """Unicorn in a mode."""
     import unicorn
@@ -71,6 +119,7 @@ def peer(target: str, mode: int) -> Peer:
             PeerRegister(getattr(c, f"UC_X86_REG_XMM{i}"), (Part("xmm", i, 0, 128),))
             for i in range(16 if mode == 64 else 8)
         ]
+        registers.append(PeerRegister(c.UC_X86_REG_MXCSR, MXCSR))
     registers.append(
         PeerRegister(c.UC_X86_REG_EFLAGS, tuple(Part(name, None, bit, 1) for name, bit in FLAGS), fixed=0x202)
     )
@@ -98,5 +147,7 @@ def describe(target: str) -> Family:
         contexts=("mode",),
         modes=modes,
         settle=settle,
+        float_files=frozenset({"xmm"}),
         peers=lambda: [peer(target, mode) for mode in ours],
+        hosts=lambda features: host(target, features),
     )

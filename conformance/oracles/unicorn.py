@@ -8,24 +8,28 @@ from typing import Any
 
 from conformance.cases import CaseMaker, Start
 from conformance.corners import CODE, CODE_SIZE, DATA, DATA_SIZE, MEMORY_SIZE
-from conformance.families.base import Peer, PeerRegister
+from conformance.families.base import Peer
 from conformance.memory import code_area
 from conformance.oracles.outcome import COMPLETED, Ending
-from generator.ir.state import State
+from conformance.oracles.peer import PeerMachine
 
 HELPERS = 0xF0_0000
 HELPERS_SIZE = 0x2000
 HELPER_DISTANCE = 64
 
 
-class UnicornMachine:
+class UnicornMachine(PeerMachine):
     """One Unicorn instance with the cases' memory. Raises ImportError where Unicorn isn't installed."""
+
+    name = "Unicorn"
+    known = "unicorn"
 
     def __init__(self, maker: CaseMaker, peer: Peer) -> None:
         import unicorn
 
-        self.maker = maker
-        self.peer = peer
+        self._direct = [register for register in peer.registers if not register.write]
+        self._copied = [register for register in peer.registers if register.write]
+        super().__init__(maker, peer, self._direct + self._copied)
         self._error = unicorn.UcError
         self._invalid = unicorn.UC_ERR_INSN_INVALID
         self.uc: Any = unicorn.Uc(peer.architecture, peer.mode)
@@ -36,8 +40,6 @@ class UnicornMachine:
         self.uc.mem_map(CODE, CODE_SIZE, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
         if peer.set_up is not None:
             peer.set_up(self.uc)
-        self._direct = [register for register in peer.registers if not register.write]
-        self._copied = [register for register in peer.registers if register.write]
         self._numbers = [register.number for register in self._direct]
         self._helpers: dict[bytes, int] = {}
         if self._copied:
@@ -80,31 +82,10 @@ class UnicornMachine:
         uc.emu_stop()
 
     def put_code(self, address: int, code: bytes) -> None:
-        """Put an instruction at `address`, zeros behind it."""
         self.uc.mem_write(CODE, code_area(address, code))
         self.uc.ctl_remove_cache(CODE, CODE + CODE_SIZE)
 
-    def can_tell(self, start: Start) -> bool:
-        """Whether Unicorn can be put into that state: no system registers, and no delay slot behind
-        a jump.
-        """
-        npc = start.contexts.get("npc")
-        return not start.wild and (npc is None or npc == start.pc + self.maker.family.step)
-
-    def reaches(self, ending: Ending) -> bool:
-        """Whether the addresses of a case are such as the peer has."""
-        return ending.kind != "fault" or ending.arguments[0] >> self.peer.address_bits == 0
-
-    def value(self, register: PeerRegister, state: State) -> int:
-        """What the peer's register holds in our state."""
-        value = register.fixed
-        for part in register.parts:
-            ours = self.maker.evaluator.read(state, part.name, part.index, part.start + part.width)
-            value |= (ours >> part.start & ((1 << part.width) - 1)) << part.low
-        return value
-
     def run(self, start: Start, pattern: bytes) -> tuple[Ending, list[int], int, bytes]:
-        """How the instruction ended, the peer's registers, its pc, and the data area's contents."""
         uc = self.uc
         before = start.state(self.maker.memory)
         uc.mem_write(DATA, pattern)
@@ -135,25 +116,3 @@ class UnicornMachine:
                 self._fresh
             )  # else it takes the next exception for one inside this one's handler
         return stop, found, pc, bytes(uc.mem_read(DATA, MEMORY_SIZE))
-
-    def differences(
-        self, expected: State, found: list[int], pc: int, undefined: list[str], narrow: dict[str, int]
-    ) -> dict[str, tuple[int, int]]:
-        """Registers that differ: name -> (expected, found); bits of `undefined` registers don't count, and of
-        the files in `narrow` only that many low bits.
-        """
-        result: dict[str, tuple[int, int]] = {}
-        for register, value in zip(self._direct + self._copied, found, strict=False):
-            mask = 0
-            for part in register.parts:
-                if part.name not in undefined:
-                    mask |= ((1 << narrow.get(part.name, part.width)) - 1) << part.low
-            wanted = self.value(register, expected)
-            if (wanted ^ value) & mask:
-                name, index = register.parts[0].name, register.parts[0].index
-                label = "+".join(dict.fromkeys(part.name for part in register.parts))
-                result[label if index is None else f"{name}[{index}]"] = wanted & mask, value & mask
-        compared = (1 << self.peer.address_bits) - 1 & self.peer.pc_mask(expected.registers)
-        if (pc ^ expected.pc) & compared and "pc" not in undefined:
-            result["pc"] = expected.pc, pc
-        return result

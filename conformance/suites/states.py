@@ -1,4 +1,5 @@
-"""Differential state tests: each form on random and corner operands, evaluator = built engine = Unicorn.
+"""Differential state tests: each form on random and corner operands, evaluator = built engine = Unicorn
+= the host's processor.
 
 A case is one instruction and a start state. Case n of a form is `STARTS` start states for one encoding, and
 depends on the seed, the target, the form and n only.
@@ -21,7 +22,9 @@ from conformance.families import family_of
 from conformance.known import Known, matching
 from conformance.oracles.engine import EngineMachine
 from conformance.oracles.evaluated import Evaluated
+from conformance.oracles.native import NativeMachine
 from conformance.oracles.outcome import Ending
+from conformance.oracles.peer import PeerMachine
 from conformance.oracles.unicorn import UnicornMachine
 from conformance.results import Failure, Row
 from conformance.setup import Setup
@@ -51,21 +54,24 @@ class Bench:
     maker: CaseMaker
     evaluated: Evaluated
     engine: EngineMachine
-    peers: tuple[UnicornMachine, ...]
+    peers: tuple[PeerMachine, ...]
     ignored: frozenset[str]
 
 
 @lru_cache(maxsize=2)
 def bench_for(setup: Setup, peers: bool) -> Bench:
-    """The machines of a target. Without Unicorn the comparison is between our own."""
+    """The machines of a target. Without peers the comparison is between our own."""
     family = family_of(setup.family, setup.target)
     maker = CaseMaker(setup, family)
-    machines: tuple[UnicornMachine, ...] = ()
+    machines: list[PeerMachine] = []
     if peers and family.peers is not None:
         with suppress(ImportError):
-            machines = tuple(UnicornMachine(maker, peer) for peer in family.peers())
+            machines += [UnicornMachine(maker, peer) for peer in family.peers()]
+    if peers and family.hosts is not None:
+        with suppress(OSError):
+            machines += [NativeMachine(maker, peer) for peer in family.hosts(list(maker.features))]
     engine = EngineMachine(setup.package, maker.features)
-    return Bench(maker, Evaluated(maker), engine, machines, family.never)
+    return Bench(maker, Evaluated(maker), engine, tuple(machines), family.never)
 
 
 def run(task: Task) -> list[Row]:
@@ -80,9 +86,12 @@ class FormRun:
     def __init__(self, task: Task, bench: Bench, form: Form) -> None:
         self.task, self.bench, self.form = task, bench, form
         self.row = Row("states", task.setup.target, form.name)
-        self.known = matching("unicorn", task.setup.target, form.name, form.needs, form.instruction)
         self.absent = absent_names(bench.maker.model, form)
-        self.peer: UnicornMachine | None = None
+        self.peers = [machine for machine in bench.peers if not machine.peer.missing & set(form.needs)]
+        self.known = {
+            name: matching(name, task.setup.target, form.name, form.needs, form.instruction)
+            for name in {machine.known for machine in self.peers}
+        }
         self.variants: set[int] = set()
 
     def run(self) -> Row:
@@ -91,8 +100,9 @@ class FormRun:
         for number in numbers:
             if not self.case(number):
                 break
-        for known in self.known:
-            self.row.notes.append(f"Unicorn {known.kind}: {known.reason}")
+        for machine, entries in self.known.items():
+            for known in entries:
+                self.row.notes.append(f"{machine} {known.kind}: {known.reason}")
         missed = len(self.form.variants) - len(self.variants)
         if missed and options.case is None:
             self.row.count("variants not reached", missed)
@@ -114,9 +124,9 @@ class FormRun:
         self.variants.add(self.form.variants.index(word.decoded.variant))
         pattern = memory_pattern(random)
         bench.engine.put_code(word.decoded.pc, word.code)
-        self.peer = None if bench.maker.family.unpredictable(word.decoded) else self.peer_for(word)
-        if self.peer is not None:
-            self.peer.put_code(word.decoded.pc, word.code)
+        peers = [] if bench.maker.family.unpredictable(word.decoded) else self.peers_for(word)
+        for peer in peers:
+            peer.put_code(word.decoded.pc, word.code)
         for _ in range(STARTS):
             start, ending, state, memory = self.draw(word, pattern, random)
             row.cases += 1
@@ -124,36 +134,41 @@ class FormRun:
             found = self.engine_differences(start, pattern, ending, state, memory)
             if found:
                 self.report("engine", number, word, start, pattern, self._engine_check)
-            if self.peer is None or not (self.peer.can_tell(start) and self.peer.reaches(ending)):
-                continue
-            known = self.known_of(word, start)
-            if any(
-                k.kind == "lacks" or (k.kind == "boxed" and str(start.floats) != k.argument) for k in known
-            ):
-                continue
-            row.count("with Unicorn")
-            undefined = bench.evaluated.undefined(word, start)
-            if self.peer_differences(start, pattern, ending, state, memory, undefined, known):
-                self.report("Unicorn", number, word, start, pattern, self._peer_check)
+            for peer in peers:
+                if not (peer.can_tell(start) and peer.reaches(ending)):
+                    continue
+                known = self.known_of(peer, word, start)
+                if any(
+                    (k.kind == "lacks" and k.argument in ("", ending.name))
+                    or (k.kind == "boxed" and str(start.floats) != k.argument)
+                    for k in known
+                ):
+                    continue
+                row.count(f"with {peer.name}")
+                undefined = bench.evaluated.undefined(word, start)
+                if self.peer_differences(peer, start, pattern, ending, state, memory, undefined, known):
+                    self.report(peer.name, number, word, start, pattern, self._peer_check(peer))
         return True
 
-    def known_of(self, word: Word, start: Start) -> list[Known]:
-        """What is known of Unicorn in this case."""
-        if not self.known:
+    def known_of(self, peer: PeerMachine, word: Word, start: Start) -> list[Known]:
+        """What is known of a peer in this case."""
+        listed = self.known[peer.known]
+        if not listed:
             return []
         maker = self.bench.maker
         decoded = maker.decoded(word, start.state(maker.memory))
         assert decoded is not None
         case = Case(self.absent, decoded, start.registers, start.files)
-        return [known for known in self.known if holds(known.condition, case)]
+        return [known for known in listed if holds(known.condition, case)]
 
-    def peer_for(self, word: Word) -> UnicornMachine | None:
-        """The peer that runs the mode of `word`."""
+    def peers_for(self, word: Word) -> list[PeerMachine]:
+        """The peers that run the mode of `word`."""
         modes = {**self.bench.maker.base_registers, **word.registers}
-        for machine in self.bench.peers:
-            if all(modes[name] == value for name, value in machine.peer.when):
-                return machine
-        return None
+        return [
+            machine
+            for machine in self.peers
+            if all(modes[name] == value for name, value in machine.peer.when)
+        ]
 
     def draw(self, word: Word, pattern: bytes, random: Random) -> tuple[Start, Ending, State, bytes]:
         """A start state, and what the evaluator makes of it."""
@@ -182,6 +197,7 @@ class FormRun:
 
     def peer_differences(
         self,
+        peer: PeerMachine,
         start: Start,
         pattern: bytes,
         ending: Ending,
@@ -190,36 +206,38 @@ class FormRun:
         undefined: list[str],
         known: list[Known],
     ) -> list[str]:
-        """How Unicorn disagrees with the evaluator, apart from what the list of its faults says."""
-        assert self.peer is not None
-        got, found, pc, got_memory = self.peer.run(start, pattern)
-        kind = "illegal" if ending.kind == "trap" and ending.name in self.peer.peer.illegal else ending.kind
+        """How a peer disagrees with the evaluator, apart from what the list of its faults says."""
+        got, found, pc, got_memory = peer.run(start, pattern)
+        kind = "illegal" if ending.kind == "trap" and ending.name in peer.peer.illegal else ending.kind
         excused = {name for k in known if k.kind == "differs" for name in k.argument.split(",")}
         lines = []
-        if kind != got.kind and self.peer.reaches(ending):
+        if kind != got.kind and peer.reaches(ending):
             if kind in excused or got.kind in excused:
                 return []
-            lines.append(f"evaluator: {ending}; Unicorn: {got}")
-        number = self.peer.peer.numbers.get(ending.name, ending.code)
+            lines.append(f"evaluator: {ending}; {peer.name}: {got}")
+        number = peer.peer.numbers.get(ending.name, ending.code)
         if kind == got.kind == "trap" and got.code != number and "code" not in excused:
-            lines.append(f"evaluator: {ending}; Unicorn: {got}")
+            lines.append(f"evaluator: {ending}; {peer.name}: {got}")
         if kind != "completed" or lines:
             return lines
         boxed = [int(k.argument) for k in known if k.kind == "boxed"]
         narrow = {name: width for width in boxed for name in self.bench.maker.family.float_files}
-        differences = self.peer.differences(state, found, pc, [*undefined, *excused], narrow)
-        lines += [f"{name}: evaluator {a:#x}, Unicorn {b:#x}" for name, (a, b) in differences.items()]
-        return lines if "memory" in excused else lines + memory_differences(memory, got_memory, "Unicorn")
+        differences = peer.differences(state, found, pc, [*undefined, *excused], narrow)
+        lines += [f"{name}: evaluator {a:#x}, {peer.name} {b:#x}" for name, (a, b) in differences.items()]
+        return lines if "memory" in excused else lines + memory_differences(memory, got_memory, peer.name)
 
     def _engine_check(self, word: Word, start: Start, pattern: bytes) -> list[str]:
         ending, state, memory = self.bench.evaluated.run(word, start, pattern)
         return self.engine_differences(start, pattern, ending, state, memory)
 
-    def _peer_check(self, word: Word, start: Start, pattern: bytes) -> list[str]:
-        ending, state, memory = self.bench.evaluated.run(word, start, pattern)
-        undefined = self.bench.evaluated.undefined(word, start)
-        known = self.known_of(word, start)
-        return self.peer_differences(start, pattern, ending, state, memory, undefined, known)
+    def _peer_check(self, peer: PeerMachine) -> Callable[[Word, Start, bytes], list[str]]:
+        def check(word: Word, start: Start, pattern: bytes) -> list[str]:
+            ending, state, memory = self.bench.evaluated.run(word, start, pattern)
+            undefined = self.bench.evaluated.undefined(word, start)
+            known = self.known_of(peer, word, start)
+            return self.peer_differences(peer, start, pattern, ending, state, memory, undefined, known)
+
+        return check
 
     def report(
         self,
