@@ -88,6 +88,7 @@ class NativeMachine(PeerMachine):
 
     name = "the host"
     known = "native"
+    confuses = frozenset({("fault", "trap")})  # addresses that aren't canonical (SDM volume 1, 3.3.7.1)
 
     def __init__(self, maker: CaseMaker, peer: Peer) -> None:
         super().__init__(maker, peer, peer.registers)

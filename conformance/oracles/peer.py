@@ -17,6 +17,8 @@ class PeerMachine:
 
     name = "peer"
     known = ""
+    confuses: frozenset[tuple[str, str]] = frozenset()
+    """Endings that it doesn't tell apart: (ours, its)."""
 
     def __init__(self, maker: CaseMaker, peer: Peer, registers: Sequence[PeerRegister]) -> None:
         self.maker = maker

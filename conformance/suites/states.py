@@ -43,8 +43,15 @@ more.
 
 
 def items(setup: Setup, options: Options) -> list[str]:
-    """The names of the target's forms that `options` asks for."""
-    return [form.name for form in setup.model.forms if fnmatchcase(form.name, options.forms)]
+    """The names of the target's forms that `options` asks for: by their names, or those of their
+    instructions.
+    """
+    patterns = options.forms.split(",")
+    return [
+        form.name
+        for form in setup.model.forms
+        if any(fnmatchcase(name, pattern) for name in (form.name, form.instruction) for pattern in patterns)
+    ]
 
 
 @dataclass
@@ -211,7 +218,7 @@ class FormRun:
         kind = "illegal" if ending.kind == "trap" and ending.name in peer.peer.illegal else ending.kind
         excused = {name for k in known if k.kind == "differs" for name in k.argument.split(",")}
         lines = []
-        if kind != got.kind and peer.reaches(ending):
+        if kind != got.kind and peer.reaches(ending) and (kind, got.kind) not in peer.confuses:
             if kind in excused or got.kind in excused:
                 return []
             lines.append(f"evaluator: {ending}; {peer.name}: {got}")

@@ -24,7 +24,7 @@ TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 # `runtime.cpu.lanes`: those whose names end in a number of lanes.
 _WIDE_NAMES = ("128", "256", "512")
 _WIDE = frozenset(("wide", "huge", "giant"))
-_LANEWISE = re.compile(r"[a-z]+\d+((to|with)\d+)?x\d+")
+_LANEWISE = re.compile(r"[a-z]+\d+((to|with|of)\d+)?x\d+")
 _MEMORY = ("read", "write")
 
 

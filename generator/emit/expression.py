@@ -199,6 +199,9 @@ class Writer:
         op, lane = lane_op(expr.op)
         if not lane:
             return None
+        if op == "permute" and isinstance(expr, nodes.Binary):
+            name = f"permute{lane}of{expr.left.width // lane}x{expr.width // lane}"
+            return self.call(name, self.argument(expr.left), self.argument(expr.right))
         if isinstance(expr, nodes.Binary):
             count = expr.left.width // lane
             other = expr.right.width // count

@@ -61,11 +61,18 @@ def joined(width: int, parts: list[int]) -> int:
     return sum(part << position * width for position, part in enumerate(parts))
 
 
+def index_width(width: int, lane: int) -> int:
+    """The bits of a number of a lane, where `width` bits are a power of two of lanes."""
+    return (width // lane).bit_length() - 1
+
+
 def binary_width(op: str, left: int, right: int) -> int:
     """The width of the result of `op` of `nodes.Binary` on operands of these widths."""
     base, lane = lane_op(op)
     if base == "concat":
         return left + right
+    if base == "permute":
+        return right // index_width(left, lane) * lane
     if base in COMPARISONS:
         return left // lane if lane else 1
     return left
@@ -111,6 +118,10 @@ def binary(op: str, width: int, left: int, right: int, right_width: int) -> int:
     That is the result's width, too, but for comparisons, which give 0 or 1, and `concat`.
     """
     base, lane = lane_op(op)
+    if base == "permute":
+        bits = index_width(width, lane)
+        choices = lanes(right_width, right, right_width // bits)
+        return joined(lane, [left >> choice * lane & mask(lane) for choice in choices])
     if lane:
         count = width // lane
         other = right_width // count

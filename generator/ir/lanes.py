@@ -103,6 +103,9 @@ class _Lift:
             case Unary(op="zext" | "sext" as op, operand=operand, width=width):
                 return self._resized(op, operand.width, self.value(operand), width)
             case Slice(width=width, operand=operand, low=low):
+                chosen = self._chosen(expr)
+                if chosen is not None:
+                    return chosen
                 whole = self.value(operand)
                 if low:
                     amount = self._all(operand.width)
@@ -124,11 +127,40 @@ class _Lift:
         if op == "concat":
             self._all(left.width + right.width)
             return build.binary(f"concat.{left.width}", self.value(left), self.value(right))
+        if op in ("rotl", "rotr") and isinstance(right, Const):
+            return self._rotated(op, left, right.value % left.width)
         if op not in _LANEWISE:
             raise _Unliftable
         if op in _SHIFTS:
             right = _amount(right, left.width)
         return build.binary(f"{op}.{left.width}", self.value(left), self.value(right))
+
+    def _rotated(self, op: str, operand: Expr, amount: int) -> Expr:
+        width = operand.width
+        value = self._named("turned", self.value(operand))
+        parts = []
+        for shift, distance in (("shl", amount), ("lshr", width - amount)):
+            if op == "rotr":
+                distance = width - distance
+            by = build.unary(f"splat.{width}", Const(width, distance), self._all(width))
+            parts.append(build.binary(f"{shift}.{width}", value, by))
+        return build.or_(*parts)
+
+    def _chosen(self, expr: Slice) -> Expr | None:
+        """A lane of a value that all lanes share, e.g. ``x[(k @ 0b000) +: 8]``: a permutation."""
+        match expr:
+            case Slice(
+                width=width,
+                low=0,
+                operand=Binary(
+                    op="lshr",
+                    left=whole,
+                    right=Binary(op="concat", left=index, right=Const(width=scale, value=0)),
+                ),
+            ) if width == 1 << scale and whole.width == width << index.width and not self._differs(whole):
+                self._all(width)
+                return build.binary(f"permute.{width}", whole, self.value(index))
+        return None
 
     def _select(self, condition: Expr, then: Expr, otherwise: Expr, strict: bool) -> Expr:
         yes, no = self.value(then), self.value(otherwise)

@@ -134,7 +134,8 @@ class Binary:
     * eq ne ult ule slt sle: l = r, width 1;
     * concat: width = l + r, `left` on top;
     * lane by lane, for lanes of n bits in `left` (add.n, ...): add sub mul, shl lshr ashr (l = r: an amount a
-      lane), eq ne ult ule slt sle (a bit a lane), concat (of lanes that may differ in width).
+      lane), eq ne ult ule slt sle (a bit a lane), concat (of lanes that may differ in width);
+    * permute.n: the lanes of `left` (2**k of them) that the numbers of k bits in `right` choose.
     """
 
     width: int

@@ -85,6 +85,8 @@ def _text(expr: Expr, depth: int) -> tuple[str, int]:
             return f"{_show(operand, _ATOM, depth)}[{low + width - 1}:{low}]", _ATOM
         case Binary(op=op, left=left, right=right):
             base, lane = lane_op(op)
+            if base == "permute":
+                return f"{op}({_show(left, 0, depth)}, {_show(right, 0, depth)})", _ATOM
             sign, own = _BINARY[base]
             sign = f"{sign}.{lane}" if lane else sign
             return f"{_show(left, own, depth)} {sign} {_show(right, own + 1, depth)}", own

@@ -3,7 +3,8 @@
 A value is what `runtime.cpu.primitives` calls one: an integer of up to 64 bits, or a tuple of 64-bit parts;
 here it is seen as n lanes of equal width, the lowest first. Primitives are made when they are imported, from
 their names: ``add8x16`` adds 16 lanes of 8 bits, ``sext8to16x8`` widens 8 of them, ``concat8with16x4`` puts 8
-bits on top of 16 in each of 4 lanes, ``splat16x8`` repeats 16 bits, ``ult32x4`` gives 4 bits.
+bits on top of 16 in each of 4 lanes, ``splat16x8`` repeats 16 bits, ``ult32x4`` gives 4 bits,
+``permute8of16x16`` chooses 16 times one of 16 lanes of 8 bits, by numbers of 4 bits.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from runtime.cpu.primitives import GIANT, HUGE, INT, WIDE, _pack, _unpack, primi
 
 Value = Any
 
-_NAME: Final = re.compile(r"([a-z]+?)(\d+)(?:(?:to|with)(\d+))?x(\d+)")
+_NAME: Final = re.compile(r"([a-z]+?)(\d+)(?:(?:to|with|of)(\d+))?x(\d+)")
 _KINDS: Final = {64: INT, 128: WIDE, 256: HUGE, 512: GIANT}
 _PLAIN: Final = frozenset(("add", "sub", "mul"))
 _SHIFTS: Final = {"shl": "shl", "lshr": "lshr", "ashr": "ashr"}
@@ -114,6 +115,25 @@ def _binary(name: str, base: str, lane: int, other: int, count: int) -> Any:
     return primitive(kinds[0], *kinds[1:])(build)
 
 
+def _permutation(name: str, lane: int, choices: int, count: int) -> Any:
+    index = choices.bit_length() - 1
+
+    def build(b: Any, value: Value, numbers: Value) -> Value:
+        source = _vector(b, value, lane, choices)
+        chosen = b.zext(_vector(b, numbers, index, count), ir.VectorType(ir.IntType(32), count))
+        result = ir.Constant(ir.VectorType(ir.IntType(lane), count), ir.Undefined)
+        for position in range(count):
+            at = ir.Constant(ir.IntType(32), position)
+            part = b.extract_element(source, b.extract_element(chosen, at))
+            result = b.insert_element(result, part, at)
+        return _value(b, result)
+
+    build.__name__ = name
+    build.__doc__ = f"{count} times one of {choices} lanes of {lane} bits."
+    kinds = [_KINDS[_size(bits)] for bits in (lane * count, lane * choices, index * count)]
+    return primitive(kinds[0], *kinds[1:])(build)
+
+
 def __getattr__(name: str) -> Any:
     """The primitive of a name; it is kept."""
     found = _NAME.fullmatch(name)
@@ -126,6 +146,8 @@ def __getattr__(name: str) -> Any:
         made = _unary(name, base, lane, other, count)
     elif base in _PLAIN or base in _SHIFTS or base in _RELATIONS or base == "concat":
         made = _binary(name, base, lane, other, count)
+    elif base == "permute":
+        made = _permutation(name, lane, other, count)
     else:
         raise AttributeError(name)
     globals()[name] = made
