@@ -89,6 +89,7 @@ def host(target: str, features: Sequence[str]) -> list[Peer]:
     registers.append(PeerRegister(native.number("eflags"), flags, fixed=0x202))
     registers.append(PeerRegister(native.MXCSR, MXCSR))
     registers += [PeerRegister(native.XMM + 16 * i, (Part("xmm", i, 0, 128),)) for i in range(16)]
+    registers += [PeerRegister(native.ST + 16 * i, (Part("mm", i, 0, 64),)) for i in range(8)]
     return [
         Peer(
             architecture=0,
@@ -120,6 +121,7 @@ def peer(target: str, mode: int) -> Peer:
             for i in range(16 if mode == 64 else 8)
         ]
         registers.append(PeerRegister(c.UC_X86_REG_MXCSR, MXCSR))
+        registers += [PeerRegister(getattr(c, f"UC_X86_REG_MM{i}"), (Part("mm", i, 0, 64),)) for i in range(8)]
     registers.append(
         PeerRegister(c.UC_X86_REG_EFLAGS, tuple(Part(name, None, bit, 1) for name, bit in FLAGS), fixed=0x202)
     )
@@ -147,7 +149,7 @@ def describe(target: str) -> Family:
         contexts=("mode",),
         modes=modes,
         settle=settle,
-        float_files=frozenset({"xmm"}),
+        float_files=frozenset({"xmm", "mm"}),
         peers=lambda: [peer(target, mode) for mode in ours],
         hosts=lambda features: host(target, features),
     )

@@ -38,6 +38,7 @@ REGISTERS: Final = (
 EXTENDED: Final = 0x1000
 """Numbers from here on are byte offsets into the XSAVE area (SDM volume 1, 13.4)."""
 MXCSR: Final = EXTENDED + 24
+ST: Final = EXTENDED + 32
 XMM: Final = EXTENDED + 160
 YMM_HIGH: Final = EXTENDED + 576
 _STATE_BITS: Final = 512

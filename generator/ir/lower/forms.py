@@ -207,7 +207,7 @@ class FormLowering:
     def _cell(cell: s.Expr, body: Body) -> Binding:
         if isinstance(cell, s.Number):
             return Number(cell.value, cell.digits)
-        if isinstance(cell, (s.UnaryOp, s.BinaryOp)):
+        if isinstance(cell, (s.UnaryOp, s.BinaryOp)) and not _names_something(cell):
             value = body.const(cell, Scope())
             if value is not None:
                 return Number(value)
@@ -525,3 +525,15 @@ def _registers(place: Place) -> Iterator[str]:
             yield from _registers(otherwise)
         case _:
             return
+
+
+def _names_something(cell: s.Expr) -> bool:
+    """Whether names stand in a cell's arithmetic: the behaviour's locals may hide what they are elsewhere."""
+    match cell:
+        case s.Number():
+            return False
+        case s.UnaryOp(operand=operand):
+            return _names_something(operand)
+        case s.BinaryOp(left=left, right=right):
+            return _names_something(left) or _names_something(right)
+    return True
