@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from conformance.families.base import Family, Files, Part, Peer, PeerRegister, Registers
+from conformance.families.base import Family, Files, Part, Peer, PeerRegister, Registers, files_of
 from generator.model.target import Target
 
 NAMES = {
@@ -121,7 +121,7 @@ def peer(target: str, mode: int) -> Peer:
             for i in range(16 if mode == 64 else 8)
         ]
         registers.append(PeerRegister(c.UC_X86_REG_MXCSR, MXCSR))
-        registers += [PeerRegister(getattr(c, f"UC_X86_REG_MM{i}"), (Part("mm", i, 0, 64),)) for i in range(8)]
+        registers += files_of(c, "UC_X86_REG_MM", "mm", range(8), 64)
     registers.append(
         PeerRegister(c.UC_X86_REG_EFLAGS, tuple(Part(name, None, bit, 1) for name, bit in FLAGS), fixed=0x202)
     )
