@@ -5,8 +5,14 @@ The JSON names are those of `qemu-img --output json`, so that scripts written fo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+Check = TypeVar("Check", bound="Callable[..., CheckReport]")
+MOST_CORRUPTIONS = 1 << 15
+"""A check that mends nothing stops here: nobody reads on, and an image made to keep us busy has many more."""
 
 
 class _Report:
@@ -91,6 +97,7 @@ class CheckReport(_Report):
     fragmented_clusters: int | None = None
     compressed_clusters: int | None = None
     problems: list[Problem] = field(default_factory=list)  # the first thousand
+    stops: bool = field(default=False, metadata={"exclude": True})  # at MOST_CORRUPTIONS, by CheckStopped
 
     def note(
         self, kind: str, text: str, *, offset: int | None = None, fixed: bool = False, count: int = 1
@@ -110,6 +117,9 @@ class CheckReport(_Report):
             self.check_errors += count
         if len(self.problems) < 1000:
             self.problems.append(Problem(kind=kind, text=text, offset=offset, fixed=fixed))
+        if self.stops and self.corruptions >= MOST_CORRUPTIONS:
+            self.problems.append(Problem("corruption", "there is so much wrong that the rest wasn't checked"))
+            raise CheckStopped(self)
 
     @property
     def exit_code(self) -> int:
@@ -119,3 +129,24 @@ class CheckReport(_Report):
         if self.corruptions:
             return 2
         return 3 if self.leaks else 0
+
+
+class CheckStopped(Exception):
+    """There is too much wrong to go on. `report` says what was found."""
+
+    def __init__(self, report: CheckReport) -> None:
+        super().__init__(report.filename)
+        self.report = report
+
+
+def may_stop(check: Check) -> Check:
+    """For the `check` of a node: it ends early where its report says so."""
+
+    @wraps(check)
+    def checked(*arguments: Any, **options: Any) -> CheckReport:
+        try:
+            return check(*arguments, **options)
+        except CheckStopped as stop:
+            return stop.report
+
+    return cast(Check, checked)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from runtime.block.errors import ImageCorrupt
 from runtime.block.node import Repair
-from runtime.block.report import CheckReport
+from runtime.block.report import MOST_CORRUPTIONS, CheckReport, CheckStopped, Problem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +43,7 @@ class BlockCheck:
 
         self.node = node
         self.repair = repair
-        self.report = CheckReport(filename=node.name, format=node.format)
+        self.report = CheckReport(filename=node.name, format=node.format, stops=repair is None)
         self._metadata = merged(metadata)
         self._low = np.array([low for low, _ in self._metadata], np.int64)
         self._high = np.array([high for _, high in self._metadata], np.int64)
@@ -57,7 +58,8 @@ class BlockCheck:
         node, report = self.node, self.report
         total = node.blocks()
         stored = 0
-        fragments = 0
+        room = -(-max(0, node.file.length() - node.data_start()) // node.stride())
+        fragments = shared = 0
         last = -1
         parts: list[Entries] = []
         for first, count in node.block_ranges(_BATCH):
@@ -70,17 +72,44 @@ class BlockCheck:
                     last >= 0 and here[0] != last + node.stride()
                 )
                 last = int(here[-1])
+                shared += int(np.count_nonzero(here[1:] == here[:-1]))
+                if shared >= MOST_CORRUPTIONS and not self.repair:
+                    # As many as that say nothing more each, and finding all takes memory.
+                    report.note("corruption", "neighbours share their storage", count=shared)
                 stored += len(here)
                 parts.append(here - node.gap)
+                if stored > room:
+                    self._too_many(stored, room)
         report.total_clusters = total
         report.allocated_clusters = stored
         report.fragmented_clusters = fragments
-        starts = np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
-        if len(starts) and bool((np.diff(starts) < node.stride()).any()):
+        starts = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        parts.clear()
+        starts.sort()
+        if any(
+            (np.diff(starts[at : at + _BATCH + 1]) < node.stride()).any() for at in range(0, stored, _BATCH)
+        ):
             starts = self._overlaps(starts)
         end = int(starts[-1]) + node.stride() if len(starts) else 0
         report.image_end_offset = max([end, *(stop for _, stop in self._metadata)])
         return starts
+
+    def _too_many(self, stored: int, room: int) -> None:
+        """More blocks than the file has room for: most share their storage. Counting all would take memory
+        without bound.
+        """
+        what = f"the table has more blocks than the {room} that the file has room for"
+        if self.repair:
+            raise ImageCorrupt(
+                what,
+                offset=self.node.entry_offset(0),
+                field="block table entry",
+                where=self.node.name,
+                remedy="the data that it holds can only be guessed: restore the image from a copy",
+            )
+        self.report.note("corruption", what, offset=self.node.entry_offset(0), count=stored - room)
+        self.report.problems.append(Problem("corruption", "the rest wasn't checked"))
+        raise CheckStopped(self.report)
 
     def _in_bounds(self, first: int, places: Entries) -> np.ndarray:
         import numpy as np

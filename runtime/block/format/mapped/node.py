@@ -251,7 +251,7 @@ class MappedNode(FormatNode):
         step = max(self.block_size * _BATCH, 1 << 40)
         for at in range(offset, offset + length, step):
             with self._lock:
-                pieces = list(self._pieces(at, min(step, offset + length - at)))
+                pieces = list(self._pieces(at, min(step, offset + length - at), telling=True))
             for piece in pieces:
                 if piece.state == 0:
                     yield from self._data_extents(piece)
@@ -308,11 +308,26 @@ class MappedNode(FormatNode):
         """
         first, total = 0, self.blocks()
         while first < total:
-            first += self.table.empty_run(self._index(first), total - first)
+            first += self._absent(first, total - first)
             count = min(step, total - first)
             if count > 0:
                 yield first, count
             first += count
+
+    def _absent(self, first: int, count: int) -> int:
+        """How many blocks from one on are known not to be in the image, without looking at each."""
+        done = 0
+        while done < count:
+            empty = self.table.empty_run(self._index(first + done), count - done)
+            if not empty and self._decode(self.table.entry(self._index(first + done))) < 0:
+                row = min(count - done, self._row(first + done))
+                empty = self.table.run(self._index(first + done), row, 0)
+                if empty < min(row, _SKIP):
+                    break  # not worth a range of its own
+            if not empty:
+                break
+            done += empty
+        return done
 
     def stride(self) -> int:
         """What one block takes in the file, bytes."""
@@ -367,7 +382,7 @@ class MappedNode(FormatNode):
         """Where one block is. Raises ImageCorrupt."""
         raw = self.table.entry(self._index(block))
         place = self._decode(raw)
-        if place >= 0 and not self._data_start <= place < self._limit():
+        if place >= 0 and not self._data_start <= place - self.gap < self._limit() - self.gap:
             raise self._misplaced(block, place, raw)
         return place
 
@@ -393,6 +408,16 @@ class MappedNode(FormatNode):
                 )
         return place, run
 
+    def _hollow_run(self, first: int, count: int, place: int) -> tuple[int, int]:
+        """Many blocks in one and the same place, which is a hole of the file (no sound image has such): zero.
+        """
+        same = self.table.run(self._index(first), min(count, self._row(first)), 0)
+        if same > _SKIP:
+            hole = next(self.file.extents(place, self.block_size))
+            if hole.reads_zero and hole.length == self.block_size:
+                return ZERO, same
+        return place, 1
+
     def _misplaced(self, block: int, place: int, raw: int) -> ImageCorrupt:
         return ImageCorrupt(
             f"block {block} of the disk lies outside of the image's data, at byte {place}",
@@ -402,8 +427,10 @@ class MappedNode(FormatNode):
             where=self.name,
         )
 
-    def _pieces(self, offset: int, length: int) -> Iterator[Piece]:
-        """The range in parts of one state each; data parts are contiguous in the file."""
+    def _pieces(self, offset: int, length: int, *, telling: bool = False) -> Iterator[Piece]:
+        """The range in parts of one state each; data parts are contiguous in the file. `telling`: only to
+        tell what reads as zero.
+        """
         block = self.block_size
         end = offset + length
         while offset < end:
@@ -416,7 +443,10 @@ class MappedNode(FormatNode):
                     yield Piece(offset, stop - offset, ABSENT, ABSENT)
                     offset = stop
                     continue
-            place, count = self._run(first, count)
+            place, run = self._run(first, count)
+            if telling and run == 1 and count > _SKIP and place >= 0:
+                place, run = self._hollow_run(first, count, place)
+            count = run
             stop = min(end, (first + count) * block)
             if place < 0:
                 yield Piece(offset, stop - offset, place, place)

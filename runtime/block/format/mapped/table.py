@@ -67,14 +67,27 @@ def _run(entries: array[int], at: int, count: int, step: int) -> int:
         while at < stop and entries[at] == expected:
             at += 1
             if at - start == _MANY:
-                same = entries[start:at]
-                while at + _MANY <= stop and entries[at : at + _MANY] == same:
-                    at += _MANY
+                at = _same(entries, start, at, stop)
         return at - start
     while at < stop and entries[at] == expected:
         at += 1
         expected += step
     return at - start
+
+
+def _same(entries: array[int], start: int, at: int, stop: int) -> int:
+    """The end of a row of equal entries from `start` on, which is known to go up to `at`; some at its end may
+    be missing.
+    """
+    step = at - start
+    while at < stop and step >= _MANY:
+        step = min(step, stop - at, at - start)
+        if entries[at : at + step] == entries[start : start + step]:
+            at += step
+            step *= 2
+        else:
+            step //= 2
+    return at
 
 
 def _set_run(entries: array[int], at: int, count: int, value: int, step: int) -> None:
@@ -191,7 +204,9 @@ class PagedTable(Table):
             last = (part.end - self.offset - 1) // width // self._page_entries
             for number in range(first, last + 1):
                 page = self._page(number)
-                if max(page) >= limit:
+                if _run(page, 0, len(page), 0) == len(page):
+                    result = max(result, page[0] if page[0] < limit else -1)
+                elif max(page) >= limit:
                     result = max(result, max((entry for entry in page if entry < limit), default=-1))
                 else:
                     result = max(result, max(page))

@@ -10,7 +10,7 @@ from runtime.block.format.mapped.table import PagedTable
 from runtime.block.format.parallels import header as parallels
 from runtime.block.format.parallels.header import SECTOR, Header
 from runtime.block.node import Node, Preallocation, ProtocolNode, Repair
-from runtime.block.report import CheckReport, ImageInfo
+from runtime.block.report import CheckReport, ImageInfo, may_stop
 
 if TYPE_CHECKING:
     from runtime.block.format.mapped.table import Entries
@@ -128,6 +128,7 @@ class ParallelsNode(MappedNode):
 
     # About the image
 
+    @may_stop
     def check(self, repair: Repair | None = None) -> CheckReport:
         from runtime.block.format.mapped.check import BlockCheck
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterator
+from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
 from runtime.block.errors import ImageCorrupt, ImageUnsupported
@@ -17,7 +18,7 @@ from runtime.block.format.qcow2 import header as h
 from runtime.block.format.qcow2.header import COMPRESSED, COPIED, OFFSET_MASK, ZERO, Incompatible
 from runtime.block.format.qcow2.refcounts import Packed, decode_counts, encode_counts, swapped
 from runtime.block.format.qcow2.tables import read_table
-from runtime.block.report import CheckReport
+from runtime.block.report import CheckReport, CheckStopped
 
 if TYPE_CHECKING:
     from runtime.block.format.qcow2.checksums import ClusterSet
@@ -188,6 +189,13 @@ class Checker:
     def run(self, repair: Repair | None) -> CheckReport:
         """Check, mend what `repair` says, and tell."""
         self.repair = repair
+        self.report.stops = repair is None
+        try:
+            return self._run(repair)
+        except CheckStopped:
+            return self.report
+
+    def _run(self, repair: Repair | None) -> CheckReport:
         node, report = self.node, self.report
         self._load_refcounts()
         if node.checksums is not None:
@@ -261,8 +269,12 @@ class Checker:
         self.counter.add(0, 1)
         if header.refcount_table_clusters and not self.rebuild:
             self.counter.add(header.refcount_table_offset >> self.bits, header.refcount_table_clusters)
-            for index, entry in enumerate(node.refcounts.table):
-                self._count_block(index, entry)
+            index = 0
+            for entry, same in groupby(node.refcounts.table):
+                times = sum(1 for _ in same)
+                if entry:
+                    self._count_blocks(index, entry, times)
+                index += times
         if header.l1_size:
             self._count_l1(node.tables.l1, header.l1_table_offset, active=True)
         if header.nb_snapshots:
@@ -271,19 +283,19 @@ class Checker:
             if not self._count(offset, length, what):
                 self._bad(f"{what} isn't inside of the file", offset)
 
-    def _count_block(self, index: int, entry: int) -> None:
-        if not entry:
-            return
+    def _count_blocks(self, first: int, entry: int, times: int) -> None:
+        """The refcount block of `times` equal entries from the `first` on."""
         if entry & (self.size - 1) or entry >> self.bits >= self.file_end:
-            self.node.refcounts.table[index] = 0
-            self._bad(
-                f"refcount block {index} isn't at a cluster of the file: {entry:#x}",
-                self.header.refcount_table_offset + index * 8,
-                fixed=self.repair == "all",
-            )
             self.rebuild = True
+            for index in range(first, first + times):
+                self.node.refcounts.table[index] = 0
+                self._bad(
+                    f"refcount block {index} isn't at a cluster of the file: {entry:#x}",
+                    self.header.refcount_table_offset + index * 8,
+                    fixed=self.repair == "all",
+                )
             return
-        self.counter.add(entry >> self.bits, 1)
+        self.counter.add(entry >> self.bits, 1, times)
 
     def _check_own_clusters(self) -> None:
         """Refcounts that share a cluster with anything else can't be mended where they are."""
@@ -291,10 +303,13 @@ class Checker:
             return
         header, table = self.header, self.node.refcounts.table
         first = header.refcount_table_offset >> self.bits
-        own = [(first + number, "the refcount table") for number in range(header.refcount_table_clusters)]
-        own += [(entry >> self.bits, f"refcount block {index}") for index, entry in enumerate(table) if entry]
-        for cluster, what in own:
+        own = chain(
+            ((first + number, -1) for number in range(header.refcount_table_clusters)),
+            ((entry >> self.bits, index) for index, entry in enumerate(table) if entry),
+        )
+        for cluster, index in own:
             if self.counter.get(cluster) > 1:
+                what = "the refcount table" if index < 0 else f"refcount block {index}"
                 self._bad(f"{what} shares its cluster", cluster << self.bits, fixed=self.repair == "all")
                 self.rebuild = True
 

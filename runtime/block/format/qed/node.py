@@ -11,7 +11,7 @@ from runtime.block.format.mapped.table import PagedTable, TwoLevelTable
 from runtime.block.format.qed import header as qed
 from runtime.block.format.qed.header import Header
 from runtime.block.node import Preallocation, ProtocolNode, Repair
-from runtime.block.report import CheckReport, ImageInfo
+from runtime.block.report import CheckReport, ImageInfo, may_stop
 
 if TYPE_CHECKING:
     from runtime.block.format.mapped.table import Entries
@@ -159,6 +159,7 @@ class QedNode(MappedNode):
             offset = self.header.directory + 8 * number
             report.note("corruption", text, offset=offset, fixed=repair == "all")
 
+    @may_stop
     def check(self, repair: Repair | None = None) -> CheckReport:
         from runtime.block.format.mapped.check import BlockCheck
 

@@ -13,7 +13,7 @@ from runtime.block.format.vdi import header as vdi
 from runtime.block.format.vdi.header import Header
 from runtime.block.format.vdi.parent import comment_of, find_parent, open_parent, verify_parent
 from runtime.block.node import Preallocation, ProtocolNode, Repair
-from runtime.block.report import CheckReport, ImageInfo
+from runtime.block.report import CheckReport, ImageInfo, may_stop
 
 if TYPE_CHECKING:
     from runtime.block.format.mapped.table import Entries
@@ -227,6 +227,7 @@ class VdiNode(MappedNode):
 
     # About the image
 
+    @may_stop
     def check(self, repair: Repair | None = None) -> CheckReport:
         from runtime.block.format.mapped.check import BlockCheck
 

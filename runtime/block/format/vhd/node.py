@@ -18,7 +18,7 @@ from runtime.block.format.vhd import header as vhd
 from runtime.block.format.vhd.header import Footer, Header
 from runtime.block.format.vhd.parent import describe, find_parent, open_parent, verify_parent
 from runtime.block.node import FileRange, FormatNode, Preallocation, ProtocolNode, Repair
-from runtime.block.report import CheckReport, ImageInfo
+from runtime.block.report import CheckReport, ImageInfo, may_stop
 
 if TYPE_CHECKING:
     from runtime.block.format.mapped.table import Entries
@@ -92,6 +92,7 @@ class FixedVhdNode(LinearNode, VhdNode):
         self.file.flush()
         self.footer, self._size = footer, new
 
+    @may_stop
     def check(self, repair: Repair | None = None) -> CheckReport:
         """Opening has validated the footer, which is all there is."""
         end = self.file.length()
@@ -331,6 +332,7 @@ class DynamicVhdNode(MappedNode, VhdNode):
     def details(self) -> dict[str, Any]:
         return {"block-size": self.block_size, "parent": self._reference}
 
+    @may_stop
     def check(self, repair: Repair | None = None) -> CheckReport:
         from runtime.block.format.mapped.check import BlockCheck
 

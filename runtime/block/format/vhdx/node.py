@@ -18,7 +18,7 @@ from runtime.block.format.vhdx.log import PAGE, Log, ReplayedFile, pending, repl
 from runtime.block.format.vhdx.metadata import MAX_DISK, Metadata, pack_metadata, read_metadata
 from runtime.block.format.vhdx.parent import find_parent, make_locator, open_parent, verify_parent
 from runtime.block.node import Preallocation, ProtocolNode, Repair
-from runtime.block.report import CheckReport, ImageInfo
+from runtime.block.report import CheckReport, ImageInfo, may_stop
 
 if TYPE_CHECKING:
     from runtime.block.format.mapped.table import Entries
@@ -402,6 +402,7 @@ class VhdxNode(MappedNode):
                     found.append((place, place + MIB))
         return found
 
+    @may_stop
     def check(self, repair: Repair | None = None) -> CheckReport:
         from runtime.block.format.mapped.check import BlockCheck
 

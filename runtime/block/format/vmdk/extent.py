@@ -11,7 +11,7 @@ from runtime.block.format.mapped.table import Coding, PagedTable, TwoLevelTable
 from runtime.block.format.vmdk import header as vmdk
 from runtime.block.format.vmdk.header import SECTOR, SeSparseHeader, SparseHeader
 from runtime.block.node import Node, Preallocation, ProtocolNode, Repair
-from runtime.block.report import CheckReport, ImageInfo
+from runtime.block.report import CheckReport, ImageInfo, may_stop
 
 if TYPE_CHECKING:
     from runtime.block.format.mapped.table import Entries
@@ -206,6 +206,7 @@ class SparseExtent(MappedNode):
                     found += list(zip(low.tolist(), high.tolist(), strict=True))
         return found
 
+    @may_stop
     def check(self, repair: Repair | None = None) -> CheckReport:
         from runtime.block.format.mapped.check import BlockCheck
 

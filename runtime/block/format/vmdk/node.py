@@ -37,7 +37,7 @@ from runtime.block.node import (
     ProtocolNode,
     Repair,
 )
-from runtime.block.report import CheckReport, ImageInfo
+from runtime.block.report import CheckReport, ImageInfo, may_stop
 
 _TEXT_KINDS = (*text.SPARSE_KINDS, *text.FLAT_KINDS, *text.RAW_DEVICE_KINDS, "ZERO")
 
@@ -455,6 +455,7 @@ class VmdkNode(FormatNode):
                 found.append(node.file)
         return found
 
+    @may_stop
     def check(self, repair: Repair | None = None) -> CheckReport:
         report = CheckReport(filename=self.name, format=self.format)
         if repair:

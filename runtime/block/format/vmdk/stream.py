@@ -19,7 +19,7 @@ from runtime.block.format.mapped.table import Coding, PagedTable, TwoLevelTable
 from runtime.block.format.vmdk import header as vmdk
 from runtime.block.format.vmdk.header import SECTOR, SparseHeader
 from runtime.block.node import Buffer, Compression, Extent, ExtentKind, FormatNode, Node, ProtocolNode, Repair
-from runtime.block.report import CheckReport, ImageInfo
+from runtime.block.report import CheckReport, ImageInfo, may_stop
 
 _GRAIN_MARKER = struct.Struct("<QI")  # first sector, bytes of compressed data, which follow
 _MARKER = struct.Struct("<QII496x")  # sectors that follow, 0, type
@@ -406,6 +406,7 @@ class StreamExtent(FormatNode):
             compressed=True,
         )
 
+    @may_stop
     def check(self, repair: Repair | None = None) -> CheckReport:
         """Reads the markers of all grains. A missing trailer is made anew from them."""
         report = CheckReport(filename=self.name, format="vmdk", total_clusters=self.header.grains)
