@@ -85,7 +85,7 @@ PAGE_ENTRY_SIZE: Final = 1 << PAGE_ENTRY_SHIFT
 
 PAGE_CAPACITY: Final = 1 << 14
 BUCKET_COUNT: Final = 1 << 12
-CONTEXT_WORDS: Final = 32
+CONTEXT_WORDS: Final = 96
 CONTEXT_CAPACITY: Final = 256
 STEP_WORDS: Final = 4
 STEP_CAPACITY: Final = 1 << 11
@@ -107,8 +107,8 @@ SPACE_CONTEXT: Final = 24
 SPACE_USED: Final = 32
 """1: the TLBs or the jump cache hold something."""
 SPACE_KEY: Final = 64
-KEY_WORDS: Final = 56
-SPACE_SIZE: Final = 512
+KEY_WORDS: Final = 120
+SPACE_SIZE: Final = 1024
 SPACE_CAPACITY: Final = 16
 
 CODE_TLB_ENTRIES: Final = 256
