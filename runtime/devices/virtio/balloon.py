@@ -31,6 +31,7 @@ class Balloon(VirtioDevice):
 
     device_id: ClassVar = 5
     queue_count = 4
+    largest_request: ClassVar = 1 << 48  # free memory is reported as buffers, which aren't read
 
     def __init__(self, memory: GuestMemory, total: int) -> None:
         super().__init__()

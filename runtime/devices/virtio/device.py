@@ -24,6 +24,9 @@ class VirtioDevice(ABC):
     queue_size: ClassVar[int] = 128
     """Most descriptors of a queue: drivers fill those to the guest with buffers, which cost memory."""
 
+    largest_request: ClassVar[int] = 64 << 20
+    """Most bytes of buffers in a request: what a guest can make the host hold at a time."""
+
     def __init__(self) -> None:
         self.queues: Sequence[Queue] = ()
         self.features = 0

@@ -211,7 +211,8 @@ class VirtioMmio(Device[VirtioMmioState]):
         self._state = VirtioMmioState(generation=generation)
         self._line.set(False)
         if self.device is not None:
-            self._queues = [Queue(self._memory) for _ in range(self.device.queue_count)]
+            largest = self.device.largest_request
+            self._queues = [Queue(self._memory, largest) for _ in range(self.device.queue_count)]
             self.device.queues = self._queues
             self.device.features = 0
             self.device.reset()

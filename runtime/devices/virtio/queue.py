@@ -1,8 +1,8 @@
 """Split virtqueues (virtio 1.2, section 2.7), robust against drivers that lie.
 
 Everything in a queue is the guest's to write, at any time. Each value is read once and checked; a chain is at
-most `size` descriptors long and `LARGEST_CHAIN` bytes in all. What breaks the rules raises `QueueError`: the
-device then asks for a reset (section 2.1.1, DEVICE_NEEDS_RESET).
+most `size` descriptors long and has as many bytes in all as the device allows. What breaks the rules raises
+`QueueError`: the device then asks for a reset (section 2.1.1, DEVICE_NEEDS_RESET).
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ NO_INTERRUPT: Final = 1
 DESCRIPTOR: Final = struct.Struct("<QIHH")
 LARGEST: Final = 1024
 """Most descriptors of a queue."""
-LARGEST_CHAIN: Final = 64 << 20
 
 
 class QueueError(IsagenError):
@@ -120,10 +119,11 @@ class Chain:
 
 
 class Queue:
-    """One virtqueue of a device."""
+    """One virtqueue of a device; `largest`: most bytes of a request."""
 
-    def __init__(self, memory: GuestMemory) -> None:
+    def __init__(self, memory: GuestMemory, largest: int) -> None:
         self._memory = memory
+        self._largest = largest
         self.state = QueueState()
 
     def _u16(self, address: int) -> int:
@@ -189,8 +189,8 @@ class Queue:
                     raise QueueError(f"an indirect table of {size} descriptors")
                 continue
             total += length
-            if total > LARGEST_CHAIN:
-                raise QueueError(f"a request of more than {LARGEST_CHAIN >> 20} MiB")
+            if total > self._largest:
+                raise QueueError(f"a request of more than {self._largest >> 20} MiB")
             if flags & WRITE:
                 _append(chain.writable, address, length)
             elif chain.writable:

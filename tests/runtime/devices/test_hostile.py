@@ -1,5 +1,5 @@
 """Hostile drivers: random registers, rings and descriptors for every virtio device, and random accesses to
-the board's other devices. Nothing may raise, loop or grow; afterwards the device still works for a good driver.
+the board's other devices. Nothing may raise, loop or grow; afterwards devices still work for good drivers.
 """
 
 from __future__ import annotations

@@ -11,9 +11,10 @@ from runtime.devices.keys import KEYS, chord
 from runtime.devices.virtio import mmio
 from runtime.devices.virtio.balloon import DEFLATE, INFLATE, NAMES, STATISTICS, Balloon
 from runtime.devices.virtio.input import EV_ABS, EV_KEY, EV_LED, EV_REL, LARGEST_POSITION, Keyboard, Tablet
+from runtime.devices.virtio.queue import NEXT, WRITE
 from runtime.errors import IsagenError
 from tests.conftest import absent
-from tests.runtime.devices.driver import RAM, SIZE, Driver
+from tests.runtime.devices.driver import ENTRIES, QUEUE, RAM, SIZE, TABLE, Driver
 
 
 def ask(driver, select, sub):
@@ -138,6 +139,23 @@ def test_free_pages_are_reported(memory):
     memory.write(place, b"x" * 0x3000)
     driver.submit(0x2000, queue=3)
     assert memory.read(place, 0x3000) == bytes(0x2000) + b"x" * 0x1000
+
+
+def test_reports_may_be_of_much_memory(memory):
+    """Linux reports 32 blocks of up to 4 MiB at a time."""
+    driver = Driver(Balloon(memory, 64 << 20), memory)
+    free, size = 0x100000000, 4 << 20
+    memory.map(free, ENTRIES * size)
+    memory.write(free + 5 * size, b"x")
+    memory.map(free + ENTRIES * size, size)
+    for number in range(ENTRIES):
+        length = size if number else 2 * size
+        last = number == ENTRIES - 1
+        row = struct.pack("<QIHH", free + number * size, length, WRITE | (0 if last else NEXT), number + 1)
+        memory.write(TABLE + 3 * QUEUE + 16 * number, row)
+    driver.offer(0, 3)
+    assert not driver.broken and driver.finished(3) == [(0, 0)]
+    assert memory.read(free + 5 * size, 1) == b"\0"
 
 
 def test_statistics(memory):
