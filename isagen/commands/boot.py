@@ -124,6 +124,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-reboot", action="store_true", help="end when the guest resets")
     parser.add_argument("--limit", type=number, metavar="N", help="stop after N instructions")
     parser.add_argument("--count", action="store_true", help="print the number of instructions at the end")
+    parser.add_argument("--stats", action="store_true", help="print at the end what the tiers did")
     monitors.add_arguments(parser)
     parser.add_argument("--dump-dtb", metavar="FILE", help="write the board's device tree, and end")
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of machines, and end")
@@ -194,6 +195,11 @@ def boot(board: Virt, arguments: argparse.Namespace) -> int:
         servers.status = outcome.status
         if arguments.snapshot_to is not None:
             machine.snapshot().save(arguments.snapshot_to)
+    if arguments.stats:
+        from isagen.commands.run import print_statistics
+
+        for hart in machine.harts:
+            print_statistics(hart.cpu)
     if arguments.count:
         sys.stderr.write(f"isagen: {machine.executed} instructions\n")
     if termination.signal:

@@ -33,24 +33,29 @@ if TYPE_CHECKING:
 
 FIRST_SLICE: Final = 50_000
 """Instructions between samples while hot code is being looked for."""
-COLD_SLICE: Final = 400_000
+COLD_SLICE: Final = 800_000
 """The same when nothing hot shows up: to look for it has its price."""
-WAITING_SLICE: Final = 100_000
+WAITING_SLICE: Final = 400_000
 """The same while the code that runs is being compiled."""
 LAST_SLICE: Final = 4_000_000
 """The same when all that is hot has been translated."""
 BUCKET: Final = 9
 """Samples are counted by pieces of 2**9 bytes of records, about 40 instructions."""
-HOT: Final = 3
-"""Samples in a piece that make it hot."""
+HOT: Final = 6_000_000
+"""Instructions, by samples, after which a piece is looked at closely; then after twice as many, and so on."""
+COST: Final = 150_000
+"""How many of a region's instructions have to have been executed for each that it has, so that compiling it
+is worth while: what ran that long will go on, more often than not. Compiling one takes as long as interpreting
+some 400,000.
+"""
 TRIES: Final = 4
 """How often a region of the last time is looked for."""
-BURST: Final = 300
+BURST: Final = 200
 BURST_SLICES: Final = (53, 71, 97, 61, 83, 47, 67)
 """When a piece is hot, so many samples are taken so many instructions apart, to see what belongs to it."""
-SHARE: Final = BURST // 20
+SHARE: Final = BURST // 8
 """Of these samples, what a region has to have met, that others beside the hottest one are translated, too."""
-MOST: Final = 4
+MOST: Final = 3
 """Regions that come of one look."""
 FAILURES: Final = 3
 """Workers that may die before the translator gives up."""
@@ -203,6 +208,9 @@ class Translator:
         self._failures = 0
         self._flushes = cpu.cache.counter(cache.FLUSHES)
         self._counts: dict[int, int] = {}
+        """Instructions executed in each piece, by samples."""
+        self._limits: dict[int, int] = {}
+        """When a piece is looked at the next time."""
         self._covered: dict[int, int] = {}
         self._pending: dict[int, _Pending] = {}
         self._queue: list[int] = []
@@ -211,6 +219,8 @@ class Translator:
         self.installed: list[Region] = []
         """Regions that were put in place so far."""
         self._slice = FIRST_SLICE
+        self._passed = FIRST_SLICE
+        """The length of the slice that is being executed."""
         self._burst = 0
         self._seen: dict[int, int] = {}
         self._helpers = self._helper_table()
@@ -301,6 +311,11 @@ class Translator:
             return self._look(record)
         self._collect(wait=False)
         self.statistics.samples += 1
+        passed = self._passed
+        self._passed = slice_ = self._next_slice(record, passed)
+        return slice_
+
+    def _next_slice(self, record: int, passed: int) -> int:
         number = self._covered.get(record)
         if number is not None:
             if number in self._pending:
@@ -309,16 +324,16 @@ class Translator:
             self.statistics.samples_in_regions += 1
             self._slice = min(self._slice * 2, LAST_SLICE)
             return self._slice
-        self._slice = self._slice * 5 // 4 if self._slice < COLD_SLICE else FIRST_SLICE
+        self._slice = min(self._slice * 5 // 4, COLD_SLICE) if self._slice <= COLD_SLICE else FIRST_SLICE
         if not self.code.base <= record < self.code.base + block.META_DISTANCE:
             return self._slice
         if self._hinted and self._take_hints(record):
             return self._slice
         bucket = record >> BUCKET
-        count = self._counts.get(bucket, 0) + 1
+        count = self._counts.get(bucket, 0) + passed
         self._counts[bucket] = count
-        if count >= HOT:
-            self._counts[bucket] = 0
+        if count >= self._limits.get(bucket, HOT):
+            self._limits[bucket] = 2 * count
             self._seen.clear()
             self._burst = BURST
             self._slice = FIRST_SLICE
@@ -335,8 +350,9 @@ class Translator:
         for _ in range(MOST):
             cold = {there: count for there, count in self._seen.items() if there not in self._covered}
             hottest = max(cold, key=cold.__getitem__, default=0)
-            if not hottest or not self._translate(hottest, self._seen, dynamic) or sum(cold.values()) < SHARE:
+            if sum(cold.values()) < SHARE or not self._translate(hottest, self._seen, dynamic, hot=True):
                 break
+        self._passed = self._slice
         return self._slice
 
     def _notice_flushes(self) -> None:
@@ -346,6 +362,7 @@ class Translator:
             return
         self._flushes = flushes
         self._counts.clear()
+        self._limits.clear()
         self._burst = 0
         self._covered.clear()
         self.code.heads.clear()
@@ -376,9 +393,15 @@ class Translator:
         return self._translate(record, seen, self._dynamic_targets())
 
     def _translate(
-        self, record: int, seen: Collection[int], dynamic: Mapping[int, int], *, kept: bool = False
+        self,
+        record: int,
+        seen: Collection[int],
+        dynamic: Mapping[int, int],
+        *,
+        kept: bool = False,
+        hot: bool = False,
     ) -> bool:
-        """`kept`: only if its code is."""
+        """`kept`: only if its code is; `hot`: or if the region was executed often enough."""
         start = time.process_time()
         region = self.former.form(record, dynamic, seen)
         self.statistics.form_seconds += time.process_time() - start
@@ -387,7 +410,7 @@ class Translator:
         description = region.description()
         key = hashlib.sha256(self._own_identity() + description.encode()).hexdigest()
         code = self.store.get(key) if self.store is not None else b""
-        if kept and not code:
+        if not code and (kept or (hot and not self._worth(region))):
             return False
         if self._program:
             nodes = zip(region.pcs, region.records, strict=True)
@@ -409,14 +432,19 @@ class Translator:
             self._compile_here()
         return True
 
+    def _worth(self, region: Region) -> bool:
+        """Whether it was executed often enough to be compiled."""
+        pieces = {record >> BUCKET for record, _ in region.records}
+        return sum(self._counts.get(piece, 0) for piece in pieces) >= COST * len(region.nodes)
+
     def _dynamic_targets(self) -> dict[int, int]:
         """Addresses that computed jumps led to, and their records, where the jump cache has them."""
         address = int(struct.unpack_from("=Q", self.cpu.block, block.JUMP_CACHE)[0])
-        known = struct.iter_unpack("=QQ", ctypes.string_at(address, 16 * block.JUMP_CACHE_ENTRIES))
+        known = memoryview(ctypes.string_at(address, 16 * block.JUMP_CACHE_ENTRIES)).cast("Q").tolist()
         start, end = self.cpu.cache.dynamic, self.cpu.cache.dynamic + 8 * cache.DYNAMIC_ENTRIES
-        seen = struct.iter_unpack("=Q", self.code.memory[start:end])
-        pairs = zip(known, seen, strict=True)
-        return {pc: record for (pc, record), (target,) in pairs if record and pc == target}
+        seen = memoryview(self.code.memory[start:end]).cast("Q").tolist()
+        rows = zip(known[::2], known[1::2], seen, strict=True)
+        return {pc: record for pc, record, target in rows if pc == target and record}
 
     def _compile_here(self) -> None:
         if self._compile is None:
