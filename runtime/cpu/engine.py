@@ -306,7 +306,9 @@ class Cpu:
         raise error
 
     def translate(self, *, background: bool = True, program: bytes = b"") -> None:
-        """From now on translate hot code; `program`: see `Translator`. Raises IsagenError if the target was built without templates."""
+        """From now on translate hot code; `program`: see `Translator`. Raises IsagenError if the target was
+        built without templates.
+        """
         from runtime.cpu.translator.translator import FIRST_SLICE, Translator
 
         self.translator = Translator(self, background=background, program=program)

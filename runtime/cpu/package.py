@@ -166,6 +166,9 @@ class TargetPackage:
 class Code(Protocol):
     """Native code in this process."""
 
+    size: int
+    """Bytes that it takes."""
+
     def address(self, symbol: str) -> int:
         """The host address of a symbol, 0 if there is none."""
         ...

@@ -65,6 +65,7 @@ def context_number(c, t, words):  # type: ignore[no-untyped-def]
 def use_space(s, c, number):  # type: ignore[no-untyped-def]
     """Make a space the present one."""
     space = load64(c + cache.SPACES) + number * cache.SPACE_SIZE
+    store64(space + cache.SPACE_USED, 1)
     store64(c + cache.SPACE, number)
     store64(s + block.TLB, load64(space + cache.SPACE_TLB))
     store64(s + block.JUMP_CACHE, load64(space + cache.SPACE_JUMPS))

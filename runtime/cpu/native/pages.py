@@ -261,6 +261,7 @@ def clear_space(space):  # type: ignore[no-untyped-def]
     jumps = load64(space + cache.SPACE_JUMPS)
     zero_bytes(jumps, cache.JUMP_CACHE_SIZE)
     store64(jumps, 1)
+    store64(space + cache.SPACE_USED, 0)
     return 0
 
 
@@ -269,9 +270,12 @@ def forget_translations(s):  # type: ignore[no-untyped-def]
     """Empty all spaces' TLBs and jump caches; decoded code stays and is checked when it's found again."""
     c = load64(s + block.CACHE)
     spaces = load64(c + cache.SPACES)
+    here = load64(c + cache.SPACE)
     number = 0
     while number < load64(c + cache.SPACE_COUNT):
-        clear_space(spaces + number * cache.SPACE_SIZE)
+        space = spaces + number * cache.SPACE_SIZE
+        if number == here or load64(space + cache.SPACE_USED) != 0:
+            clear_space(space)
         number += 1
     return 0
 

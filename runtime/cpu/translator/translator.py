@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from runtime.cpu import block, cache, image, symbols
 from runtime.cpu.package import TEMPLATES
-from runtime.cpu.translator.hints import Hint, decoded, encoded
+from runtime.cpu.translator.hints import MAXIMUM, Hint, decoded, encoded
 from runtime.cpu.translator.region import Former, Region, parsed
 from runtime.cpu.translator.store import Store, default_folder
 from runtime.cpu.translator.template import Templates, load_templates
@@ -41,12 +41,14 @@ LAST_SLICE: Final = 4_000_000
 """The same when all that is hot has been translated."""
 BUCKET: Final = 9
 """Samples are counted by pieces of 2**9 bytes of records, about 40 instructions."""
-HOT: Final = 6_000_000
-"""Instructions, by samples, after which a piece is looked at closely; then after twice as many, and so on."""
-COST: Final = 150_000
+HOT: Final = (6_000_000, 12_000_000)
+"""Instructions, by samples, after which a piece is looked at closely; then after twice as many, and so on. In
+user mode, and in system mode.
+"""
+COST: Final = (150_000, 400_000)
 """How many of a region's instructions have to have been executed for each that it has, so that compiling it
-is worth while: what ran that long will go on, more often than not. Compiling one takes as long as interpreting
-some 400,000.
+is worth while: what ran that long will go on, more often than not. Compiling one takes as long as
+interpreting some 400,000. A system's profile is flatter than a program's.
 """
 TRIES: Final = 4
 """How often a region of the last time is looked for."""
@@ -57,6 +59,10 @@ SHARE: Final = BURST // 8
 """Of these samples, what a region has to have met, that others beside the hottest one are translated, too."""
 MOST: Final = 3
 """Regions that come of one look."""
+MOST_CODE: Final = 64 << 20
+"""Bytes of code that regions may take; then all are forgotten."""
+MOST_SHOWN: Final = 1000
+"""Regions that are remembered to be looked at."""
 FAILURES: Final = 3
 """Workers that may die before the translator gives up."""
 
@@ -217,7 +223,9 @@ class Translator:
         self._number = 0
         self._keep: list[object] = []
         self.installed: list[Region] = []
-        """Regions that were put in place so far."""
+        """The last regions that were put in place."""
+        self.code_size = 0
+        """Bytes that their code takes."""
         self._slice = FIRST_SLICE
         self._passed = FIRST_SLICE
         """The length of the slice that is being executed."""
@@ -310,6 +318,10 @@ class Translator:
         if self._burst:
             return self._look(record)
         self._collect(wait=False)
+        if self.code_size > MOST_CODE:  # what is hot now is soon there again
+            self.cpu.flush()
+            self._notice_flushes()
+            record = 0
         self.statistics.samples += 1
         passed = self._passed
         self._passed = slice_ = self._next_slice(record, passed)
@@ -332,7 +344,7 @@ class Translator:
         bucket = record >> BUCKET
         count = self._counts.get(bucket, 0) + passed
         self._counts[bucket] = count
-        if count >= self._limits.get(bucket, HOT):
+        if count >= self._limits.get(bucket, HOT[not self.ranges]):
             self._limits[bucket] = 2 * count
             self._seen.clear()
             self._burst = BURST
@@ -369,6 +381,9 @@ class Translator:
         for pending in self._pending.values():
             pending.wanted = False
         self._queue.clear()
+        # No region's code is on the stack, and nothing leads to it any more.
+        self._keep.clear()
+        self.code_size = 0
 
     def finish(self) -> None:
         """Wait for everything that is being compiled."""
@@ -412,7 +427,7 @@ class Translator:
         code = self.store.get(key) if self.store is not None else b""
         if not code and (kept or (hot and not self._worth(region))):
             return False
-        if self._program:
+        if self._program and len(self._hints) < MAXIMUM:
             nodes = zip(region.pcs, region.records, strict=True)
             met = tuple(pc for pc, (there, _) in nodes if there in seen)
             self._hints[region.pcs[0]] = Hint(region.pcs[0], met, tuple(pc for pc, _ in region.dynamic))
@@ -435,7 +450,7 @@ class Translator:
     def _worth(self, region: Region) -> bool:
         """Whether it was executed often enough to be compiled."""
         pieces = {record >> BUCKET for record, _ in region.records}
-        return sum(self._counts.get(piece, 0) for piece in pieces) >= COST * len(region.nodes)
+        return sum(self._counts.get(piece, 0) for piece in pieces) > COST[not self.ranges] * len(region.nodes)
 
     def _dynamic_targets(self) -> dict[int, int]:
         """Addresses that computed jumps led to, and their records, where the jump cache has them."""
@@ -531,6 +546,7 @@ class Translator:
         if loaded is None:
             self.statistics.failed += 1
             return
+        self.code_size += loaded.size
         function = loaded.address(pending.name)
         both = bool(self.templates.record_size)
         addresses = [
@@ -552,6 +568,7 @@ class Translator:
             struct.pack_into("=Q", memory, record - base + block.REGION_DISTANCE, where)
             struct.pack_into("=H", memory, record - base, block.OP_REGION)
         self.installed.append(region)
+        del self.installed[:-MOST_SHOWN]
         statistics = self.statistics
         statistics.regions += 1
         statistics.instructions += len(region.nodes)
