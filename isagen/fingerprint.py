@@ -25,8 +25,7 @@ OWN = ("isagen/build.py", "isagen/kept.py", "isagen/steps.py", "isagen/fingerpri
 DISTRIBUTIONS = ("lark", "jinja2", "pydantic", "numba", "llvmlite")
 """What generates and compiles, and isn't ours."""
 AT_RUN_TIME = tuple(
-    f"runtime/cpu/{name}"
-    for name in ("cache.py", "engine.py", "image.py", "objects.py", "package.py", "translator/")
+    f"runtime/cpu/{name}" for name in ("engine.py", "image.py", "objects.py", "package.py", "translator/")
 )
 """What works only when code runs: nothing that is built depends on it..."""
 BUILT_FOR_IT = "runtime/cpu/translator/template.py"
