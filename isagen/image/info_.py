@@ -33,11 +33,22 @@ def run(arguments: argparse.Namespace) -> int:
             infos.append(node.info())
             node = node.backing if arguments.backing_chain else None
     if options.wants_json(arguments):
-        values = [info.as_json() for info in infos]
+        values = [_as_json(info) for info in infos]
         show.print_json(values if arguments.backing_chain else values[0])
     else:
         print("\n\n".join("\n".join(lines(info)) for info in infos))
     return 0
+
+
+def _as_json(info: ImageInfo) -> dict[str, Any]:
+    """With QEMU's names of the formats."""
+    from runtime.block.registry import recorded_name
+
+    values = info.as_json()
+    for name in ("format", "backing-filename-format"):
+        if name in values:
+            values[name] = recorded_name(values[name])
+    return values
 
 
 def lines(info: ImageInfo) -> list[str]:

@@ -58,9 +58,11 @@ def entry(image: Image, extent: Extent) -> dict[str, Any]:
         # All of a raw disk lies in its file, holes too.
         "present": extent.kind is not ExtentKind.HOLE or image.format == "raw",
         "zero": extent.reads_zero,
-        "data": extent.kind is ExtentKind.DATA,
-        "compressed": extent.compressed,
+        # Zeroes that take a place in an image count as data, as for qemu-img.
+        "data": extent.kind is ExtentKind.DATA or (extent.host_offset is not None and image.format != "raw"),
     }
+    if extent.compressed:
+        result["compressed"] = True
     if extent.host_offset is not None:
         result["offset"] = extent.host_offset
     elif image.format == "raw":

@@ -318,7 +318,9 @@ class FormatNode(Node):
 
     @property
     def compression(self) -> Compression | None:
-        """How clusters are compressed, None for formats without."""
+        """How clusters are compressed, None for formats without. Raises ImageUnsupported for images that
+        can't, though others of their format can.
+        """
         return None
 
     def write_compressed(self, offset: int, data: Buffer) -> None:

@@ -48,6 +48,7 @@ class Format:
     signatures: tuple[Signature, ...] = ()
     aliases: tuple[str, ...] = ()
     extensions: tuple[str, ...] = ()
+    qemu_name: str = ""  # if QEMU calls it otherwise
     side_snapshots: bool = False  # has none of its own: `runtime.block.snapshots` keeps them beside the image
 
     @property
@@ -151,6 +152,7 @@ FORMATS: tuple[Format, ...] = (
         "Virtual PC and Hyper-V: dynamic, fixed, differencing",
         signatures=(Signature(b"conectix"), Signature(b"conectix", -512, (".vhd", ".vpc"))),
         aliases=("vpc",),
+        qemu_name="vpc",
         extensions=(".vhd", ".vpc"),
         side_snapshots=True,
     ),
@@ -166,6 +168,15 @@ def find_format(name: str) -> Format:
     raise ImageFormatUnknown(
         f"there is no image format {name!r}", remedy="known are " + ", ".join(row.name for row in FORMATS)
     )
+
+
+def recorded_name(name: str) -> str:
+    """What images call the format of their backing file: QEMU's name."""
+    try:
+        row = find_format(name)
+    except ImageFormatUnknown:
+        return name
+    return row.qemu_name or row.name
 
 
 def format_of_name(path: str | Path) -> Format | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from runtime.block.node import Buffer, Extent, FileRange, FormatNode, ProtocolNode
+from runtime.block.node import Buffer, Extent, ExtentKind, FileRange, FormatNode, ProtocolNode
 
 
 class LinearNode(FormatNode):
@@ -58,7 +58,11 @@ class LinearNode(FormatNode):
         size = self._size - offset if length is None else length
         self.in_range_or_raise(offset, size)
         for part in self.file.extents(self._start + offset, size):
-            yield part._replace(offset=part.offset - self._start)
+            # A hole of the file is zeroes of the image, which is all there.
+            kind = ExtentKind.ZERO if part.reads_zero else ExtentKind.DATA
+            yield Extent(
+                part.offset - self._start, part.length, kind, host_offset=part.offset, file=part.file
+            )
 
     def flush(self) -> None:
         self.file.flush()

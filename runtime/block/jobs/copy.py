@@ -149,9 +149,7 @@ class _Copier:
         self._target = target
         self._options = options
         self._size = source.length()
-        compression = target.compression
-        if options.compressed and compression is None:
-            raise ImageUnsupported(f"{target.format} images can't hold compressed data", where=target.name)
+        compression = _compression_of(target, options.compressed)
         wanted = options.compressed or (compression is not None and compression.always)
         self._compression: Compression | None = compression if wanted else None
         cluster = self._compression.cluster_size if self._compression else target.info().cluster_size
@@ -401,6 +399,19 @@ class _Copier:
         self._result.copied += written + len(read.packed) * self._cluster
         if read.buffer is not None:
             self._buffers.give(read.buffer)
+
+
+def _compression_of(target: FormatNode, needed: bool) -> Compression | None:
+    """How `target` compresses, if it does. Raises ImageUnsupported if that is `needed`."""
+    try:
+        compression = target.compression
+    except ImageUnsupported:
+        if needed:
+            raise
+        return None
+    if needed and compression is None:
+        raise ImageUnsupported(f"{target.format} images can't hold compressed data", where=target.name)
+    return compression
 
 
 def _reads_zero(node: Node, extent: Extent) -> bool:

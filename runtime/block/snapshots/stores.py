@@ -19,8 +19,6 @@ from runtime.block.registry import find_format
 from runtime.block.snapshots.manifest import Entry
 
 CLUSTER = 64 << 10
-#: What QEMU calls the formats that we call otherwise.
-_QEMU_NAMES = {"vhd": "vpc"}
 
 
 class Stores:
@@ -78,8 +76,7 @@ class Stores:
     def _point(self, node: FormatNode, newer: Entry | None) -> None:
         """Let the file of a store name the store (None: the disk) that it reads on in, for other programs."""
         if newer is None:
-            form = _QEMU_NAMES.get(self._live.format, self._live.format)
-            node.set_backing(f"../{self._image.name}", form)
+            node.set_backing(f"../{self._image.name}", self._live.format)
         else:
             node.set_backing(newer.store, "qcow2")
         node.flush()

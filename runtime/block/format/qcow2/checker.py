@@ -181,7 +181,6 @@ class Checker:
         self.report = CheckReport(filename=node.name, format="qcow2")
         self.rebuild = False
         self.repair: Repair | None = None
-        self._last_end = 0
         self._mended = False  # entries of the L2 table at hand were mended
         self._large = len(node.tables.l1) >= 64  # worth loading numpy for
         self._data: ClusterSet | None = None  # filled if it's there
@@ -371,7 +370,7 @@ class Checker:
         entries = read_table(self.file, place, size // 8)
         report = self.report
         allocated = compressed = fragmented = 0
-        last_end = self._last_end
+        last_end = 0  # of the data so far; gaps are counted within each table, as QEMU does
         items: array[int] = entries[::2] if mapping.extended else entries
         reserved = _L2_RESERVED_EXTENDED if mapping.extended else _L2_RESERVED
         index, total, stop = 0, len(items), 0
@@ -410,6 +409,8 @@ class Checker:
             if not host or node.external:
                 if host or (node.external and entry & COPIED):
                     allocated += 1
+                    fragmented += bool(last_end) and last_end != host
+                    last_end = host + size
                 index += 1
                 continue
             # A run of clusters that follow each other in the file.
@@ -432,7 +433,6 @@ class Checker:
             self._mended = False
             self.file.pwrite(place, swapped(entries))
         if active:
-            self._last_end = last_end
             report.allocated_clusters = (report.allocated_clusters or 0) + allocated
             report.compressed_clusters = (report.compressed_clusters or 0) + compressed
             report.fragmented_clusters = (report.fragmented_clusters or 0) + fragmented

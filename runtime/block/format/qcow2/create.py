@@ -14,6 +14,7 @@ from runtime.block.format.qcow2.options import Qcow2Options
 from runtime.block.format.qcow2.refcounts import decode_counts, encode_counts, swapped
 from runtime.block.format.qcow2.resize import resize
 from runtime.block.node import ProtocolNode
+from runtime.block.registry import recorded_name
 
 
 def create(file: ProtocolNode, size: int, options: Qcow2Options, context: OpenContext) -> None:
@@ -42,7 +43,7 @@ def create(file: ProtocolNode, size: int, options: Qcow2Options, context: OpenCo
         if len(header.backing_file) > h.MAX_BACKING_NAME:
             raise ImageOption(f"a backing file's name may have {h.MAX_BACKING_NAME} bytes", where=file.name)
         if options.backing_fmt is not None:
-            header.set_extension(h.EXT_BACKING_FORMAT, options.backing_fmt.encode())
+            header.set_extension(h.EXT_BACKING_FORMAT, recorded_name(options.backing_fmt).encode())
     data: ProtocolNode | None = None
     if options.data_file is not None:
         header.incompatible |= Incompatible.DATA_FILE

@@ -47,6 +47,7 @@ from runtime.block.node import (
     ProtocolNode,
     Repair,
 )
+from runtime.block.registry import recorded_name
 
 if TYPE_CHECKING:
     from runtime.block.format.qcow2.bitmaps import Bitmaps
@@ -81,6 +82,7 @@ class Qcow2Node(FormatNode):
         self._snapshots: Qcow2Snapshots | None = None
         self._packed: dict[int, bytes] = {}
         self._begun = False
+        self._sparse: bool | None = None  # much of the data file is holes
         self._closed = False
         self._failed = False
         self.build()
@@ -352,17 +354,24 @@ class Qcow2Node(FormatNode):
             if start < end:
                 yield from self.backing_extents(start, end - start)
             start = end = run.offset + run.length
-            plain = run.kind == DATA and self.cipher is None
-            yield Extent(
-                run.offset,
-                run.length,
-                _KINDS[run.kind],
-                host_offset=run.host if plain else None,
-                compressed=run.kind == PACKED,
-                file=self.data if plain else None,
-            )
+            if run.kind == DATA and self.cipher is None:
+                yield from self._data_extents(run)
+            else:
+                yield Extent(run.offset, run.length, _KINDS[run.kind], compressed=run.kind == PACKED)
         if start < end:
             yield from self.backing_extents(start, end - start)
+
+    def _data_extents(self, run: Run) -> Iterator[Extent]:
+        """Stored data, where holes of a file that is much larger than its storage read as zeroes."""
+        if self._sparse is None:
+            self._sparse = self.data.allocated() * 10 < self.data.length() * 9
+        if not self._sparse:
+            yield Extent(run.offset, run.length, ExtentKind.DATA, host_offset=run.host, file=self.data)
+            return
+        for part in self.data.extents(run.host, run.length):
+            kind = ExtentKind.ZERO if part.reads_zero else ExtentKind.DATA
+            at = run.offset + part.offset - run.host
+            yield Extent(at, part.length, kind, host_offset=part.offset, file=self.data)
 
     # --- writing ---
 
@@ -618,7 +627,8 @@ class Qcow2Node(FormatNode):
             self.settle()
             before = self.header.copy()
             self.header.backing_file = name
-            self.header.set_extension(h.EXT_BACKING_FORMAT, format.encode() if name and format else None)
+            form = recorded_name(format).encode() if name and format else None
+            self.header.set_extension(h.EXT_BACKING_FORMAT, form)
             try:
                 self.write_header()
             except ImageUnsupported:

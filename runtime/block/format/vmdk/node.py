@@ -491,6 +491,19 @@ class VmdkNode(FormatNode):
                 fixed=repair is not None,
             )
 
+    def _about(self, part: Part) -> dict[str, object]:
+        """An extent, as QEMU tells of it."""
+        about: dict[str, object] = {
+            "filename": part.line.name,
+            "format": "" if self.embedded_in_file else part.line.kind,
+            "virtual-size": part.node.length(),
+        }
+        if isinstance(part.node, FormatNode) and part.node.info().cluster_size:
+            about["cluster-size"] = part.node.info().cluster_size
+        if isinstance(part.node, StreamExtent):
+            about["compressed"] = True
+        return about
+
     def info(self) -> ImageInfo:
         first = self.parts[0].node if self.parts else None
         grain = first.info().cluster_size if isinstance(first, FormatNode) else None
@@ -513,14 +526,7 @@ class VmdkNode(FormatNode):
                     "create-type": self.descriptor.create_type,
                     "cid": self.descriptor.content_id(),
                     "parent-cid": self.descriptor.content_id("parentCID"),
-                    "extents": [
-                        {
-                            "filename": part.line.name,
-                            "format": part.line.kind,
-                            "virtual-size": part.node.length(),
-                        }
-                        for part in self.parts
-                    ],
+                    "extents": [self._about(part) for part in self.parts],
                 },
             },
         )
