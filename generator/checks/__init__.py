@@ -8,6 +8,8 @@ makes encodings for tests.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Final
 
 from generator.checks import aliasing, assigned, cost, examples, order, overlap, reachable, syntax
 from generator.checks.encodings import Encodings
@@ -17,6 +19,9 @@ from generator.checks.solve import Solver
 from generator.errors import Diagnostic
 from generator.ir.places import Places
 from generator.model.target import Target
+
+MOST: Final = 1000
+"""After so many diagnostics a spec isn't looked at any further."""
 
 
 def run_checks(
@@ -31,7 +36,7 @@ def run_checks(
     bytes; raises ValueError) makes the check of `example` lines exact; without it their bytes are decoded and
     compared by name. With `places` (from `load_sources`) messages about behaviours point at statements.
     """
-    return list(_run(target, Reporter(sources, places), assemble))
+    return list(islice(_run(target, Reporter(sources, places), assemble), MOST))
 
 
 def errors(diagnostics: list[Diagnostic]) -> list[Diagnostic]:

@@ -49,6 +49,7 @@ def check(target: Target, report: Reporter) -> Iterator[Diagnostic]:
                 )
                 break
     yield from _unused(target, report)
+    yield from _unsaid(target, report)
 
 
 def _follow(body: Block, start: State) -> tuple[list[str], bool]:
@@ -98,10 +99,35 @@ def _unused(target: Target, report: Reporter) -> Iterator[Diagnostic]:
             )
 
 
+def _unsaid(target: Target, report: Reporter) -> Iterator[Diagnostic]:
+    """Fields that the behaviour uses, but that no text names and no condition fixes."""
+    seen: set[tuple[object, str]] = set()
+    for form in target.forms:
+        if not form.texts:
+            continue
+        said = _said(form)
+        if form.when is not None:
+            said |= {node.name for node in subexpressions(form.when) if isinstance(node, Field)}
+        for name in sorted({piece.name for piece in form.picture if piece.kind == "field"}):
+            if (form.span, name) in seen or any(s == name or s.startswith(f"{name}.") for s in said):
+                continue
+            seen.add((form.span, name))
+            if any(m == name or m.startswith(f"{name}.") for m in _mentioned(form)):
+                yield report.make(
+                    form.span,
+                    f"the text of `{form.name}` leaves out its field `{name}`",
+                    label=f"the assembler couldn't know `{name}`",
+                    remedy=f"write {{{name}}} in the text, or fixed bits in the picture",
+                )
+
+
+def _said(form: Form) -> set[str]:
+    """The names in a form's texts."""
+    return {part.name for text in form.texts for part in text.parts if isinstance(part, Hole)}
+
+
 def _mentioned(form: Form) -> set[str]:
-    found: set[str] = set()
-    for text in form.texts:
-        found |= {part.name for part in text.parts if isinstance(part, Hole)}
+    found = _said(form)
     exprs: list[Expr] = [e for e in (form.when,) if e is not None]
     exprs += [e for _, e in (*form.allow, *form.undefined) if e is not None]
     for variant in form.variants:

@@ -91,12 +91,18 @@ def _names(first: Form, second: Form) -> str:
 
 
 def candidates(target: Target, encodings: Encodings) -> Iterator[tuple[Form, Form]]:
-    """Pairs of forms, in their order, that may be tried together and whose fixed bits don't differ."""
+    """Pairs of forms that may be tried together and whose fixed bits don't differ, each once, the earlier
+    one first. They are made one by one: of a spec that is wrong there may be millions.
+    """
     order = {form.name: number for number, form in enumerate(target.forms)}
     for group in _groups(target, encodings):
         items = [(form, encodings.fixed_prefix(form)) for form in group]
-        pairs = {(order[a.name], order[b.name]) for a, b in _split(items)}
-        for first, second in sorted(pairs):
+        met: set[tuple[int, int]] = set()
+        for a, b in _split(items):
+            first, second = sorted((order[a.name], order[b.name]))
+            if (first, second) in met:
+                continue
+            met.add((first, second))
             if compatible(target, target.forms[first], target.forms[second]):
                 yield target.forms[first], target.forms[second]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -247,15 +248,47 @@ def _explain(error: UnexpectedInput, source: Source, end: int) -> Diagnostic:
             at = len(source.text[:end].rstrip()) - 1
             return Diagnostic(source.location(at, at + 1), "this item is not finished", remedy=remedy)
         start = token.start_pos or 0
+        if "MORETHAN" in error.expected and " < " in source.text[:start].rpartition("\n")[2]:
+            remedy = "compare with `<s` or `<u`; `name<w>` gives a width"
+            return Diagnostic(
+                source.location(start, start + len(token)), "a width is not closed", remedy=remedy
+            )
         if token.type == "_NL":
             return Diagnostic(source.location(start, start + 1), "the line ends too early", remedy=remedy)
-        return Diagnostic(source.location(start, start + len(token)), f"unexpected `{token}`", remedy=remedy)
+        allowed = set(error.accepts or error.expected)
+        return Diagnostic(
+            source.location(start, start + len(token)),
+            f"unexpected `{token}`",
+            remedy=_mistaken(str(token), source.text[start:end], allowed, parser) or remedy,
+        )
     start = error.pos_in_stream or 0
     shown = source.text[start : start + 1]
     remedy = ""
     if isinstance(error, UnexpectedCharacters):
         expected = _describe(set(error.allowed or ()), parser)
-        remedy = f"expected {expected}" if expected else ""
+        remedy = _mistaken(shown, source.text[start:end], set(), parser) or (
+            f"expected {expected}" if expected else ""
+        )
     if shown == '"':
         remedy = "a text ends on the line where it begins"
-    return Diagnostic(source.location(start, start + 1), f"unexpected `{shown}`", remedy=remedy)
+    printable = shown if shown.isprintable() else repr(shown)[1:-1]
+    return Diagnostic(source.location(start, start + 1), f"unexpected `{printable}`", remedy=remedy)
+
+
+_FROM_ELSEWHERE = (
+    (re.compile(r"//|/\*"), "a comment begins with `#`"),
+    (re.compile(r"(>>|[<>]=?|/|%)(?![su])"), "say whether numbers are signed: `{0}s` or `{0}u`"),
+    (re.compile(r";"), "a statement ends with its line: leave the `;` out"),
+    (re.compile(r"(\+\+|--)"), "write `x += 1` or `x -= 1`"),
+)
+"""What is written so in other languages, and how it is said here."""
+
+
+def _mistaken(shown: str, rest: str, allowed: set[str], parser: Lark) -> str:
+    """A remedy for a misspelt keyword, or for what other languages write; "" if it is neither."""
+    for pattern, remedy in _FROM_ELSEWHERE:
+        if (match := pattern.match(rest)) is not None:
+            return remedy.format(match.group())
+    words = [str(t.pattern.value) for t in parser.terminals if t.name in allowed and t.name not in _NAMES]
+    near = get_close_matches(shown, [word for word in words if word.isalpha()], 1)
+    return f"did you mean `{near[0]}`?" if near else ""

@@ -474,6 +474,12 @@ class FormLowering:
                 continue
             body = self._body(encoding, dict(choices))
             scope = encoding.scope.inner()
+            if not item.execs:
+                raise Mistake(
+                    item.at,
+                    f"`{item.name.name}` has no behaviour",
+                    "add an `exec` line; `exec {}` does nothing",
+                )
             for block in item.execs:
                 body.body(block, scope)
             guard = None

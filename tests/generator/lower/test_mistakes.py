@@ -69,8 +69,11 @@ def test_a_wrong_statement_says_what_is_wrong(statements: str, message: str) -> 
             "insn t[op, a] {\n    bits a:32\n} each {\n    t, rs1 + 1\n}\n",
             "the column `a` is no number in this row",
         ),
-        ('insn t {\n    bits k:32\n    asm "t {j}"\n}\n', "there is no `j` that this text could print"),
-        ('insn t {\n    bits k:32\n    asm "t {k"\n}\n', "a single `{` in a text"),
+        (
+            'insn t {\n    bits k:32\n    asm "t {j}"\n    exec {}\n}\n',
+            "there is no `j` that this text could print",
+        ),
+        ('insn t {\n    bits k:32\n    asm "t {k"\n    exec {}\n}\n', "a single `{` in a text"),
         ("insn t {\n    bits k:32\n    needs Zip\n}\n", "there is no feature `Zip`"),
         ("reg flag : bits(2)\n", "`flag` is declared twice"),
         (
