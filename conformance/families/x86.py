@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from conformance.families.base import Family, Files, Part, Peer, PeerRegister, Registers, files_of
+from conformance.families.base import Family, Files, Part, Peer, PeerRegister, Registers
 from generator.model.target import Target
 
 NAMES = {
@@ -62,6 +62,12 @@ MXCSR = (
     *(Part("mxcsr_flags", None, low, 1, start) for low, start in enumerate((4, 5, 3, 2, 1, 0))),
     Part("mxcsr_control", None, 6, 10),
 )
+# The x87's status word but for ES and B, which follow from flags and masks (volume 1, 8.1.3).
+FPU_STATUS = (
+    Part("fpu_flags", None, 0, 7),
+    *(Part(name, None, low, 1) for name, low in (("c0", 8), ("c1", 9), ("c2", 10), ("c3", 14))),
+    Part("fpu_top", None, 11, 3),
+)
 HOST_NAMES = {
     "SSE3": "pni",
     "SSE41": "sse4_1",
@@ -89,7 +95,11 @@ def host(target: str, features: Sequence[str]) -> list[Peer]:
     registers.append(PeerRegister(native.number("eflags"), flags, fixed=0x202))
     registers.append(PeerRegister(native.MXCSR, MXCSR))
     registers += [PeerRegister(native.XMM + 16 * i, (Part("xmm", i, 0, 128),)) for i in range(16)]
-    registers += [PeerRegister(native.ST + 16 * i, (Part("mm", i, 0, 64),)) for i in range(8)]
+    registers += [PeerRegister(native.ST + 16 * i, (Part("st", i, 0, 80),)) for i in range(8)]
+    control = Part("fpu_cw", None, 0, 6), Part("fpu_cw", None, 8, 5, 8)
+    registers.append(PeerRegister(native.FCW, control, fixed=0x40))
+    registers.append(PeerRegister(native.FSW, FPU_STATUS))
+    registers.append(PeerRegister(native.FTW, (), fixed=0xFF))  # no register is empty; not compared
     return [
         Peer(
             architecture=0,
@@ -121,7 +131,6 @@ def peer(target: str, mode: int) -> Peer:
             for i in range(16 if mode == 64 else 8)
         ]
         registers.append(PeerRegister(c.UC_X86_REG_MXCSR, MXCSR))
-        registers += files_of(c, "UC_X86_REG_MM", "mm", range(8), 64)
     registers.append(
         PeerRegister(c.UC_X86_REG_EFLAGS, tuple(Part(name, None, bit, 1) for name, bit in FLAGS), fixed=0x202)
     )
@@ -149,7 +158,7 @@ def describe(target: str) -> Family:
         contexts=("mode",),
         modes=modes,
         settle=settle,
-        float_files=frozenset({"xmm", "mm"}),
+        float_files=frozenset({"xmm"}),
         peers=lambda: [peer(target, mode) for mode in ours],
         hosts=lambda features: host(target, features),
     )

@@ -20,7 +20,7 @@ from conformance.cases import CaseMaker, Start
 from conformance.corners import CODE, CODE_SIZE, DATA, DATA_SIZE, MEMORY_SIZE, READ_ONLY
 from conformance.families.base import Peer, PeerRegister
 from conformance.memory import code_area
-from conformance.oracles.outcome import COMPLETED, Ending
+from conformance.oracles.outcome import COMPLETED, UNKNOWN, Ending
 from conformance.oracles.peer import PeerMachine
 
 _TRACE_ME, _GET_REGISTERS, _SET_REGISTERS, _STEP = 0, 12, 13, 9
@@ -38,6 +38,9 @@ REGISTERS: Final = (
 EXTENDED: Final = 0x1000
 """Numbers from here on are byte offsets into the XSAVE area (SDM volume 1, 13.4)."""
 MXCSR: Final = EXTENDED + 24
+FCW: Final = EXTENDED
+FSW: Final = EXTENDED + 2
+FTW: Final = EXTENDED + 4
 ST: Final = EXTENDED + 32
 XMM: Final = EXTENDED + 160
 YMM_HIGH: Final = EXTENDED + 576
@@ -184,14 +187,14 @@ class NativeMachine(PeerMachine):
             case signal.SIGSEGV:
                 return Ending("trap", code=13)
             case signal.SIGFPE:
-                return Ending("trap", code=0 if code == 1 else 19)
+                return Ending("trap", code=0 if code == 1 else UNKNOWN)
         return Ending("other", signal.Signals(number).name)
 
     def _place(self, register: PeerRegister) -> tuple[bytearray, int, int]:
         """The buffer that holds a register, its place there, and its bytes."""
         if register.number < EXTENDED:
             return self._registers, 8 * register.number, 8
-        bits = max(part.low + part.width for part in register.parts)
+        bits = max([8, *(part.low + part.width for part in register.parts)])
         return self._area, register.number - EXTENDED, (bits + 7) // 8
 
     def _set(self, register: PeerRegister, value: int) -> None:

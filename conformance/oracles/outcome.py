@@ -29,4 +29,6 @@ class Ending:
         return f"{self.kind} {self.name}".strip()
 
 
+UNKNOWN = -1
+"""The code of a trap that a peer doesn't tell."""
 COMPLETED = Ending("completed")
