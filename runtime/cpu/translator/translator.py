@@ -238,6 +238,8 @@ class Translator:
             struct.pack_into("=Q", cpu.block, block.RANGES, 1)
             cpu.flush()
             self._flushes = cpu.cache.counter(cache.FLUSHES)
+        self.hot, self.cost = HOT[cpu.system], COST[cpu.system]
+        """See `HOT` and `COST`."""
         self.off = False
         folder = default_folder(os.environ) if background else None
         self.store = Store(folder) if folder is not None else None
@@ -344,7 +346,7 @@ class Translator:
         bucket = record >> BUCKET
         count = self._counts.get(bucket, 0) + passed
         self._counts[bucket] = count
-        if count >= self._limits.get(bucket, HOT[not self.ranges]):
+        if count >= self._limits.get(bucket, self.hot):
             self._limits[bucket] = 2 * count
             self._seen.clear()
             self._burst = BURST
@@ -450,7 +452,7 @@ class Translator:
     def _worth(self, region: Region) -> bool:
         """Whether it was executed often enough to be compiled."""
         pieces = {record >> BUCKET for record, _ in region.records}
-        return sum(self._counts.get(piece, 0) for piece in pieces) > COST[not self.ranges] * len(region.nodes)
+        return sum(self._counts.get(piece, 0) for piece in pieces) > self.cost * len(region.nodes)
 
     def _dynamic_targets(self) -> dict[int, int]:
         """Addresses that computed jumps led to, and their records, where the jump cache has them."""

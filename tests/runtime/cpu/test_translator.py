@@ -12,6 +12,7 @@ import pytest
 
 from runtime.cpu.engine import Cpu, TargetPackage, load_target
 from runtime.cpu.exits import Reason
+from runtime.cpu.translator import translator as translator_module
 from runtime.cpu.translator.store import VARIABLE
 from runtime.memory.space import AddressSpace
 from tests.runtime.cpu.lockstep import registers_of, run_one, sequences_for
@@ -37,7 +38,9 @@ def cpu_with(package: TargetPackage, code: bytes, *, translate: bool, background
     cpu = Cpu(package, memory)
     cpu.pc = CODE
     if translate:
-        cpu.translate(background=background)
+        cpu.translate(background=background, program=b"test")
+        assert cpu.translator is not None
+        cpu.translator.hot, cpu.translator.cost = 100_000, 0
     return cpu
 
 
@@ -140,6 +143,35 @@ def test_regions_that_were_kept(riscv64: TargetPackage) -> None:
         assert translator.statistics.regions >= 1
         assert (translator.store.found > 0, translator._worker is None) == ((run > 0,) * 2)
         other.close()
+
+
+def test_hints(riscv64: TargetPackage) -> None:
+    """A second run doesn't look for hot code: the first sample in it is enough, hot or not."""
+    code = loop([add(10, 10, 11), add(12, 10, 11)] * 3, 1_000_000)
+    for run in range(2):
+        plain, other = both(riscv64, code, background=True)
+        translator = other.translator
+        assert translator is not None
+        assert translator.store is not None
+        if run:
+            translator.hot = 1 << 60
+        check(plain, other, iter([600_000]))
+        translator.finish()
+        check(plain, other, random_budgets(7, 900_000))
+        assert translator.statistics.regions >= 1
+        other.close()
+    assert translator.store.kept == 0
+
+
+def test_code_is_given_back(riscv64: TargetPackage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regions that take too much memory are all forgotten, and made again."""
+    monkeypatch.setattr(translator_module, "MOST_CODE", 1)
+    plain, other = both(riscv64, loop(COUNTING, 2_000_000))
+    check(plain, other, random_budgets(1, 900_000))
+    translator = other.translator
+    assert translator is not None
+    assert translator.statistics.regions >= 2
+    assert translator.code_size <= 1 << 16
 
 
 def test_a_worker_that_dies(riscv64: TargetPackage, caplog: pytest.LogCaptureFixture) -> None:
