@@ -55,7 +55,7 @@ TRIES: Final = 4
 BURST: Final = 200
 BURST_SLICES: Final = (53, 71, 97, 61, 83, 47, 67)
 """When a piece is hot, so many samples are taken so many instructions apart, to see what belongs to it."""
-SHARE: Final = BURST // 8
+SHARE: Final = BURST // 50
 """Of these samples, what a region has to have met, that others beside the hottest one are translated, too."""
 MOST: Final = 3
 """Regions that come of one look."""
