@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from isagen.version import __version__
 
 if TYPE_CHECKING:
+    from isagen.async_machine import AsyncMachine
     from isagen.emulator import (
         Device,
         Emulator,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from runtime.errors import IsagenError
 
 __all__ = [
+    "AsyncMachine",
     "ConsoleTimeout",
     "Device",
     "Emulator",
@@ -63,6 +65,7 @@ __all__ = [
 ]
 
 ELSEWHERE = {
+    "AsyncMachine": "isagen.async_machine",
     "ConsoleTimeout": "isagen.machine",
     "IsagenError": "runtime.errors",
     "Machine": "isagen.machine",

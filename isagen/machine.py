@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -23,9 +24,13 @@ from machines.settings import SUFFIXES, Drive, Settings, load_settings, settings
 from runtime.errors import IsagenError
 
 if TYPE_CHECKING:
+    from isagen.machine_device import Registers
     from machines.machine import Outcome
+    from machines.monitor.control import Control
+    from machines.monitor.human import HumanMonitor
     from machines.virt import Virt
     from runtime.devices.character import Character
+    from runtime.devices.device import Line
     from runtime.devices.virtio.balloon import Balloon
     from runtime.devices.virtio.block import Disk
     from runtime.devices.virtio.input import Keyboard, Tablet
@@ -67,6 +72,11 @@ class Console:
             raise IsagenError(f"{len(data)} bytes are more than the guest's serial port waits for")
         self._machine.board.serial.feed(data)
 
+    def clear(self) -> None:
+        """Forget what the guest sent."""
+        self._data.clear()
+        self._seen = 0
+
     def expect(
         self, pattern: str, *, limit: int | None = None, timeout: float | None = 60.0
     ) -> re.Match[str]:
@@ -104,6 +114,8 @@ class Machine:
 
     def __init__(self, board: str | Path = "virt", *, translate: bool = True, **settings: Any) -> None:
         self.settings = described(board, settings)
+        self._translate = translate
+        self._wires: dict[int, Line] = {}
         self._stack = ExitStack()
         try:
             disks = tuple(open_disk(drive, self._stack) for drive in self.settings.drive)
@@ -189,11 +201,76 @@ class Machine:
         """Another machine with the same settings and state. Raises IsagenError where there are disks that it
         could write, too.
         """
+        from runtime.block.filter.ephemeral import EphemeralNode
+
         if any(not (drive.read_only or drive.snapshot) for drive in self.settings.drive):
-            raise IsagenError("two machines can't write one disk", remedy="make the drives read-only")
-        child = Machine(**dict(self.settings))
-        child.restore(self.snapshot())
+            raise IsagenError(
+                "two machines can't write one disk", remedy="attach the drives read-only, or with snapshot"
+            )
+        child = Machine(translate=self._translate, **dict(self.settings))
+        try:
+            for ours, theirs in zip(self.board.disks, child.board.disks, strict=True):
+                if isinstance(ours, EphemeralNode) and isinstance(theirs, EphemeralNode):
+                    theirs.take_over(ours)
+            child.restore(self.snapshot())
+        except BaseException:
+            child.close()
+            raise
         return child
+
+    # --- control ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def control(self) -> Control:
+        """What monitors work on: `machines.monitor.control`."""
+        from isagen.monitors import control_of
+
+        return control_of(self.board)
+
+    @cached_property
+    def _human(self) -> HumanMonitor:
+        from machines.monitor.human import HumanMonitor
+
+        return HumanMonitor(self.control)
+
+    def monitor(self, line: str) -> str:
+        """What a command of the monitor's prints, such as ``info registers`` or ``savevm before``."""
+        return self._human.execute(line)
+
+    def stop(self) -> None:
+        """End `run`. For signal handlers and other threads."""
+        self.board.machine.stop()
+
+    # --- devices ----------------------------------------------------------------------------------------
+
+    def map_device(self, address: int, size: int, device: Registers, name: str = "") -> None:
+        """Have accesses to `size` bytes from `address` on answered by `device.read` and `device.write`.
+        Snapshots keep it under its name (``user`` and the address unless given). Raises IsagenError where
+        another device or RAM lies.
+        """
+        from isagen.machine_device import UserDevice
+
+        machine = self.board.machine
+        if address < 0 or size <= 0 or address + size > 1 << 64:
+            raise IsagenError(f"a device of {size} bytes at {address:#x}")
+        for region in machine.memory:
+            if region.start < address + size and address < region.end:
+                raise IsagenError(
+                    "something else lies there", where=f"address {max(address, region.start):#x}"
+                )
+        machine.add(name or f"user-{address:x}", address, UserDevice(device, size))
+
+    def irq(self, source: int) -> Line:
+        """The wire to an interrupt source of the board's controller: ``machine.irq(20).set(True)``. Raises
+        IsagenError for a source that isn't there.
+        """
+        from machines.virt import SOURCES
+
+        if not 1 <= source <= SOURCES:
+            raise IsagenError(f"there is no interrupt source {source}", remedy=f"take 1 to {SOURCES}")
+        if source not in self._wires:
+            self._wires[source] = self.board.plic.source(source)
+        return self._wires[source]
 
 
 D = TypeVar("D")

@@ -36,6 +36,9 @@ FEWEST: Final = 8
 STEP: Final = 4_000_000
 """Instructions between two looks at whether the user interrupts."""
 
+PIECE: Final = 1 << 20
+ZEROS: Final = bytes(PIECE)
+
 Page = tuple[str, int]
 """A RAM's name and the number of a page."""
 Watch = Callable[[Exit], "tuple[Any, int] | None"]
@@ -154,9 +157,10 @@ class History:
         self._mirror = {}
         for name, mapping in self._machine.rams.items():
             mirror = self._mirror[name] = Ram(mapping.ram.size)
-            for start in range(0, mapping.ram.size, 1 << 20):
-                data = mapping.ram.memory[start : start + (1 << 20)]
-                if data.count(0) != len(data):
+            for number in mapping.ram.used(PIECE):
+                start = number * PIECE
+                data = mapping.ram.memory[start : start + PIECE]
+                if data != ZEROS[: len(data)]:
                     mirror.memory[start : start + len(data)] = data
         self._take(barrier=True)
 

@@ -33,6 +33,9 @@ from runtime.memory.regions import (
     WRITE,
 )
 
+_PAGEMAP: Final = struct.Struct("=Q")
+_PRESENT, _OF_FILE = 3 << 62, 1 << 61
+"""Bits of an entry of ``pagemap``: in memory or swapped out; a page of a file."""
 ADDRESSES: Final = 1 << 64
 ALL: Final = READ | WRITE | EXECUTE
 
@@ -85,7 +88,11 @@ class Ram:
         self.size = size
         self.file: int | None = None
         self._copied = copy_of is not None
+        self._origin: int | None = None
+        self._offset = offset
         try:
+            if copy_of is not None:
+                self._origin = os.dup(copy_of)
             if shared:
                 self.file = os.memfd_create("guest-ram", os.MFD_CLOEXEC)
                 os.ftruncate(self.file, size)
@@ -108,12 +115,56 @@ class Ram:
 
     def close(self) -> None:
         """Give the memory file back; the mapping goes with the object."""
-        if self.file is not None:
-            os.close(self.file)
-            self.file = None
+        for file in (self.file, self._origin):
+            if file is not None:
+                os.close(file)
+        self.file = self._origin = None
 
     def __del__(self) -> None:
         self.close()
+
+    def used(self, size: int) -> Iterator[int]:
+        """Numbers of the pieces of `size` bytes that may hold something else than zeros, as far as the host
+        can tell without reading them.
+        """
+        if self.file is not None:
+            yield from self._data_in(self.file, 0, size)
+        elif self._origin is not None:
+            yield from sorted(self._own_pages(size).union(self._data_in(self._origin, self._offset, size)))
+        else:
+            yield from range(-(-self.size // size))
+
+    def _data_in(self, file: int, offset: int, size: int) -> Iterator[int]:
+        """Pieces of a part of a file that aren't holes."""
+        at = 0
+        while at < self.size:
+            try:
+                start = os.lseek(file, offset + at, os.SEEK_DATA) - offset
+            except OSError:
+                return  # only holes are left
+            if start >= self.size:
+                return
+            number = start // size
+            yield number
+            at = (number + 1) * size
+
+    def _own_pages(self, size: int) -> set[int]:
+        """Pieces of a copy with pages of its own, written since it was made (Linux: proc_pid_pagemap(5))."""
+        host_page = mmap.PAGESIZE
+        try:
+            with open("/proc/self/pagemap", "rb", buffering=0) as table:  # noqa: PTH123 - at every start
+                table.seek(self.host // host_page * 8)
+                entries = table.read(self.size // host_page * 8)
+        except OSError:
+            entries = b""
+        if len(entries) != self.size // host_page * 8:
+            return set(range(-(-self.size // size)))
+        per_piece = size // host_page
+        return {
+            number // per_piece
+            for number, (entry,) in enumerate(_PAGEMAP.iter_unpack(entries))
+            if entry & _PRESENT and not entry & _OF_FILE
+        }
 
     def release(self, offset: int, size: int) -> None:
         """Give the host its pages back; the guest would read zeros."""
@@ -134,7 +185,7 @@ class ForeignRam(Ram):
         if host % PAGE_SIZE or size <= 0 or size % PAGE_SIZE:
             raise AddressError(f"{size} bytes at the host address {host:#x} aren't whole pages", 0)
         self.size = size
-        self.file = None
+        self.file = self._origin = None
         self.host = host
         memory: Any = memoryview((ctypes.c_char * size).from_address(host)).cast("B")
         self.memory = memory  # it takes and gives slices, as a mapping does

@@ -8,7 +8,7 @@ something to the host that mustn't happen twice, too.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from runtime.errors import IsagenError
 
@@ -40,7 +40,7 @@ class Journal:
         if not self.active:
             return ask()
         if self.repeating:
-            return self._repeat(kind)
+            return cast("T", self._repeat(kind))
         error: Exception | None = None
         found: Any = None
         try:
@@ -53,7 +53,7 @@ class Journal:
         self.size += ENTRY + (len(found) if isinstance(found, bytes) else 0)
         if error is not None:
             raise error
-        return found  # type: ignore[no-any-return]
+        return cast("T", found)
 
     def _repeat(self, kind: str) -> Any:
         index = self._next - self._start

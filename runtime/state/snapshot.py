@@ -265,14 +265,7 @@ def _checked_chunks(get: Get, image: RamImage, start: int, where: str) -> Iterat
 
 
 def _chunks_of(ram: Ram) -> Iterator[tuple[int, bytes]]:
-    """The chunks that may hold something, with their numbers. Holes of a memory file aren't touched."""
-    end = 0
-    while end < ram.size:
-        start = end
-        if ram.file is not None:
-            try:
-                start = os.lseek(ram.file, end, os.SEEK_DATA) // CHUNK * CHUNK
-            except OSError:
-                return  # only holes are left
-        end = min(start + CHUNK, ram.size)
-        yield start // CHUNK, ram.memory[start:end]
+    """The chunks that may hold something, with their numbers."""
+    for number in ram.used(CHUNK):
+        start = number * CHUNK
+        yield number, ram.memory[start : min(start + CHUNK, ram.size)]

@@ -1,4 +1,4 @@
-"""The examples of docs/python.md, run in order."""
+"""The examples of docs/python.md and docs/control.md, run in order."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ import pytest
 
 from tests.conftest import CHECKOUT
 
-PAGE = CHECKOUT / "docs" / "python.md"
+PAGES = {"python.md": 8, "control.md": 3}
+"""How many examples there are more than."""
 
 
+@pytest.mark.parametrize("name", PAGES)
 def test_the_examples_run(
+    name: str,
     require_target: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     require_target("riscv64")
     monkeypatch.chdir(tmp_path)
-    text = PAGE.read_text()
+    page = CHECKOUT / "docs" / name
+    text = page.read_text()
     space: dict[str, Any] = {}
     examples = list(re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
-    assert len(examples) > 8
+    assert len(examples) > PAGES[name]
     for example in examples:
         line = text.count("\n", 0, example.start()) + 1
-        exec(compile("\n" * line + example[1], str(PAGE), "exec"), space)
+        exec(compile("\n" * line + example[1], str(page), "exec"), space)

@@ -67,6 +67,13 @@ class EphemeralNode(Node):
             offset += done
             view = view[done:]
 
+    def take_over(self, other: EphemeralNode) -> None:
+        """Hold what was written to another one over the same disk."""
+        for number, ours in enumerate(other._ours):
+            if ours:
+                start = number * CLUSTER
+                self.pwrite(start, other._kept(start, min(CLUSTER, self._size - start)))
+
     def flush(self) -> None:
         """Nothing has to last."""
 
