@@ -10,6 +10,7 @@ with Machine("virt", kernel="Image", initrd="initrd.cpio", append="console=ttyS0
 
 from __future__ import annotations
 
+import codecs
 import re
 import time
 from collections.abc import Mapping
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from runtime.devices.virtio.input import Keyboard, Tablet
     from runtime.state.snapshot import Snapshot
 
-STEP: Final = 2_000_000
+WINDOW: Final = 4096
+"""Characters behind which a text is looked for as soon as it comes; longer ones when the guest pauses."""
+STEP: Final = 200_000
 """Instructions between two looks at the console."""
 SHOWN: Final = 400
 """Characters of the console that a message shows."""
@@ -51,19 +54,27 @@ class Console:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._data = bytearray()
+        self._text = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._seen = 0
+        self._wanted: re.Pattern[str] | None = None
+        self._found = False
         self._forward = machine.board.serial.output
         machine.board.serial.output = self._output
 
     def _output(self, data: bytes) -> None:
-        self._data += data
+        self._text += self._decoder.decode(data)
         self._forward(data)
+        wanted, start = self._wanted, max(self._seen, len(self._text) - WINDOW)
+        if wanted is not None and not self._found and wanted.search(self._text, start):
+            # At once: where a run of `expect` ends depends on the guest alone.
+            self._found = True
+            self._machine.stop()
 
     @property
     def text(self) -> str:
         """All that the guest sent."""
-        return self._data.decode(errors="replace")
+        return self._text
 
     def send(self, text: str | bytes) -> None:
         """Type something; the guest sees it when it runs. Raises IsagenError where it doesn't read."""
@@ -74,7 +85,7 @@ class Console:
 
     def clear(self) -> None:
         """Forget what the guest sent."""
-        self._data.clear()
+        self._text = ""
         self._seen = 0
 
     def expect(
@@ -89,20 +100,26 @@ class Console:
         end = None if timeout is None else time.monotonic() + timeout
         last = None if limit is None else machine.board.machine.spent + limit
         outcome = None
-        while True:
-            text = self.text
-            if found := wanted.search(text, self._seen):
-                self._seen = found.end()
-                return found
-            now = machine.board.machine.spent
-            if outcome is not None or (last is not None and now >= last) or (end and time.monotonic() > end):
-                why = f" before the machine ended ({outcome.ending.value})" if outcome is not None else ""
-                raise ConsoleTimeout(
-                    f"{pattern!r} didn't appear on the console{why}", where=f"after {text[-SHOWN:]!r}"
-                )
-            outcome = machine.run(STEP if last is None else min(STEP, last - now))
-            if outcome.ending.value == "limit":
-                outcome = None
+        self._wanted = wanted
+        try:
+            while True:
+                text = self.text
+                if found := wanted.search(text, self._seen):
+                    self._seen = found.end()
+                    return found
+                now = machine.board.machine.spent
+                late = end is not None and time.monotonic() > end
+                if outcome is not None or late or (last is not None and now >= last):
+                    why = f" before the machine ended ({outcome.ending.value})" if outcome is not None else ""
+                    raise ConsoleTimeout(
+                        f"{pattern!r} didn't appear on the console{why}", where=f"after {text[-SHOWN:]!r}"
+                    )
+                self._found = False
+                outcome = machine.run(STEP if last is None else min(STEP, last - now))
+                if outcome.ending.value == "limit" or self._found:
+                    outcome = None
+        finally:
+            self._wanted = None
 
 
 class Machine:

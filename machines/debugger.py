@@ -144,22 +144,31 @@ class Debugger:
         self._started: dict[int, int] = {}
         """Where each hart was when the debugger let it go (`Hart.spent`)."""
         self.server.listener.setblocking(False)
-        machine.selector.register(self.server.listener, selectors.EVENT_READ, self._come)
+        self._listen(True)
 
     def close(self, status: int = 0) -> None:
         """The machine has ended."""
         machine = self._machine
         self._forget()
-        with contextlib.suppress(KeyError, ValueError):
-            machine.selector.unregister(self.server.listener)
+        self._listen(False)
         self.server.ended(status)
         machine.on_stop = None
 
     # --- the connection ---------------------------------------------------------------------------------
 
+    def _listen(self, listening: bool) -> None:
+        """One debugger at a time: the next one waits until this one is gone."""
+        selector, listener = self._machine.selector, self.server.listener
+        if listening:
+            selector.register(listener, selectors.EVENT_READ, self._come)
+        else:
+            with contextlib.suppress(KeyError, ValueError):
+                selector.unregister(listener)
+
     def _come(self) -> None:
         if not self.server.accept_ready():
             return
+        self._listen(False)
         peer = self.server.peer
         assert peer is not None
         self._registered = peer.fileno()
@@ -188,7 +197,10 @@ class Debugger:
 
     def _leave(self) -> None:
         """The debugger is gone."""
+        if self._registered is None:
+            return
         self._forget()
+        self._listen(True)
         self._machine.on_stop = None
         self._machine.goal = None
         self._machine.held = frozenset()

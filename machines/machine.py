@@ -38,6 +38,8 @@ SLICE: Final = 1 << 19
 """Most instructions between two looks at timers and inputs."""
 SHARED_SLICE: Final = 1 << 14
 """The same where several harts take turns."""
+ACCESSES: Final = 512
+"""Device accesses in a slice between two looks at inputs."""
 PATIENCE: Final = 0.5
 """Longest wait for inputs, in seconds: signals are looked at in between."""
 
@@ -447,7 +449,7 @@ class Machine:
                 if budget <= 0:
                     return
                 self._run_hart(hart, turn, budget)
-                if self._halting:
+                if self._halting or self._round is not turn:  # a state may have been restored
                     return
             turn.longest = max(turn.longest, turn.used)
             turn.hart, turn.used = turn.hart + 1, 0
@@ -472,10 +474,15 @@ class Machine:
         cpu = hart.cpu
         finishing = False
         """Only the instruction under way is to be done."""
+        accesses = 0
         self.ticks.running = hart
         try:
             while budget > 0:
                 allowed = 1 if finishing else budget
+                if accesses >= ACCESSES and not cpu.answered:
+                    accesses = 0
+                    if not self._serve_within(hart, turn):
+                        break
                 goal = self.goal if self.goal is not None and self.goal.hart == hart.number else None
                 if goal is not None:
                     allowed = min(allowed, goal.spent - hart.spent)
@@ -491,6 +498,7 @@ class Machine:
                 if stop.reason is Reason.MMIO:
                     self._access(hart, stop)
                     finishing = self._halting
+                    accesses += 1
                 elif stop.reason is Reason.WAITING:
                     hart.waiting = True
                     break
@@ -516,6 +524,15 @@ class Machine:
                     )
         finally:
             self.ticks.running = None
+
+    def _serve_within(self, hart: Hart, turn: Round) -> bool:
+        """A guest that only asks devices takes long for a slice: serve inputs in it. Whether to go on."""
+        if self.alone:
+            return True
+        self.ticks.running = None
+        self._serve(0)
+        self.ticks.running = hart
+        return not self._halting and self._round is turn
 
     def _reach(self, hart: Hart) -> None:
         """The goal is reached."""
