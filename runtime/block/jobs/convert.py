@@ -139,9 +139,10 @@ class _NewImage:
         fresh = image is None
         if image is None:
             image = self._create()
+        entry = journals.Entry(request.identity, self._description, str(self._work), start)
+        journal = journals.Journal(self._journal_path, entry)
+        checkpoints = _Checkpoints(image, journal, request.durable)
         try:
-            entry = journals.Entry(request.identity, self._description, str(self._work), start)
-            journal = journals.Journal(self._journal_path, entry)
             image.node.file.durable = request.durable
             zero = request.copying.target_is_zero and image.node.starts_zeroed
             copying = replace(request.copying, start=start, target_is_zero=zero)
@@ -150,13 +151,12 @@ class _NewImage:
                 image.node,
                 copying,
                 progress=progress,
-                checkpoint=_Checkpoints(image, journal, request.durable),
+                checkpoint=checkpoints,
             )
             image.close()
         except BaseException as error:
-            self._leave(
-                image, fresh=fresh, started=not isinstance(error, ImageError) or _has_data(self._work)
-            )
+            worth = not isinstance(error, ImageError) or _has_data(self._work)
+            self._leave(image, checkpoints, fresh=fresh, worth=worth and not _is_write_once(request.options))
             raise
         verified = self._verify_file(progress)
         if self._work != self._target:
@@ -207,11 +207,13 @@ class _NewImage:
             return None, 0
         return image, min(entry.usable, request.source.length())
 
-    def _leave(self, image: Image, *, fresh: bool, started: bool) -> None:
-        """After a failure: keep what can be resumed, nothing else."""
+    def _leave(self, image: Image, checkpoints: _Checkpoints, *, fresh: bool, worth: bool) -> None:
+        """After a failure: keep what can be resumed (and is `worth` it), nothing else."""
         with contextlib.suppress(ImageError, OSError):
             image.close()
-        if fresh and not started:
+            if worth:
+                checkpoints.last()
+        if fresh and not (worth and checkpoints.told):
             with contextlib.suppress(OSError):
                 self._work.unlink(missing_ok=True)
                 self._journal_path.unlink(missing_ok=True)
@@ -234,8 +236,20 @@ class _Checkpoints:
         self._journal = journal
         self._durable = durable
         self._next = time.monotonic() + min(FIRST_CHECKPOINT, CHECKPOINT_SECONDS)
+        self._offset = 0
+
+    @property
+    def told(self) -> bool:
+        """Whether the journal says how far the copy came."""
+        return self._journal.told
+
+    def last(self) -> None:
+        """Note how far the copy came. The image is closed already."""
+        if self._offset:
+            self._journal.advance(self._offset, synced=False)
 
     def __call__(self, offset: int) -> None:
+        self._offset = offset
         now = time.monotonic()
         if now >= self._next:
             self._image.flush()

@@ -7,6 +7,7 @@ process dies; whether it also holds after the machine died is told by `synced` a
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from runtime.block.errors import ImageError
 
 VERSION = 1
 _MAXIMUM_SIZE = 1 << 20
+_ROOM = 4096  # bytes that the file has at least
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,15 @@ def path_of(target: Path) -> Path:
 
 
 class Journal:
-    """The journal of a conversion that runs. The file is there from the first `advance` on."""
+    """The journal file while a conversion runs. It says nothing until the first `advance`."""
 
     def __init__(self, path: Path, entry: Entry) -> None:
         self.path = path
         self.entry = entry
+        self.told = False
+        if not path.exists():
+            # Storage of its own: a full disk won't keep us from noting how far we came.
+            path.write_bytes(b" " * _ROOM)
 
     def advance(self, offset: int, *, synced: bool) -> None:
         """`offset` bytes are complete now."""
@@ -66,23 +72,35 @@ class Journal:
             boot=self.entry.boot or boot_identity(),
         )
         self._write()
+        self.told = True
 
     def _write(self) -> None:
         import json
 
+        text = json.dumps({"version": VERSION, **asdict(self.entry)}).encode().ljust(_ROOM)
         fresh = self.path.with_name(self.path.name + "~")
-        text = json.dumps({"version": VERSION, **asdict(self.entry)})
         try:
-            with fresh.open("w") as file:
-                file.write(text)
-                file.flush()
-                if self.entry.synced:
-                    os.fsync(file.fileno())
-            fresh.replace(self.path)
+            try:
+                self._store(fresh, text)
+                fresh.replace(self.path)
+            except OSError as error:
+                fresh.unlink(missing_ok=True)
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                with self.path.open("r+b") as file:
+                    file.write(text)
+                    file.truncate()
         except OSError as error:
             raise ImageError(
                 f"the journal can't be written: {error.strerror}", where=str(self.path)
             ) from None
+
+    def _store(self, path: Path, text: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(text)
+            file.flush()
+            if self.entry.synced:
+                os.fsync(file.fileno())
 
     def remove(self) -> None:
         with contextlib.suppress(OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import subprocess
 import sys
@@ -27,7 +28,8 @@ from runtime.block.jobs.mapping import joined
 from runtime.block.jobs.pipeline import ordered
 from runtime.block.jobs.rebase import absorb
 from runtime.block.jobs.zeroes import is_zero, runs
-from runtime.block.node import ExtentKind
+from runtime.block.node import ExtentKind, FileRange
+from runtime.block.protocol.file import FileNode
 from runtime.block.protocol.memory import MemoryNode
 
 MIB = 1 << 20
@@ -442,3 +444,63 @@ def test_verification_finds_a_flipped_bit(
     with Image.open(source, "raw") as image, pytest.raises(converting.VerificationFailed, match="100000"):
         convert(request(source, image, target, "raw", verify=True))
     assert not target.exists()
+
+
+def test_a_full_disk_leaves_what_can_be_resumed(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "target.vdi"
+    real = FileNode.pwrite_range
+    room = [10]
+
+    def full(node: FileNode, offset: int, data: FileRange) -> None:
+        room[0] -= 1
+        if room[0] < 0:
+            raise ImageIOError("can't write", errno=errno.ENOSPC, where=node.name)
+        real(node, offset, data)
+
+    with Image.open(source, "raw") as image:
+        with monkeypatch.context() as patch, pytest.raises(ImageIOError):
+            patch.setattr(FileNode, "pwrite_range", full)
+            patch.setattr(converting, "_has_data", lambda path: True)
+            convert(request(source, image, target, "vdi"))
+        entry = journal.load(journal.path_of(target))
+        assert entry is not None and entry.offset > 0
+        result = convert(request(source, image, target, "vdi", resume=True))
+    assert result.resumed_from == entry.offset
+    assert content_of(target) == source.read_bytes()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("options", [{"data_file": "data.raw"}, {"encrypt_format": "luks"}])
+def test_into_images_that_can_t_compress(options: dict[str, str], source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target.qcow2"
+    options = options | ({"encrypt_iter_time": "10"} if "encrypt_format" in options else {})
+    with Image.open(source, "raw") as image:
+        convert(request(source, image, target, "qcow2", options=options, passphrase=lambda: b"secret"))
+        with Image.open(target, passphrase="secret") as copied:
+            assert compare(image.node, copied.node) is None
+        with pytest.raises(ImageUnsupported):
+            copying = CopyOptions(compressed=True)
+            more = {"options": options, "passphrase": lambda: b"secret", "copying": copying}
+            convert(request(source, image, tmp_path / "packed.qcow2", "qcow2", **more))
+
+
+def test_plain_data_is_copied_where_it_lies(tmp_path: Path) -> None:
+    """The kernel copies it; zeroes inside of it stay holes, also behind a first sector that isn't zero."""
+    content = bytearray(patchwork(3, 8 * MIB))
+    content[2 * MIB : 4 * MIB] = b"x" * (2 * MIB)
+    content[2 * MIB + 65536 : 2 * MIB + 131072] = bytes(65536)
+    content[3 * MIB : 3 * MIB + 4096] = bytes(4096)
+    source = tmp_path / "source.raw"
+    source.write_bytes(content)
+    for form in ("qcow2", "vdi", "vhd", "vmdk", "vhdx", "qed", "parallels"):
+        target = tmp_path / f"target.{form}"
+        with Image.open(source, "raw") as image:
+            convert(request(source, image, target, form))
+        assert content_of(target) == content
+    with Image.open(tmp_path / "target.qcow2") as image:
+        assert all(extent.reads_zero for extent in image.extents(2 * MIB + 65536, 65536))
+        again = tmp_path / "again.vhd"
+        convert(Request(image.node, {}, str(again), "vhd"))
+    assert content_of(again) == content
