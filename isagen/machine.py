@@ -136,14 +136,11 @@ class Machine:
         self._stack = ExitStack()
         try:
             disks = tuple(open_disk(drive, self._stack) for drive in self.settings.drive)
-            self.board = build(self.settings, disks)
+            self.board = build(self.settings, disks, translate=translate)
         except BaseException:
             self._stack.close()
             raise
         self.console = Console(self)
-        if translate:
-            for hart in self.board.machine.harts:
-                hart.cpu.translate()
 
     def __enter__(self) -> Machine:
         return self
@@ -317,11 +314,12 @@ def open_disk(drive: Drive, stack: ExitStack) -> Disk:
     return stack.enter_context(EphemeralNode(node)) if drive.snapshot else node
 
 
-def build(settings: Settings, disks: tuple[Disk, ...] = ()) -> Virt:
-    """The board's machine, loaded and reset."""
+def build(settings: Settings, disks: tuple[Disk, ...] = (), *, translate: bool = False) -> Virt:
+    """The board's machine, loaded and reset. `translate`: hot code, where the accelerator does."""
     from isagen.firmware import embedded_sbi
     from isagen.isa_string import features
     from machines.virt import TARGET, Virt
+    from runtime.accel.choice import choose
     from runtime.cpu.engine import load_target
 
     package = load_target(folder_of(TARGET[settings.board]))
@@ -330,4 +328,5 @@ def build(settings: Settings, disks: tuple[Disk, ...] = ()) -> Virt:
         if settings.isa is None
         else features(settings.isa, package.name, package.features, package.default_features)
     )
-    return Virt(settings, package, chosen, disks, embedded_sbi)
+    accelerator = choose(settings.accel, package.name, translate=translate)
+    return Virt(settings, package, chosen, disks, embedded_sbi, accelerator)

@@ -1,4 +1,4 @@
-"""A RISC-V hart on the engine: what the platform drives, and its time.
+"""A RISC-V hart on an accelerator: what the platform drives, and its time.
 
 `time` counts ticks of the timebase. Between two looks of the platform it moves with the instructions, one
 tick for `INSTRUCTIONS_PER_TICK`; each time the hart is started it is brought up to the clock's.
@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from runtime.cpu.engine import Cpu, TargetPackage
+from runtime.accel.contract import Accelerator, Vcpu
+from runtime.cpu.package import TargetPackage
 from runtime.memory.space import AddressSpace
 from runtime.state.snapshot import CpuState
 
@@ -24,9 +25,14 @@ class Hart:
     """One hart. `waiting`: it executed `wfi`, and nothing has happened since that it waits for."""
 
     def __init__(
-        self, package: TargetPackage, memory: AddressSpace, number: int, features: Iterable[str] | None
+        self,
+        accelerator: Accelerator,
+        package: TargetPackage,
+        memory: AddressSpace,
+        number: int,
+        features: Iterable[str] | None,
     ) -> None:
-        self.cpu = Cpu(package, memory, system=True, features=features)
+        self.cpu: Vcpu = accelerator.vcpu(package, memory, features)
         self.number = number
         self.waiting = False
         self.spent = 0

@@ -186,6 +186,8 @@ class Settings(Model):
     flash: tuple[FlashImage, ...] = Field(default=(), max_length=2)
     """Images of the flash memory's banks. Code in the first one is started in place of a kernel."""
     fw_cfg: tuple[FwCfgFile, ...] = Field(default=(), max_length=64)
+    accel: Literal["auto", "engine", "kvm"] = "auto"
+    """What executes instructions (`runtime.accel`)."""
     clock: Literal["host", "counted"] = "host"
     seed: int | None = Field(default=None, ge=0)
     """Random numbers that the guest gets come from it; with the counted clock runs are then identical."""

@@ -18,6 +18,8 @@ from machines.hart import MACHINE_EXTERNAL, SOFTWARE, SUPERVISOR_EXTERNAL, TIMER
 from machines.machine import TIMEBASE, Machine
 from machines.peripherals import FlashBank, Peripherals
 from machines.settings import Settings
+from runtime.accel.contract import Accelerator
+from runtime.accel.engine import EngineAccelerator
 from runtime.clock import NANOSECONDS, Clock, CountedClock, HostClock
 from runtime.cpu.engine import TargetPackage
 from runtime.devices.aclint import Aclint
@@ -91,6 +93,7 @@ class Virt:
         features: Iterable[str] | None,
         disks: tuple[Disk, ...] = (),
         embedded: Callable[[int, int], bytes] | None = None,
+        accelerator: Accelerator | None = None,
     ) -> None:
         if settings.memory % (1 << 20):
             raise IsagenError(f"memory of {settings.memory} bytes isn't whole MiB")
@@ -107,6 +110,7 @@ class Virt:
         self.machine = Machine(memory, clock)
         self.machine.load = self._load
         self._embedded = embedded
+        self._accelerator = accelerator or EngineAccelerator()
         self.machine.random = random.Random(settings.seed) if settings.seed is not None else None
         try:
             self.peripherals = Peripherals(settings, memory, self.machine.exits)
@@ -121,7 +125,7 @@ class Virt:
         machine.add_ram("ram", RAM, Ram(settings.memory, shared=True))
         machine.add_ram("rom", ROM, Ram(ROM_SIZE), READ | EXECUTE)
         for number in range(settings.smp):
-            machine.harts.append(Hart(self.package, machine.memory, number, self.features))
+            machine.harts.append(Hart(self._accelerator, self.package, machine.memory, number, self.features))
         self.plic = Plic(SOURCES, [self._wire(*place) for place in self._contexts()])
         virtio = self.virtio = self._virtio(disks)
         machine.description = {

@@ -40,6 +40,7 @@ SCALARS = (
     "seed",
     "epoch",
     "serial",
+    "accel",
 )
 
 
@@ -116,6 +117,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=number, metavar="N", help="the guest's random numbers come from it")
     parser.add_argument("--epoch", type=number, metavar="SECONDS", help="the date at the start, since 1970")
     parser.add_argument(
+        "--accel", metavar="NAME", help="what executes instructions: engine (the default, auto), or kvm"
+    )
+    parser.add_argument(
         "--tier",
         choices=("auto", "interpreter", "translator"),
         default="auto",
@@ -145,7 +149,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     with ExitStack() as stack:
         disks = tuple(open_disk(drive, stack) for drive in settings.drive)
-        board = build(settings, disks)
+        board = build(settings, disks, translate=arguments.tier != "interpreter")
         stack.callback(board.machine.close)
         if arguments.dump_dtb is not None:
             Path(arguments.dump_dtb).write_bytes(board.device_tree(None))
@@ -178,9 +182,6 @@ def boot(board: Virt, arguments: argparse.Namespace) -> int:
     machine.restarts = not arguments.no_reboot
     control = monitors.control_of(board, name=arguments.name, folder=arguments.states)
     monitors.go_back(control, arguments)
-    if arguments.tier != "interpreter":
-        for hart in machine.harts:
-            hart.cpu.translate()
     for note in board.peripherals.notes:
         sys.stderr.write(f"isagen: {note}\n")
     with (
@@ -197,9 +198,11 @@ def boot(board: Virt, arguments: argparse.Namespace) -> int:
             machine.snapshot().save(arguments.snapshot_to)
     if arguments.stats:
         from isagen.commands.run import print_statistics
+        from runtime.cpu.engine import Cpu
 
         for hart in machine.harts:
-            print_statistics(hart.cpu)
+            if isinstance(hart.cpu, Cpu):
+                print_statistics(hart.cpu)
     if arguments.count:
         sys.stderr.write(f"isagen: {machine.executed} instructions\n")
     if termination.signal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cached_property
 
-from runtime.cpu.engine import Cpu
+from runtime.accel.contract import Vcpu
 from runtime.registers.composed import LAZY_FLAGS, PROGRAM_COUNTERS, Composed, composed_registers
 
 _Access = tuple[Callable[[], int], Callable[[int], None], int]
@@ -19,7 +19,7 @@ class RegisterFile:
     registers (``rflags``, ``cpsr``, ``cr``) and ``pc``.
     """
 
-    def __init__(self, cpu: Cpu) -> None:
+    def __init__(self, cpu: Vcpu) -> None:
         self.cpu = cpu
         package = cpu.package
         self._known: dict[str, _Access] = {}

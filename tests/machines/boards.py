@@ -39,3 +39,14 @@ POWER_OFF = """
         sw    t1, 0(t0)
 hang:   j     hang
 """
+
+HELLO = (
+    """
+        lui   s0, 0x10000
+        addi  t1, zero, 'H'
+        sb    t1, 0(s0)
+        addi  t1, zero, 'i'
+        sb    t1, 0(s0)
+"""
+    + POWER_OFF
+)

@@ -15,23 +15,11 @@ from machines.machine import Ending
 from machines.settings import load_settings, settings_from
 from runtime.errors import IsagenError
 from runtime.state.snapshot import Snapshot, SnapshotError
-from tests.machines.boards import POWER_OFF, board, text_of
+from tests.machines.boards import HELLO, POWER_OFF, board, text_of
 
 UBOOT = Path("/usr/lib/u-boot/qemu-riscv64/u-boot.bin")
 UBOOT_SUPERVISOR = Path("/usr/lib/u-boot/qemu-riscv64_smode/uboot.elf")
 OPENSBI = Path("/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin")
-
-
-HELLO = (
-    """
-        lui   s0, 0x10000
-        addi  t1, zero, 'H'
-        sb    t1, 0(s0)
-        addi  t1, zero, 'i'
-        sb    t1, 0(s0)
-"""
-    + POWER_OFF
-)
 
 
 @pytest.mark.parametrize("name", ("virt", "virt32"))
@@ -412,18 +400,29 @@ def test_damage_is_detected(paused, tmp_path):
     machine, _ = paused
     file = tmp_path / "state"
     machine.machine.snapshot().save(file)
-    good = file.read_bytes()
+    size = file.stat().st_size
     generator = random.Random(3)
-    size = len(good)
-    nonzero = [place for place in (generator.randrange(size) for _ in range(4000)) if good[place]]
-    for place in [0, 20, 40, 300, *nonzero[:20]]:
-        file.write_bytes(good[:place] + bytes([good[place] ^ 0x10]) + good[place + 1 :])
-        with pytest.raises(SnapshotError):
-            Snapshot.load(file)
-    for length in (0, 10, 25, 100, size // 2):
-        file.write_bytes(good[:length])
-        with pytest.raises(SnapshotError):
-            Snapshot.load(file)
+    with file.open("r+b") as damaged:
+        places = [0, 20, 40, 300]
+        while len(places) < 24:
+            place = generator.randrange(size)
+            damaged.seek(place)
+            places += [place] if damaged.read(1) != b"\0" else []
+        for place in places:
+            damaged.seek(place)
+            good = damaged.read(1)
+            for value in (good[0] ^ 0x10, good[0]):
+                damaged.seek(place)
+                damaged.write(bytes([value]))
+                damaged.flush()
+                if value != good[0]:
+                    with pytest.raises(SnapshotError):
+                        Snapshot.load(file)
+        Snapshot.load(file)
+        for length in (size // 2, 100, 25, 10, 0):
+            damaged.truncate(length)
+            with pytest.raises(SnapshotError):
+                Snapshot.load(file)
 
 
 @pytest.mark.parametrize("smp", (1, 3))
