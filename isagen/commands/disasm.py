@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--raw", metavar="TARGET", help="the file is raw code of this target")
     kind.add_argument("--hex", metavar="TARGET", help="the arguments are code of this target in hexadecimal")
+    kind.add_argument(
+        "--target", metavar="TARGET", help="of an ELF file (default: by the file), such as riscv64_madd"
+    )
     parser.add_argument("--base", type=number, metavar="ADDRESS", default=0, help="address of raw code")
     parser.add_argument(
         "--symbol", action="append", default=[], metavar="NAME", help="only this function of an ELF file"
@@ -47,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.raw:
             show(arguments.raw, Path(name).read_bytes(), arguments.base, {}, arguments.syntax, painted)
         else:
-            show_elf(name, arguments.syntax, arguments.symbol, painted)
+            show_elf(name, arguments.target, arguments.syntax, arguments.symbol, painted)
     return 0
 
 
@@ -56,16 +59,22 @@ def show(target: str, data: bytes, address: int, labels: dict[int, str], dialect
         sys.stdout.write((colors.paint(line) if painted else line) + "\n")
 
 
-def show_elf(name: str, dialect: str, wanted: list[str], painted: bool) -> None:
-    """The executable sections, or segments where there are no sections; or only the functions `wanted`."""
+def show_elf(name: str, target: str | None, dialect: str, wanted: list[str], painted: bool) -> None:
+    """The executable sections, or segments where there are no sections; or only the functions `wanted`.
+
+    `target`: None for the file's own.
+    """
     from runtime.elf import constants as c
     from runtime.elf import open_elf
     from runtime.linux.abi import for_elf
 
     elf = open_elf(name)
-    targets = for_elf(elf).targets
-    target = next((t for t in targets if is_built(t)), targets[0])
+    if target is None:
+        targets = for_elf(elf).targets
+        target = next((t for t in targets if is_built(t)), targets[0])
     folder_of(target)
+    if load_syntax(target).elf_machine != elf.machine:
+        raise IsagenError(f"the file isn't for {target}", where=name, remedy="leave --target out")
     symbols = [
         symbol
         for symbol in elf.symbols()

@@ -143,8 +143,22 @@ def test_custom_instruction(tmp_path: Path) -> None:
     done = isagen("asm", "riscv64_madd", source, "-o", program, root=root)
     assert done.returncode == 0, done.stderr
     assert isagen("run", "--target", "riscv64_madd", program, root=root).returncode == 6 * 7 + 3
+    assert "madd" in isagen("disasm", "--target", "riscv64_madd", program, root=root).stdout
     listing = isagen("disasm", "--hex", "riscv64_madd", "0b 85 c5 68", root=root)
     assert listing.stdout.split() == ["0:", "68c5850b", "madd", "a0,", "a1,", "a2,", "a3"]
+
+
+def test_custom_instructions_of_each_kind(tmp_path: Path) -> None:
+    """Register, immediate, branch, load, floating point, compressed, and a control register."""
+    root, program = tmp_path / "generated", tmp_path / "program"
+    folder = EXAMPLES / "custom"
+    assert isagen("build", "riscv64", "--with", folder / "kinds.isa", root=root).returncode == 0
+    done = isagen("asm", "riscv64_kinds", folder / "kinds.s", "-o", program, root=root)
+    assert done.returncode == 0, done.stderr
+    assert isagen("run", "--target", "riscv64_kinds", program, root=root).returncode == 45
+    listing = isagen("disasm", "--target", "riscv64_kinds", program, root=root).stdout
+    for name in ("swapadd", "triple", "bmore", "lwx", "favg.d", "c.negate", "csrw scratch0"):
+        assert name in listing
 
 
 def test_example_program(require_target: Callable[[str], Path], tmp_path: Path) -> None:
