@@ -35,8 +35,12 @@ FIRST_SLICE: Final = 50_000
 """Instructions between samples while hot code is being looked for."""
 COLD_SLICE: Final = 800_000
 """The same when nothing hot shows up: to look for it has its price."""
-WAITING_SLICE: Final = 400_000
+WAITING_SLICE: Final = 200_000
 """The same while the code that runs is being compiled."""
+PAUSE: Final = 0.002
+"""Seconds that the CPU then waits for the compiler between such slices. The interpreter would get on a little
+meanwhile, at several times the processor time. Not in system mode, where devices' time goes on.
+"""
 LAST_SLICE: Final = 4_000_000
 """The same when all that is hot has been translated."""
 BUCKET: Final = 9
@@ -334,6 +338,8 @@ class Translator:
         if number is not None:
             if number in self._pending:
                 self.statistics.samples_waiting += 1
+                if self.ranges and self._worker is not None and self._worker.mine:
+                    self._worker.pause(PAUSE)
                 return WAITING_SLICE
             self.statistics.samples_in_regions += 1
             self._slice = min(self._slice * 2, LAST_SLICE)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -97,6 +98,11 @@ class Worker:
             del self._buffer[: _HEAD.size + size]
             self.waiting -= 1
         return found
+
+    def pause(self, seconds: float) -> None:
+        """Wait so long at most for something compiled."""
+        with contextlib.suppress(OSError, ValueError):
+            select.select([self._socket], [], [], seconds)
 
     def _complete(self) -> bool:
         return (

@@ -131,7 +131,7 @@ back:
 
 
 def assembled(text: str) -> bytes:
-    """The program's bytes, all instructions of four: `.zero {}` fills up to the places that CHANGING names."""
+    """The program's bytes, all instructions of four: `.zero {}` fills up to places that CHANGING names."""
     parts = [part.strip("\n") for part in text.split(".zero {}")]
     assembler = Assembler(load_syntax("riscv64"))
     if len(parts) == 1:
