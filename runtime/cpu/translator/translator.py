@@ -45,11 +45,11 @@ LAST_SLICE: Final = 4_000_000
 """The same when all that is hot has been translated."""
 BUCKET: Final = 9
 """Samples are counted by pieces of 2**9 bytes of records, about 40 instructions."""
-HOT: Final = (6_000_000, 12_000_000)
+HOT: Final = (4_000_000, 12_000_000)
 """Instructions, by samples, after which a piece is looked at closely; then after twice as many, and so on. In
 user mode, and in system mode.
 """
-COST: Final = (150_000, 400_000)
+COST: Final = (50_000, 400_000)
 """How many of a region's instructions have to have been executed for each that it has, so that compiling it
 is worth while: what ran that long will go on, more often than not. Compiling one takes as long as
 interpreting some 400,000. A system's profile is flatter than a program's.
