@@ -85,6 +85,8 @@ def control_of(board: Virt, *, name: str = "", folder: Path | None = None) -> Co
         memory_size=board.settings.memory,
         drives=drives,
         folder=folder,
+        keyboard=board.peripherals.keyboard,
+        balloon=board.peripherals.balloon,
         disassemble=lazy_disassembler(board.package.name),
     )
 

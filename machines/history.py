@@ -131,6 +131,7 @@ class History:
             character.gate = self._gate(name)
         machine.on_restore = self.begin
         machine.on_fence = self._checkpoint_due
+        machine.on_change = lambda: self._take(barrier=True)
         machine.observers.append(self._observe)
         self.begin()
 
@@ -138,11 +139,9 @@ class History:
         return lambda data: self._machine.feed_later(name, data)
 
     def _observe(self, event: str, data: dict[str, Any]) -> None:
-        """A reset by somebody outside, and what presses buttons, can't be repeated."""
+        """A reset by somebody outside can't be repeated."""
         if event == "RESET" and not data.get("guest", True) and not self.in_past:
             self._take(barrier=True)
-        elif event == "POWERDOWN":
-            self.changed = True
 
     # --- recording --------------------------------------------------------------------------------------
 

@@ -173,6 +173,8 @@ class Machine:
         self.on_fence: Callable[[], None] = lambda: None
         self.on_restore: Callable[[], None] = lambda: None
         """Called behind `restore`: the RAMs are others."""
+        self.on_change: Callable[[], None] = lambda: None
+        """To be called when somebody outside has changed the state of a device."""
         self.journal: Journal | None = None
         """Records what comes from outside (`machines.history`)."""
         self.alone = False

@@ -6,13 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from machines.inspection import HartView, whole
 from machines.machine import Machine, RunState
 from machines.monitor.states import States
 from runtime.block.node import FormatNode
+from runtime.devices.keys import KEYS
 from runtime.errors import IsagenError
+
+if TYPE_CHECKING:
+    from runtime.devices.virtio.balloon import Balloon
+    from runtime.devices.virtio.input import Keyboard
 
 LARGEST_DUMP: Final = 1 << 40
 PIECE: Final = 1 << 20
@@ -38,9 +43,7 @@ class Drive:
 
 
 class Control:
-    """`drives`: the disks in the order of their devices. `power_button`: what presses it, where there is one.
-    `disassemble`: for people; `folder`: see `States`.
-    """
+    """`drives`: the disks in the order of their devices. `disassemble`: for people. `folder`: of `States`."""
 
     def __init__(
         self,
@@ -50,7 +53,8 @@ class Control:
         memory_size: int = 0,
         drives: tuple[Drive, ...] = (),
         folder: Path | None = None,
-        power_button: Callable[[], None] | None = None,
+        keyboard: Keyboard | None = None,
+        balloon: Balloon | None = None,
         disassemble: Disassemble | None = None,
     ) -> None:
         self.machine = machine
@@ -59,7 +63,8 @@ class Control:
         self.drives = drives
         self.states = States(machine, drives, folder)
         self.disassemble = disassemble
-        self._power_button = power_button
+        self._keyboard = keyboard
+        self._balloon = balloon
 
     @property
     def target(self) -> str:
@@ -95,15 +100,51 @@ class Control:
         self.machine.restart(reason="host-qmp-system-reset")
 
     def power_down(self) -> None:
-        """Press the power button: the guest may act on it."""
+        """Press the power key, where there is a keyboard: the guest may act on it."""
         self.machine.announce("POWERDOWN")
-        if self._power_button is not None:
-            self._power_button()
+        if self._keyboard is not None:
+            self.press_keys("power")
 
     def quit(self) -> None:
         """End."""
         self.machine.announce("SHUTDOWN", guest=False, reason="host-qmp-quit")
         self.machine.stop()
+
+    # --- devices ----------------------------------------------------------------------------------------
+
+    def _change(self, work: Callable[[], None]) -> None:
+        """Change a device's state from outside. Raises IsagenError while the past is repeated."""
+        journal = self.machine.journal
+        if journal is not None and journal.repeating:
+            raise IsagenError("the machine is in its past, which stays as it was")
+        work()
+        self.machine.on_change()
+
+    def press_keys(self, *names: str) -> None:
+        """Press keys together and release them. Raises IsagenError."""
+        keyboard = self._keyboard
+        if keyboard is None:
+            raise IsagenError("the machine has no keyboard", remedy="start it with --device keyboard")
+        for name in names:
+            if name not in KEYS:
+                raise IsagenError(f"there is no key {name!r}")
+        self._change(lambda: keyboard.press(*names))
+
+    @property
+    def balloon(self) -> Balloon | None:
+        """The memory balloon."""
+        return self._balloon
+
+    def set_balloon(self, size: int) -> None:
+        """Have the guest make do with so many bytes. Raises IsagenError."""
+        balloon = self._balloon
+        if balloon is None:
+            raise IsagenError("the machine has no balloon", remedy="start it with --device balloon")
+
+        def work() -> None:
+            balloon.target = size
+
+        self._change(work)
 
     # --- states -----------------------------------------------------------------------------------------
 

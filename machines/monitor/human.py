@@ -61,6 +61,8 @@ class HumanMonitor:
             ("memsave", "memsave ADDRESS SIZE FILE", "virtual memory to a file", self._memory_save),
             ("pmemsave", "pmemsave ADDRESS SIZE FILE", "physical memory to a file", self._physical_save),
             ("gva2gpa", "gva2gpa ADDRESS", "show the physical address behind a virtual one", self._translate),
+            ("sendkey", "sendkey KEYS", "press keys together, such as ctrl-alt-delete", self._send_keys),
+            ("balloon", "balloon MIB", "have the guest make do with so much memory", self._inflate),
             ("cpu", "cpu NUMBER", "choose the CPU that commands are about", self._choose),
         ):
             self._commands[name] = Entry(call, usage, what)
@@ -72,6 +74,7 @@ class HumanMonitor:
             ("cpus", "the CPUs", self._cpus),
             ("block", "the disks", self._block),
             ("snapshots", "the states that savevm kept", self._snapshots),
+            ("balloon", "what the memory balloon leaves", self._balloon),
             ("mtree", "what lies where in physical memory", self._map),
             ("version", "of this program", lambda _: "isagen\n"),
             ("name", "the machine's name", lambda _: self._control.name + "\n"),
@@ -194,6 +197,20 @@ class HumanMonitor:
         self._control.view(number)
         self._cpu = number
         return ""
+
+    def _send_keys(self, words: list[str]) -> str:
+        self._control.press_keys(*_one(words, "sendkey KEYS").split("-"))
+        return ""
+
+    def _inflate(self, words: list[str]) -> str:
+        self._control.set_balloon(int(_one(words, "balloon MIB")) << 20)
+        return ""
+
+    def _balloon(self, _: list[str]) -> str:
+        balloon = self._control.balloon
+        if balloon is None:
+            raise IsagenError("the machine has no balloon")
+        return f"balloon: actual={balloon.size >> 20}\n"
 
     def _number(self, words: list[str]) -> int:
         return value_of(" ".join(words), self._view)

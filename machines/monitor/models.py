@@ -35,6 +35,20 @@ class PhysicalMemorySave(Arguments):
     filename: str
 
 
+class KeyValue(Arguments):
+    type: Literal["qcode", "number"]
+    data: Any
+
+
+class SendKey(Arguments):
+    keys: list[KeyValue]
+    hold_time: int = 100
+
+
+class BalloonSize(Arguments):
+    value: int
+
+
 class HumanCommand(Arguments):
     command_line: str
     cpu_index: int | None = None
@@ -130,6 +144,10 @@ class UuidInfo(Spelled):
 class MemorySizeInfo(Value):
     base_memory: int
     plugged_memory: int = 0
+
+
+class BalloonInfo(Value):
+    actual: int
 
 
 class IoThreadInfo(Value):

@@ -61,6 +61,9 @@ class Commands:
         registry.add("memsave", self._memory_save, m.MemorySave)
         registry.add("pmemsave", self._physical_save, m.PhysicalMemorySave)
         registry.add("human-monitor-command", self._human_command, m.HumanCommand, str)
+        registry.add("send-key", self._send_key, m.SendKey)
+        registry.add("balloon", lambda arguments: control.set_balloon(arguments.value), m.BalloonSize)
+        registry.add("query-balloon", self._query_balloon, returns=m.BalloonInfo)
         registry.add("snapshot-save", self._snapshot_save, m.StateJob)
         registry.add("snapshot-load", self._snapshot_load, m.StateJob)
         registry.add("snapshot-delete", self._snapshot_delete, m.StateDelete)
@@ -114,6 +117,20 @@ class Commands:
 
     def _human_command(self, arguments: m.HumanCommand) -> str:
         return self._human.execute(arguments.command_line, arguments.cpu_index)
+
+    # --- devices ----------------------------------------------------------------------------------------
+
+    def _send_key(self, arguments: m.SendKey) -> None:
+        names = [str(key.data) for key in arguments.keys]
+        if any(key.type == "number" for key in arguments.keys):
+            raise QmpError("keys are named here: take qcode")
+        self._control.press_keys(*names)
+
+    def _query_balloon(self, _: object) -> m.BalloonInfo:
+        balloon = self._control.balloon
+        if balloon is None:
+            raise QmpError("the machine has no balloon", "DeviceNotActive")
+        return m.BalloonInfo(actual=balloon.size)
 
     # --- states -----------------------------------------------------------------------------------------
 

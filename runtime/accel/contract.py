@@ -35,9 +35,9 @@ class Vcpu(Protocol):
     # --- running
 
     def run(self, budget: int) -> Exit:
-        """Execute at most `budget` instructions (a trap that is delivered counts as one), and exactly so many
-        where nothing else happens. An instruction that leaves with MMIO or WATCH hasn't been executed: `answer` it,
-        and run again.
+        """Execute at most `budget` instructions (delivered traps count, too), and exactly so many
+        where nothing else happens. An instruction that leaves with MMIO or WATCH hasn't been executed: it is
+        to be answered, and run again.
         """
         ...
 

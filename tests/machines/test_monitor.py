@@ -7,7 +7,9 @@ import json
 import random
 import socket
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -235,6 +237,69 @@ def test_states_go_into_the_disks_image(tmp_path: Path, require_tool: Callable[.
     (entry,) = json.loads(done.stdout)["snapshots"]
     assert entry["name"] == "b" and entry["vm-state-size"] > 128 << 20
     assert subprocess.run([qemu_img, "check", "-q", image], check=False).returncode == 0
+
+
+def test_devices_are_asked(tmp_path: Path) -> None:
+    served = Served(tmp_path, device=("keyboard", "balloon"))
+    try:
+        with QmpClient(served.path, 20) as client:
+            assert client.execute("query-balloon")["actual"] == 128 << 20
+            client.execute("balloon", {"value": 100 << 20})
+            assert served.board.peripherals.balloon.target == 100 << 20
+            client.execute(
+                "send-key", {"keys": [{"type": "qcode", "data": "ctrl"}, {"type": "qcode", "data": "a"}]}
+            )
+            with pytest.raises(CommandFailed, match="no key 'nokey'"):
+                client.execute("send-key", {"keys": [{"type": "qcode", "data": "nokey"}]})
+            assert client.execute("human-monitor-command", {"command-line": "sendkey ctrl-c"}) == ""
+            client.execute("system_powerdown")
+    finally:
+        served.close()
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    """`isagen boot` and `isagen monitor` as their users have them: one-shot, lines, JSON, exit statuses."""
+    image = board(tmp_path, COUNTER)
+    image.machine.close()
+    firmware, path, state = tmp_path / "firmware.bin", tmp_path / "vm", tmp_path / "vm.state"
+    boot = [sys.executable, "-m", "isagen", "boot", "virt", "--bios", str(firmware), "--smp", "2"]
+    monitor = [sys.executable, "-m", "isagen", "monitor", str(path)]
+
+    def ask(*words: str, lines: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*monitor, *words], input=lines, capture_output=True, text=True, timeout=30)
+
+    with subprocess.Popen(
+        [*boot, "--qmp", f"unix:{path},server,nowait", "-S", "--name", "box", "--snapshot-to", str(state)],
+        stdin=subprocess.DEVNULL,
+    ) as process:
+        try:
+            while not path.exists():
+                assert process.poll() is None
+                time.sleep(0.05)
+            assert json.loads(ask("--json", "query-status").stdout)["status"] == "prelaunch"
+            assert json.loads(ask("query-name").stdout) == {"name": "box"}
+            failed = ask("pmemsave", "val=0", "size=8", f"filename={tmp_path / 'x'}")
+            assert failed.returncode == 1 and "no memory" in failed.stderr
+            done = ask(lines='cont\n{"execute": "query-status"}\ninfo status\nnonsense\nexit\n')
+            assert '"running": true' in done.stdout and "VM status: running" in done.stdout
+            assert "there is no command 'nonsense'" in done.stdout and done.returncode == 0
+            assert ask("quit").returncode == 0
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+    assert not path.exists()
+    done = ask("query-status")
+    assert done.returncode == 2 and "can't connect" in done.stderr
+    again = subprocess.run(
+        [*boot, "--restore", str(state), "--limit", "1000", "--count"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert again.returncode == 124 and int(again.stderr.split()[1]) > 1000, again.stderr
+    other = subprocess.run(
+        [*boot[:-1], "1", "--restore", str(state)],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert other.returncode == 2 and "board.smp (2 there, 1 here)" in other.stderr
 
 
 def test_noise_does_not_harm(served: Served) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 from pathlib import Path
@@ -394,6 +395,27 @@ def test_a_snapshot_of_another_machine_is_refused(paused):
     other = build(machine.settings.model_copy(update={"smp": 2, "memory": 64 << 20}))
     with pytest.raises(SnapshotError, match=r"board.smp \(1 there, 2 here\).*memory"):
         other.machine.restore(snapshot)
+
+
+def test_a_snapshot_of_another_build_is_refused(paused, tmp_path):
+    machine, _ = paused
+    snapshot = machine.machine.snapshot()
+    before = bytes(machine.machine.harts[0].cpu.state)
+    for field, message in (
+        ("target", "target"),
+        ("spec", "layout of registers"),
+        ("code", "build of the target"),
+    ):
+        build = snapshot.state.build.model_copy(update={field: "other"})
+        file = tmp_path / field
+        images = {name: (os.dup(opened), at) for name, (opened, at) in snapshot._images.items()}
+        Snapshot(snapshot.state.model_copy(update={"build": build}), images).save(file)
+        with pytest.raises(SnapshotError, match=rf"{message} \(other there, "):
+            machine.machine.restore(Snapshot.load(file))
+    assert bytes(machine.machine.harts[0].cpu.state) == before
+    (tmp_path / "old").write_bytes(b"isagen machine 1\n" + file.read_bytes()[17:4096])
+    with pytest.raises(SnapshotError, match="another version"):
+        Snapshot.load(tmp_path / "old")
 
 
 def test_damage_is_detected(paused, tmp_path):
