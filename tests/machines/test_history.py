@@ -59,8 +59,11 @@ other:  amoadd.d t0, s0, (s0)
         j     other
         .balign 4
 trap:   addi  s4, s4, 1
+        li    s5, 0x200bff8
+        ld    s6, 0(s5)
+        li    s5, 20000
+        add   s6, s6, s5
         li    s5, 0x2004000
-        li    s6, -1
         sd    s6, 0(s5)
         mret
 """
