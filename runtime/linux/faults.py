@@ -26,6 +26,9 @@ LONGEST_INSTRUCTION = 16
 def cause(p: Process, stop: Stop) -> tuple[str, int, int]:
     """The signal's name, ``si_code`` and ``si_addr`` of a fault or trap."""
     name = p.abi.signal_of(stop)
+    details = p.abi.signal_details(p.cpu, stop)
+    if details is not None:
+        return name, *details
     if stop.kind != "fault":
         address = stop.value if name == "SIGBUS" else stop.pc
         return name, BUS_ADRALN, address

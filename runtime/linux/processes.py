@@ -77,7 +77,7 @@ def fork(
     if stack:
         p.cpu.set(p.abi.stack_pointer, stack)
     if thread_pointer is not None:
-        p.abi.set_thread_pointer(p.cpu, thread_pointer)
+        p.abi.install_tls(p.cpu, p.memory.pages, thread_pointer)
     return 0
 
 

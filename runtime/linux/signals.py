@@ -216,4 +216,5 @@ def call_handler(p: Process, info: SignalInfo, action: Action, name: str) -> Non
 def fault(p: Process, stop: Stop) -> None:
     """An exception that isn't a system call: the thread's signal."""
     name, code, address = faults.cause(p, stop)
+    p.abi.after_trap(p.cpu, stop)
     act(p, SignalInfo(p.abi.signals[name], code, address=address, fault=True), stop)

@@ -7,6 +7,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from runtime.linux import host
+from runtime.linux.abi.x86 import I386
+from runtime.linux.abi.x86_segments import ANY_ENTRY, DESCRIPTION_SIZE, TLS_ENTRIES, UserDescriptor
 from runtime.linux.calls import signed, system_call
 from runtime.linux.errors import CallTookOver, GuestExit, SystemCallError
 from runtime.linux.ports import READ, WRITE, AccessFault
@@ -61,7 +63,7 @@ def new_thread(p: Process, flags: int, stack: int, parent_id: int, tls: int | No
     if stack:
         p.cpu.set(p.abi.stack_pointer, stack)
     if tls is not None:
-        p.abi.set_thread_pointer(p.cpu, tls)
+        p.abi.install_tls(p.cpu, p.memory.pages, tls)
     thread.registers = p.cpu.save()
     p.cpu.restore(saved)
     if flags & CLONE_PARENT_SETTID:
@@ -493,13 +495,29 @@ def arch_prctl(p: Process, code: int, address: int) -> int:
 
 @system_call("set_thread_area")
 def set_thread_area(p: Process, description: int) -> int:
-    """i386: ``struct user_desc`` {entry, base, limit, flags}; entry -1 asks for a free one (12 is the
-    first).
-    """
-    data = p.memory.read(description, 16)
-    if p.abi.unpack(data[:4]) == 0xFFFF_FFFF:
-        p.memory.write(description, p.abi.pack(12, 4))
-    p.cpu.set(p.abi.thread_pointer, p.abi.unpack(data[4:8]))
+    """i386: ``struct user_desc`` {entry, base, limit, flags}; entry -1 asks for a free one."""
+    assert isinstance(p.abi, I386)
+    data = p.memory.read(description, DESCRIPTION_SIZE)
+    wanted = UserDescriptor.unpack(data)
+    entry = p.abi.free_entry(p.memory.pages) if wanted.entry == ANY_ENTRY else wanted.entry
+    if entry is None:
+        raise SystemCallError(errno.ESRCH)
+    if entry not in TLS_ENTRIES:
+        raise SystemCallError(errno.EINVAL)
+    if entry != wanted.entry:
+        p.memory.write(description, p.abi.pack(entry, 4))
+    p.abi.set_entry(p.cpu, p.memory.pages, entry, wanted)
+    return 0
+
+
+@system_call("get_thread_area")
+def get_thread_area(p: Process, description: int) -> int:
+    """i386: what an entry holds."""
+    assert isinstance(p.abi, I386)
+    entry = p.abi.unpack(p.memory.read(description, 4))
+    if entry not in TLS_ENTRIES:
+        raise SystemCallError(errno.EINVAL)
+    p.memory.write(description, p.abi.entry(p.memory.pages, entry).pack(entry))
     return 0
 
 

@@ -64,6 +64,14 @@ def _x86_names(pc_width: int) -> dict[str, Composed]:
     found.update({"eflags": flags, "flags": flags})
     if pc_width == 64:
         found["rflags"] = flags
+    # the x87's status word but for what follows from the rest (ES, B); MXCSR, whose flags have another order
+    # in the spec
+    found["fpu_sw"] = Composed(
+        16, (Piece("fpu_flags", 7), *_bits(16, c0=8, c1=9, c2=10, c3=14).pieces, Piece("fpu_top", 3, 11))
+    )
+    orders = zip(range(6), (4, 5, 3, 2, 1, 0), strict=True)
+    exceptions = tuple(Piece("mxcsr_flags", 1, at, low) for at, low in orders)
+    found["mxcsr"] = Composed(32, (*exceptions, Piece("mxcsr_control", 10, 6)))
     return found
 
 

@@ -240,6 +240,13 @@ class Abi:
             return "SIGSEGV"
         return self.signal_codes.get(stop.code, "SIGILL")
 
+    def signal_details(self, cpu: Cpu, stop: Stop) -> tuple[int, int] | None:
+        """``si_code`` and ``si_addr`` of a trap's signal, where they are the architecture's own."""
+        return None
+
+    def after_trap(self, cpu: Cpu, stop: Stop) -> None:
+        """Set the pc that a trap's handler sees, where it isn't that of the instruction."""
+
     # --- calling handlers --------------------------------------------------------------------------------
 
     def frame_size(self, with_info: bool = True) -> int:
@@ -348,6 +355,10 @@ class Abi:
 
     def set_thread_pointer(self, cpu: Cpu, value: int) -> None:
         cpu.set(self.thread_pointer, value)
+
+    def install_tls(self, cpu: Cpu, memory: Memory, value: int) -> None:
+        """What clone's argument for thread-local storage asks for. Raises `AccessFault`."""
+        self.set_thread_pointer(cpu, value)
 
     # --- values ---------------------------------------------------------------------------------------
 

@@ -7,8 +7,11 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from runtime.linux import layouts
+from runtime.linux.abi import x86_float, x86_segments
 from runtime.linux.abi.base import Abi, GuestReader, SignalCall, SignalReturn
-from runtime.linux.ports import EXECUTE, READ, Cpu, Memory
+from runtime.linux.abi.x86_segments import UserDescriptor
+from runtime.linux.ports import EXECUTE, READ, Cpu, Memory, Stop
+from runtime.linux.siginfo import SI_KERNEL
 
 # Exceptions by vector (SDM vol. 3, table 6-1).
 _SIGNALS = {
@@ -32,7 +35,44 @@ _SIGNALS = {
 _INITIAL: Mapping[str, int] = MappingProxyType({"fpu_cw": 0x37F})
 
 
-class X86_64(Abi):
+_IF = 0x200
+"""The flag that interrupts are allowed, which programs see set."""
+
+
+class _X86(Abi):
+    """What both have in common."""
+
+    signal_codes: ClassVar = _SIGNALS
+    initial_state = _INITIAL
+
+    def signal_of(self, stop: Stop) -> str:
+        """By the trap's vector, the low byte of its code; other software interrupts than the system call are
+        general-protection faults.
+        """
+        if stop.kind == "fault":
+            return "SIGSEGV"
+        if stop.name == "software_interrupt" and stop.code & 0xFF not in (3, 4):
+            return "SIGSEGV"
+        return self.signal_codes.get(stop.code & 0xFF, "SIGSEGV")
+
+    def signal_details(self, cpu: Cpu, stop: Stop) -> tuple[int, int] | None:
+        """``si_code`` and ``si_addr`` (arch/x86/kernel/traps.c)."""
+        vector = stop.code & 0xFF
+        if stop.kind != "trap":
+            return None
+        if vector in (16, 19):
+            return x86_float.error_code(cpu, simd=vector == 19), stop.pc
+        if vector in (3, 11, 12, 13) or self.signal_of(stop) == "SIGSEGV":
+            return SI_KERNEL, 0
+        return {0: 1, 1: 2, 6: 2}.get(vector, SI_KERNEL), stop.pc  # FPE_INTDIV, TRAP_TRACE, ILL_ILLOPN
+
+    def after_trap(self, cpu: Cpu, stop: Stop) -> None:
+        """Traps, unlike faults, are reported behind their instruction (SDM volume 3, 6.5)."""
+        if stop.name in ("breakpoint", "overflow") or stop.code & 0xFF in (3, 4):
+            cpu.pc = stop.value or stop.pc + 1
+
+
+class X86_64(_X86):
     name = "x86_64"
     clone_child_first = True
     red_zone = 128
@@ -47,7 +87,6 @@ class X86_64(Abi):
     thread_pointer = "fs_base"
     system_call_names = frozenset({"system_call"})
     system_call_size = 2
-    signal_codes: ClassVar = _SIGNALS
     stat = layouts.STAT_X86_64
     hwcap = 0x0781_ABFD  # CPUID.1:EDX of a plain x86-64 with SSE2
     platform = "x86_64"
@@ -56,7 +95,6 @@ class X86_64(Abi):
         *(f"r{n}" for n in range(8, 16)),
     )
     frame_skew = 8
-    initial_state = _INITIAL
 
     # The stack frame of a signal (arch/x86/include/asm/sigframe.h, uapi/asm/sigcontext.h): where to return
     # to; ucontext: flags, link, stack, 256 bytes of registers, mask; siginfo; FXSAVE's 512 bytes.
@@ -67,7 +105,6 @@ class X86_64(Abi):
     _INFORMATION: ClassVar[int] = 8 + 304
     _FLOATS: ClassVar[int] = _INFORMATION + 128  # a multiple of 16, the frame being skewed
     _SEGMENTS: ClassVar[int] = 0x002B_0000_0000_0033  # cs, gs, fs, ss
-    _XMM: ClassVar[int] = 160
 
     def frame_size(self, with_info: bool = True) -> int:
         return self._FLOATS + 512 + 8
@@ -75,15 +112,10 @@ class X86_64(Abi):
     def enter_handler(self, cpu: Cpu, memory: Memory, frame: int, call: SignalCall) -> None:
         general = [cpu.get(name) for name in self._ORDER]
         data = self.pack_words(call.restorer, 6, 0) + self.pack_stack(call.stack)
-        data += self.pack_words(*general, cpu.pc, self.read_if_there(cpu, "rflags"), self._SEGMENTS)
+        data += self.pack_words(*general, cpu.pc, self.read_if_there(cpu, "rflags") | _IF, self._SEGMENTS)
         data += self.pack_words(0, 0, call.blocked, call.address, frame + self._FLOATS).ljust(104, b"\0")
         data += self.pack_mask(call.blocked) + call.information
-        floats = self.pack(0x37F, 2).ljust(24, b"\0") + self.pack(
-            self.read_if_there(cpu, "mxcsr") or 0x1F80, 4
-        )
-        floats = floats.ljust(self._XMM, b"\0")
-        floats += b"".join(self.pack(self.read_if_there(cpu, f"xmm{n}"), 16) for n in range(16))
-        memory.write(frame, (data.ljust(self._FLOATS, b"\0") + floats).ljust(self._FLOATS + 512, b"\0"))
+        memory.write(frame, data.ljust(self._FLOATS, b"\0") + x86_float.save(cpu, 16))
         cpu.set("rsp", frame)
         cpu.set("rdi", call.number)
         cpu.set("rsi", frame + self._INFORMATION)
@@ -100,16 +132,12 @@ class X86_64(Abi):
             cpu.set(name, value)
         self.write_if_there(cpu, "rflags", values[17])
         if values[23]:
-            floats = memory(values[23], 512)
-            self.write_if_there(cpu, "mxcsr", self.unpack(floats[24:28]))
-            for n in range(16):
-                at = self._XMM + 16 * n
-                self.write_if_there(cpu, f"xmm{n}", self.unpack(floats[at : at + 16]))
+            x86_float.restore(cpu, memory(values[23], 512), 16)
         cpu.pc = values[16]
         return SignalReturn(self.unpack_mask(data[304:312]), self.unpack_stack(data[24:48]))
 
 
-class I386(Abi):
+class I386(_X86):
     name = "i386"
     packs_locks = True
     targets: ClassVar[tuple[str, ...]] = ("i386",)
@@ -121,22 +149,17 @@ class I386(Abi):
     result_register = "eax"
     stack_pointer = "esp"
     thread_pointer = "gs_base"
-    system_call_codes = frozenset({0x80})
+    system_call_codes = frozenset({0x80, 1 << 40 | 0x80})
     system_call_size = 2
-    signal_codes: ClassVar = _SIGNALS
     stat = layouts.STAT64_I386
     hwcap = 0x0781_ABFD
     platform = "i686"
     shown_registers = ("eax", "ebx", "ecx", "edx", "esi", "edi", "ebp", "esp")
 
-    def set_thread_pointer(self, cpu: Cpu, value: int) -> None:
-        cpu.set("gs_base", value)
-
     # The stack frame of a signal: where to return to, the number; then either sigcontext, 624 bytes, the
     # mask's upper half; or pointers to siginfo and ucontext (flags, link, stack, sigcontext, mask).
     frame_skew = 4
-    initial_state = _INITIAL
-    _ORDER: ClassVar = ("edi", "esi", "ebp", "esp", "ebx", "edx", "eax", "ecx")
+    _ORDER: ClassVar = ("edi", "esi", "ebp", "esp", "ebx", "edx", "ecx", "eax")
     _SEGMENTS: ClassVar = (0x33, 0, 0x2B, 0x2B)  # gs, fs, es, ds
     _CODE, _STACK = 0x23, 0x2B
     _CONTEXT: ClassVar[int] = 88
@@ -148,15 +171,58 @@ class I386(Abi):
         """
         memory.map(self.stack_top, self.page_size, READ | EXECUTE)
         memory.write(self.stack_top, bytes.fromhex("58b877000000cd80") + bytes.fromhex("b8ad000000cd80"))
+        memory.map(self._table, self.page_size, READ)
+        memory.write(self._table, x86_segments.first_table())
+
+    # The descriptor table lies where the program can read it, which Linux doesn't let it.
+    @property
+    def _table(self) -> int:
+        return self.stack_top + self.page_size
+
+    def start(self, cpu: Cpu, memory: Memory, entry: int, stack: int) -> None:
+        super().start(cpu, memory, entry, stack)
+        self.write_if_there(cpu, "cs", self._CODE)
+        for name in ("ss", "ds", "es"):
+            self.write_if_there(cpu, name, self._STACK)
+        self.write_if_there(cpu, "gdt_base", self._table)
+        self.write_if_there(cpu, "gdt_limit", len(x86_segments.first_table()) - 1)
+
+    def free_entry(self, memory: Memory) -> int | None:
+        """The first entry for thread-local storage that nothing is in."""
+        return next(
+            (n for n in x86_segments.TLS_ENTRIES if not any(memory.read(self._table + 8 * n, 8))), None
+        )
+
+    def entry(self, memory: Memory, number: int) -> UserDescriptor:
+        """What an entry of the table holds."""
+        return UserDescriptor.from_descriptor(memory.read(self._table + 8 * number, 8))
+
+    def set_entry(self, cpu: Cpu, memory: Memory, number: int, new: UserDescriptor) -> None:
+        """Fill an entry; a segment register that holds it has the new base at once."""
+        memory.write(self._table + 8 * number, new.descriptor())
+        for name in ("fs", "gs"):
+            if self.read_if_there(cpu, name) >> 3 == number:
+                self.write_if_there(cpu, f"{name}_base", new.base)
+
+    def install_tls(self, cpu: Cpu, memory: Memory, value: int) -> None:
+        """`value` is the address of a ``struct user_desc``."""
+        new = UserDescriptor.unpack(memory.read(value, x86_segments.DESCRIPTION_SIZE))
+        if new.entry in x86_segments.TLS_ENTRIES:
+            self.set_entry(cpu, memory, new.entry, new)
+
+    def _frame_head(self, with_info: bool) -> int:
+        """Bytes of a signal frame before the floating-point registers."""
+        return 16 + 128 + 20 + self._CONTEXT + 8 if with_info else self._EXTRA + 4
 
     def frame_size(self, with_info: bool = True) -> int:
-        return 16 + 128 + 20 + self._CONTEXT + 8 if with_info else self._EXTRA + 4
+        return self._frame_head(with_info) + 12 + x86_float.LEGACY_SIZE + x86_float.SIZE
 
     def enter_handler(self, cpu: Cpu, memory: Memory, frame: int, call: SignalCall) -> None:
         general = [cpu.get(name) for name in self._ORDER]
         context = self.pack_words(*self._SEGMENTS, *general, 0, 0, cpu.pc, self._CODE)
-        context += self.pack_words(self.read_if_there(cpu, "eflags"), general[3], self._STACK)
-        context += self.pack_words(0, call.blocked, call.address)
+        floats = frame + self._frame_head(call.with_info) + 15 & ~15
+        context += self.pack_words(self.read_if_there(cpu, "eflags") | _IF, general[3], self._STACK)
+        context += self.pack_words(floats, call.blocked, call.address)
         back = call.restorer or self.stack_top + (8 if call.with_info else 0)
         first, second = (frame + 16, frame + 144) if call.with_info else (0, 0)
         if call.with_info:
@@ -167,6 +233,7 @@ class I386(Abi):
         else:
             data = (self.pack_words(back, call.number) + context).ljust(self._EXTRA, b"\0")
             data += self.pack_words(call.blocked >> 32)
+        data = data.ljust(floats - frame, b"\0") + x86_float.legacy(cpu) + x86_float.save(cpu, 8)
         memory.write(frame, data)
         cpu.set("esp", frame)
         cpu.set("eax", call.number)
@@ -178,12 +245,15 @@ class I386(Abi):
     def leave_handler(self, cpu: Cpu, memory: GuestReader, with_info: bool) -> SignalReturn:
         """The handler's return, and ``pop`` of the old call, have taken words from the stack."""
         frame = cpu.get("esp") - (4 if with_info else 8)
-        data = memory(frame & self.mask, self.frame_size(with_info))
+        data = memory(frame & self.mask, self._frame_head(with_info))
         at = 16 + 128 + 20 if with_info else 8
         values = self.words(data, at, 22)
         for name, value in zip(self._ORDER, values[4:12], strict=True):
             cpu.set(name, value)
         self.write_if_there(cpu, "eflags", values[16])
+        if values[19]:
+            extended = memory(values[19] + x86_float.LEGACY_SIZE & self.mask, x86_float.SIZE)
+            x86_float.restore(cpu, extended, 8)
         cpu.pc = values[14]
         if with_info:
             mask = self.unpack_mask(data[at + self._CONTEXT : at + self._CONTEXT + 8])

@@ -73,7 +73,7 @@ FRAMES = [
     "-fno-pic",
     "-no-pie",
 ]
-FRAME_OPTIONS = {"aarch64": ["-mgeneral-regs-only"]}
+FRAME_OPTIONS = {kind: ["-mgeneral-regs-only"] for kind in ("aarch64", "x86_64", "i386")}
 
 
 def build_frames(kind: str, compiler: str, folder: Path) -> Path:
@@ -83,12 +83,17 @@ def build_frames(kind: str, compiler: str, folder: Path) -> Path:
     return program
 
 
-@pytest.mark.parametrize("kind", ["ppc", "sparc64"])
+@pytest.mark.parametrize("kind", ["ppc", "sparc64", "x86_64", "i386"])
 def test_signal_frames(
     kind: str, require_tool: Callable[..., str], require_target: Callable[[str], Path], tmp_path: Path
 ) -> None:
     require_target(kind)
-    compilers = {"ppc": "powerpc-linux-gnu-gcc", "sparc64": "sparc64-linux-gnu-gcc"}
+    compilers = {
+        "ppc": "powerpc-linux-gnu-gcc",
+        "sparc64": "sparc64-linux-gnu-gcc",
+        "x86_64": "x86_64-linux-gnu-gcc",
+        "i386": "i686-linux-gnu-gcc",
+    }
     program = build_frames(kind, require_tool(compilers[kind]), tmp_path)
     assert call([*RUN, program]) == call([require_tool(f"qemu-{kind}"), program])
 

@@ -50,9 +50,7 @@ __asm__("restorer: mov $15, %eax\n syscall\n");
 enum { WRITE = 4, EXIT = 1, ACTION = 174, MASK = 175, STACK = 186, KILL = 37, GETPID = 20, MMAP = 192 };
 #define RESTORER
 static word call(word n, word a, word b, word c, word d, word e, word f) {
-    __asm__ volatile("push %%ebp\n push %%ebx\n mov %6, %%ebp\n mov %2, %%ebx\n xor %%ebp, %%ebp\n int $0x80\n"
-                     "pop %%ebx\n pop %%ebp"
-                     : "+a"(n) : "0"(n), "m"(a), "c"(b), "d"(c), "S"(d), "D"(e) : "memory");
+    __asm__ volatile("int $0x80" : "+a"(n) : "b"(a), "c"(b), "d"(c), "S"(d), "D"(e) : "memory");
     return n;
 }
 __asm__("restorer: mov $173, %eax\n int $0x80\n");
