@@ -143,12 +143,9 @@ class MappedNode(FormatNode):
     def pread(self, offset: int, length: int) -> bytes:
         self.in_range_or_raise(offset, length)
         with self._lock:
-            if 0 < length <= self.block_size - offset % self.block_size and self.bitmaps is None:
-                place = self._place_of(offset // self.block_size)
-                if place >= 0:
-                    return self.file.pread(place + offset % self.block_size, length)
-                if place == ZERO or self.backing is None:
-                    return bytes(length)
+            place = self._in_block(offset, length)
+            if place >= 0:
+                return self.file.pread(place, length)
             target = bytearray(length)
             self._read(offset, memoryview(target))
         return bytes(target)
@@ -156,7 +153,21 @@ class MappedNode(FormatNode):
     def read_into(self, offset: int, target: memoryview) -> None:
         self.in_range_or_raise(offset, len(target))
         with self._lock:
-            self._read(offset, target)
+            place = self._in_block(offset, len(target))
+            if place >= 0:
+                self.file.read_into(place, target)
+            else:
+                self._read(offset, target)
+
+    def _in_block(self, offset: int, length: int) -> int:
+        """Where a request lies in the file, if it's inside of one block that is there; negative if not. Most
+        requests of guests are like that.
+        """
+        block, within = divmod(offset, self.block_size)
+        if self.bitmaps is not None or not 0 < length <= self.block_size - within:
+            return -1
+        place = self._place_of(block)
+        return place + within if place >= 0 else place
 
     def _read(self, offset: int, target: memoryview) -> None:
         for piece in self._pieces(offset, len(target)):
@@ -178,6 +189,10 @@ class MappedNode(FormatNode):
         self._writable_range(offset, len(data))
         with self._lock:
             self._start_writing()
+            place = self._in_block(offset, len(data))
+            if place >= 0:
+                self._put(place, data)
+                return
             for piece in list(self._pieces(offset, len(data))):
                 part = data[piece.offset - offset : piece.offset - offset + piece.length]
                 if piece.state == 0:
