@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from runtime.block.errors import ImageError
+from runtime.block.format.vdi import header as vdi
+from runtime.block.image import Image
 from runtime.block.node import FormatNode
 from runtime.errors import IsagenError
 from tests.runtime.block.cases import CASES, Case, case_id
@@ -148,3 +153,58 @@ def test_bits_and_ends(case: Case) -> None:
         survive(good | {"disk": bytes(bad)}, case, f"{case.name}: flipped bits")
     for length in (0, 1, 4, 72, 104, 511, 512, 513, len(disk) // 2, len(disk) - 1):
         survive(good | {"disk": disk[:length]}, case, f"{case.name}: cut to {length} bytes")
+
+
+def _patched(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+@pytest.mark.parametrize(
+    "form, offset, data",
+    [
+        pytest.param("vdi", vdi.LAYOUT.offset("parent"), b"\x11" * 16, id="vdi: a parent, but no child"),
+        pytest.param("qed", (64 << 10) + 8 * 300, b"\x22" * 8, id="qed: a table behind the disk's end"),
+        pytest.param("qcow2", 0x30000, (1 << 63 | 0x900000).to_bytes(8, "big"), id="qcow2: a table nowhere"),
+    ],
+)
+def test_what_others_complain_of_is_seen_and_mended(
+    form: str, offset: int, data: bytes, tmp_path: Path, require_tool: Callable[..., str]
+) -> None:
+    path = tmp_path / f"disk.{form}"
+    with Image.create(path, form, 8 << 20) as image:
+        image.pwrite(1 << 20, b"kept" * 300)
+    _patched(path, offset, data)
+    tool = require_tool("qemu-img")
+    assert subprocess.run([tool, "check", "-q", "-f", form, path], capture_output=True).returncode
+    with Image.open(path, form, writable=True, check=True) as image:
+        assert image.check().exit_code == 2
+        assert image.check("all").exit_code == 0
+    assert subprocess.run([tool, "check", "-q", "-f", form, path]).returncode == 0
+    if form != "qcow2":  # where the table was the data's
+        with Image.open(path, form) as image:
+            assert image.pread(1 << 20, 8) == b"keptkept"
+
+
+def test_checks_of_giants_end_early(tmp_path: Path) -> None:
+    """Tables that say the same thing millions of times, in holes of the file."""
+    path = tmp_path / "disk.vdi"
+    with Image.create(path, "vdi", 1 << 20) as image:
+        image.flush()
+    blocks = vdi.MAX_BLOCKS
+    head = bytearray(path.read_bytes()[: vdi.SIZE])
+    for name, value, width in (
+        ("disk_size", blocks << 20, 8),
+        ("blocks", blocks, 4),
+        ("data_offset", 0xFFF00000, 4),
+    ):
+        at = vdi.LAYOUT.offset(name)
+        head[at : at + width] = value.to_bytes(width, "little")
+    path.write_bytes(head)
+    os.truncate(path, 8 << 40)
+    start = time.process_time()
+    with Image.open(path, "vdi", check=True) as image:
+        report = image.check()
+    assert report.exit_code == 2 and "rest" in report.problems[-1].text
+    assert time.process_time() - start < SECONDS * 2

@@ -258,7 +258,7 @@ class Checker:
         """Count a reference to the clusters of these bytes. False, and a corruption, if they aren't there."""
         first = offset >> self.bits
         end = (offset + length - 1 >> self.bits) + 1
-        if end > self.file_end + 1 or first >= self.file_end + 1:
+        if end > self.file_end:
             return False
         self.counter.add(first, end - first, times)
         return True
@@ -416,7 +416,7 @@ class Checker:
             # A run of clusters that follow each other in the file.
             while stop <= index:
                 stop = next(ends)
-            if (host >> bits) + (stop - index) > self.file_end + 1:
+            if (host >> bits) + (stop - index) > self.file_end:
                 self._bad_l2(entries, place, index, "a cluster behind the file's end")
                 index += 1
                 continue

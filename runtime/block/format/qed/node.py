@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from runtime.block.driver import OpenContext
@@ -138,13 +139,21 @@ class QedNode(MappedNode):
             found += [(place, place + header.table_bytes) for place in tables[tables > 0].tolist()]
         return found
 
+    def _tables(self) -> Iterator[tuple[int, int]]:
+        """All directory entries but empty ones; also those behind the disk's end."""
+        directory, number = self.table.directory, 0
+        while number < directory.count:
+            value = directory.entry(number)
+            if value:
+                yield number, value
+                number += 1
+            else:
+                number += directory.run(number, directory.count - number, 0)
+
     def _check_tables(self, report: CheckReport, repair: Repair | None) -> None:
         """Tables outside of the file, or in each other's place: their parts of the disk are lost."""
         seen: set[int] = set()
-        for number in range(-(-self.blocks() // self.header.table_entries)):
-            value = self.table.directory.entry(number)
-            if value == 0:
-                continue
+        for number, value in self._tables():
             try:
                 self._valid_table(number, value)
                 if value not in seen:

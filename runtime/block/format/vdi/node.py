@@ -265,9 +265,25 @@ class VdiNode(MappedNode):
                     count=max(lost, self.header.blocks_allocated - count),
                     fixed=repair is not None,
                 )
+            self._check_parent(report, repair)
             if repair:
                 self.flush()
             return report
+
+    def _check_parent(self, report: CheckReport, repair: Repair | None) -> None:
+        """An image that isn't a differencing one names no parent: others refuse to open it if it does."""
+        header = self.header
+        if header.is_child or not any(header.parent + header.parent_modified):
+            return
+        if repair == "all":
+            self.header = header.changed(parent=bytes(16), parent_modified=bytes(16))
+            self._write_header()
+        report.note(
+            "corruption",
+            "the image names a parent, and its type has none",
+            offset=vdi.LAYOUT.offset("parent"),
+            fixed=repair == "all",
+        )
 
     def _stored_end(self) -> int:
         """How many blocks of the file there are up to the last one that holds data."""
