@@ -67,6 +67,7 @@ class Peer:
     told to stop behind the instruction, since counting doesn't always stop it. `pc_mask`: the bits of pc to
     compare in the state afterwards. Addresses wrap at `address_bits` in the peer: cases beyond are not
     compared. `missing`: features that the peer doesn't have.
+    `code_bits`: the low bits of a trap's code that are the interrupt's number.
     """
 
     architecture: int
@@ -84,6 +85,7 @@ class Peer:
     pc_mask: Callable[[Registers], int] = every_bit
     address_bits: int = 64
     missing: frozenset[str] = frozenset()
+    code_bits: int = 64
 
 
 def files_of(constants: object, prefix: str, name: str, indices: range, width: int) -> list[PeerRegister]:

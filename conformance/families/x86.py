@@ -37,7 +37,8 @@ FLAGS = (("cf", 0), ("pf", 2), ("af", 4), ("zf", 6), ("sf", 7), ("df", 10), ("of
 def modes(model: Target, random: Random) -> Registers:
     """The mode of the code segment: any that the target has."""
     domain = next(context.domain for context in model.contexts if context.name == "mode")
-    return {"code_size": random.choice(domain)}
+    size = random.choice(domain)
+    return {"code_size": size, "stack_size": size}
 
 
 def settle(registers: Registers, files: Files, memory: bytes, random: Random) -> None:
@@ -142,6 +143,7 @@ def peer(target: str, mode: int) -> Peer:
         rejects=(6,),
         illegal=("invalid_opcode",),
         when=(("code_size", mode),),
+        code_bits=8,
         set_up=enable_sse,
         address_bits=52,  # what QEMU's memory tables hold; no check that addresses are canonical
     )
@@ -151,8 +153,8 @@ def describe(target: str) -> Family:
     """The family as `target` sees it."""
     ours = {"x86_64": (64, 32, 16), "i386": (32, 16), "i8086": (16,)}[target]
     return Family(
-        system=frozenset({"seg_base"}),
-        never=frozenset({"flag_bits"}),
+        system=frozenset({"seg_base", "selector"}),
+        never=frozenset({"flag_bits", "cpl", "held_at", "waiting"}),
         wild=0.15,
         step=1,
         contexts=("mode",),

@@ -222,7 +222,7 @@ class FormRun:
             if kind in excused or got.kind in excused:
                 return []
             lines.append(f"evaluator: {ending}; {peer.name}: {got}")
-        number = peer.peer.numbers.get(ending.name, ending.code)
+        number = peer.peer.numbers.get(ending.name, ending.code & (1 << peer.peer.code_bits) - 1)
         if kind == got.kind == "trap" and got.code not in (number, UNKNOWN) and "code" not in excused:
             lines.append(f"evaluator: {ending}; {peer.name}: {got}")
         if kind != "completed" or lines:

@@ -10,12 +10,31 @@ from conformance.oracles.evaluated import ending
 from conformance.oracles.outcome import COMPLETED, Ending
 from conformance.setup import Setup, all_features
 from generator.ir.evaluate import Completed, Evaluator
-from generator.ir.state import SparseMemory
+from generator.ir.state import Access, SparseMemory
 from runtime.cpu.engine import Cpu
 from runtime.cpu.exits import Reason
 from runtime.memory.space import AddressSpace
 
 PAGE = 4096
+
+
+class PortMemory(SparseMemory):
+    """Memory in whose range `ports` nothing answers: all ones are read there, and what is written is lost."""
+
+    def __init__(self, ports: range) -> None:
+        super().__init__()
+        self.ports = ports
+
+    def read(self, address: int, size: int, access: Access = "read") -> bytes:
+        return b"\xff" * size if address in self.ports else super().read(address, size, access)
+
+    def write(self, address: int, data: bytes) -> None:
+        if address not in self.ports:
+            super().write(address, data)
+
+    def check(self, address: int, size: int, access: Access) -> None:
+        if address not in self.ports:
+            super().check(address, size, access)
 
 
 @dataclass(frozen=True)
@@ -48,11 +67,17 @@ class Before:
 
 class VectorMachine:
     """The evaluator and the engine of a target, in user mode over one area of memory, or (if `size` is 0)
-    over the pages of each row's bytes. `features`: those that are on (None: all).
+    over the pages of each row's bytes. `features`: those that are on (None: all). `ports`: physical addresses
+    of whole pages at which there are ports without devices.
     """
 
     def __init__(
-        self, setup: Setup, base: int = 0, size: int = 0, features: tuple[str, ...] | None = None
+        self,
+        setup: Setup,
+        base: int = 0,
+        size: int = 0,
+        features: tuple[str, ...] | None = None,
+        ports: range = range(0),
     ) -> None:
         self.model = setup.model
         self.features = all_features(self.model) if features is None else features
@@ -61,8 +86,11 @@ class VectorMachine:
         self.space = AddressSpace()
         self.cpu = Cpu(setup.package, self.space, features=self.features)
         self._fixed = range(base, base + size, PAGE) if size else None
+        self._ports = ports
         if size:
             self.space.map(base, size)
+        if ports:
+            self.space.map(ports.start, len(ports))
         self._mapped: set[int] = set()
         self._touched: set[int] = set()
 
@@ -97,7 +125,7 @@ class VectorMachine:
         return self.evaluator.read(state, place.name, place.index, register.lazy.definition.width)
 
     def _evaluate(self, before: Before, steps: int, wanted: list[Place], repeats: bool) -> tuple[After, int]:
-        sparse = SparseMemory(self.model.pc_width)
+        sparse = PortMemory(self._ports) if self._ports else SparseMemory(self.model.pc_width)
         if self._fixed is not None:
             sparse.map(self._fixed.start, len(self._fixed) * PAGE)
         for page in pages(before.memory) if self._fixed is None else ():
@@ -151,6 +179,8 @@ class VectorMachine:
         """Zero the memory, and map the pages that are wanted."""
         for page in self._touched:
             self.space.write(page, bytes(PAGE))
+        if self._ports:
+            self.space.write(self._ports.start, b"\xff" * len(self._ports))
         self._touched = set(wanted)
         if self._fixed is None:
             for page in self._mapped - wanted:

@@ -11,6 +11,8 @@ from conformance.vectors.states import Case, StateFormat
 
 MEMORY: Final = 0x11_0000
 """Bytes that a segment and an offset reach: 1 MiB, and nearly 64 KiB more on an 80286."""
+PORTS: Final = range(1 << 52, (1 << 52) + 0x1_1000)
+"""Where the spec has the ports, and what a word at the last one reaches. They read as all ones."""
 GENERAL: Final = ("ax", "cx", "dx", "bx", "sp", "bp", "si", "di")
 SEGMENTS: Final = ("es", "cs", "ss", "ds")
 FLAGS: Final = {"cf": 0, "pf": 2, "af": 4, "zf": 6, "sf": 7, "df": 10, "of": 11}
@@ -19,9 +21,11 @@ CONTROL: Final = 0x0300
 """IF and TF, which are kept apart from the flags of arithmetic."""
 LIMIT: Final = 13
 """The exception for what lies beyond a segment's limit (SDM volume 3, 20.1.4)."""
+INVALID: Final = 6
+"""The exception for what is no instruction."""
 HLT: Final = b"\xf4"
 PREFIXES: Final = frozenset((0x26, 0x2E, 0x36, 0x3E, 0xF0, 0xF2, 0xF3))
-REPEATED: Final = frozenset((*range(0xA4, 0xA8), *range(0xAA, 0xB0)))
+REPEATED: Final = frozenset((*range(0x6C, 0x70), *range(0xA4, 0xA8), *range(0xAA, 0xB0)))
 """Opcodes of string instructions (SDM volume 2, "REP/REPE/REPZ/REPNE/REPNZ")."""
 
 
@@ -37,7 +41,7 @@ class RealMode(StateFormat):
     addresses: int
 
     def machine(self) -> VectorMachine:
-        return VectorMachine(self.setup, 0, MEMORY, self.features)
+        return VectorMachine(self.setup, 0, MEMORY, self.features, PORTS)
 
     def linear(self, registers: Mapping[str, int]) -> int:
         """The address of the instruction."""
@@ -55,15 +59,16 @@ class RealMode(StateFormat):
         if self.halts:
             code = code.removesuffix(HLT)
             flags &= 0x0FFF  # bits 12 to 15 are 0 in real mode
-            after["ip"] = (after["ip"] - len(HLT)) & 0xFFFF
+            if opcode(code) != HLT:  # else it is the HLT that is tested
+                after["ip"] = (after["ip"] - len(HLT)) & 0xFFFF
         registers = {**general(before), **segments(before), **flag_places(flags), OTHER_FLAGS: flags}
         trap = taken(row, before, after, ram)
         final = {place: (value, -1) for place, value in general(after).items()}
         final |= {place: (value, -1) for place, value in segments(after).items()}
         final |= {Place(f): (after["flags"] >> bit & 1, known >> bit & 1) for f, bit in FLAGS.items()}
         if trap is not None:  # the handler is entered by the machine, which the case doesn't have
-            del final[Place("gpr", 4)], final[Place("seg_base", 1)]
-            return Case(self.linear(before), code, registers, ram, final, trap=trap)
+            del final[Place("gpr", 4)], final[Place("seg_base", 1)], final[Place("selector", 1)]
+            return Case(self.linear(before), code, registers, ram, final, trap=trap, invalid=trap == INVALID)
         final[OTHER_FLAGS] = (after["flags"], CONTROL & known)
         return Case(
             self.linear(before),
@@ -100,8 +105,9 @@ def general(registers: Mapping[str, int]) -> dict[Place, int]:
 
 
 def segments(registers: Mapping[str, int]) -> dict[Place, int]:
-    """The segments' bases (SDM volume 3, 20.1.1: 16 times the selector)."""
-    return {Place("seg_base", i): registers[name] << 4 for i, name in enumerate(SEGMENTS)}
+    """The segments' selectors and bases (SDM volume 3, 20.1.1: 16 times the selector)."""
+    selectors = {Place("selector", i): registers[name] for i, name in enumerate(SEGMENTS)}
+    return selectors | {Place("seg_base", i): registers[name] << 4 for i, name in enumerate(SEGMENTS)}
 
 
 def flag_places(flags: int) -> dict[Place, int]:
@@ -126,5 +132,11 @@ def taken(
 
 def is_repeated(code: bytes) -> bool:
     """Whether it is a string instruction that repeats itself."""
-    at = next((i for i, byte in enumerate(code) if byte not in PREFIXES), len(code))
-    return code[at : at + 1] in {bytes([op]) for op in REPEATED} and not {0xF2, 0xF3}.isdisjoint(code[:at])
+    op = opcode(code)
+    prefixes = code[: code.index(op)]
+    return op in {bytes([op]) for op in REPEATED} and not {0xF2, 0xF3}.isdisjoint(prefixes)
+
+
+def opcode(code: bytes) -> bytes:
+    """The first byte behind the prefixes; none: nothing."""
+    return next((bytes([byte]) for byte in code if byte not in PREFIXES), b"")

@@ -81,7 +81,7 @@ def _unused(target: Target, report: Reporter) -> Iterator[Diagnostic]:
     used: set[tuple[object, str]] = set()
     for form in target.forms:
         names = {piece.name for piece in form.picture if piece.kind == "field"}
-        mentioned = _mentioned(form)
+        mentioned = _mentioned(form) | {operand.path for operand in form.operands if _silent(operand)}
         for name in sorted(names):
             key: tuple[object, str] = (form.span, name)
             if any(m == name or m.startswith(f"{name}.") for m in mentioned):
@@ -139,6 +139,17 @@ def _mentioned(form: Form) -> set[str]:
     for expr in exprs:
         found |= {node.name for node in subexpressions(expr) if isinstance(node, Field)}
     return found
+
+
+def _silent(operand: Operand) -> bool:
+    """Whether an operand has neither texts nor values: it only says which bits are allowed."""
+    return all(
+        case.value is None
+        and not case.register_file
+        and case.texts
+        and not any(part for text in case.texts for part in text.parts)
+        for case in operand.cases
+    )
 
 
 def _linear(operand: Operand) -> list[Expr]:

@@ -101,12 +101,14 @@ def check(target: Target, encodings: Encodings, solver: Solver, report: Reporter
     yield from _behind_goto(target, known, encodings, solver, report)
     seen: set[object] = set()
     for function in target.functions:
+        if function.restartable:
+            continue
         for written, event, _ in _violations(function.body, known)[:1]:
             yield report.about(
                 function.span,
                 f"`{function.name}` writes {what(written)} before {what(event)}, which may still trap",
                 ((written, "written too early"), (event, "may trap")),
-                "write state last",
+                "write state last, or mark the function `restartable` if what it wrote is harmless then",
             )
     for form in target.forms:
         if form.restartable or form.span in seen:

@@ -17,7 +17,7 @@ from generator.emit.decoder_form import FormCompiler, Shared
 from generator.emit.layout import Layout
 from generator.emit.program import R_CONDITION, R_FIRST, DecoderError, Environment, Op, Program, Words, pack
 from generator.ir import nodes
-from generator.ir.decode import before_relation
+from generator.ir.decode import FEATURE_PREFIX, before_relation
 from generator.ir.effects import sensitive, subexpressions
 from generator.ir.executor import Plan
 from generator.ir.nodes import Const, Context, Expr, ReadReg
@@ -122,7 +122,8 @@ class _Compiler:
             prefix_variables.update(dict.fromkeys((row.variable, *(name for name, _, _ in row.fields))))
         self.prefix_variables = tuple(prefix_variables)
         self.stepped = tuple(c for c in target.contexts if c.next is not None and c.name != NPC)
-        derived = [c for c in target.contexts if c.next is None]
+        # features don't change while a CPU runs: the decoder looks at them where they are asked for
+        derived = [c for c in target.contexts if c.next is None and not c.name.startswith(FEATURE_PREFIX)]
         on_prefixes = self._on_prefixes(derived)
         self.derived = tuple(c for c in derived if c.name not in on_prefixes)
         self.computed = tuple(c for c in derived if c.name in on_prefixes)

@@ -59,6 +59,8 @@ def describe(target: Target, layout: Layout, objects: list[str], image: str | No
         "traps": [trap.name for trap in sorted(target.traps, key=lambda trap: trap.number)],
         "features": [feature.name for feature in target.features],
         "default_features": list(target.default_features),
+        "cpus": {cpu.name: list(cpu.features) for cpu in target.cpus},
+        "cpu_titles": {cpu.name: cpu.title for cpu in target.cpus},
         "feature_rules": {
             feature.name: {
                 "implies": list(feature.implies),

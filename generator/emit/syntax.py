@@ -138,6 +138,12 @@ class _Builder:
             f"({operand.path!r}, {self._operand(operand)}, {gathers.get(operand.path, ())!r})"
             for operand in form.operands
         )
+        placed = {piece.name for piece in form.picture if piece.kind == "field"}
+        rest += [
+            _Rest(0, tail_of=operand.path)  # bound by `with`: its units come last
+            for operand in form.operands
+            if operand.path not in placed and _has_tail(operand)
+        ]
         parts = [
             f"{form.name!r}, {form.mnemonic!r}, {form.set_name!r}, {bits}, {mask:#x}, {pattern:#x}",
             f"fields={tuple(fields)!r}" if fields else "",

@@ -169,6 +169,12 @@ class TreeBuilder(Transformer[Token, Any]):
             attributes.get("implies", ()),
         )
 
+    def cpu(self, c: list[Any]) -> s.CpuItem:
+        name, title, like, features = c
+        return s.CpuItem(
+            self._token_at(name), unquote(name), unquote(title), unquote(like) if like else "", features or ()
+        )
+
     def section(self, c: list[Any]) -> s.SectionItem:
         return s.SectionItem(self._at(c), c[0])
 
@@ -547,11 +553,18 @@ class TreeBuilder(Transformer[Token, Any]):
     # --- behaviour ---------------------------------------------------------------------------
 
     def fn(self, c: list[Any]) -> s.FnItem:
-        shared, name, generics, params, result, body = c
+        shared, name, generics, params, result, restartable, body = c
         if not isinstance(body, s.BlockStmt):
             body = s.BlockStmt(body.at, (s.ReturnStmt(body.at, body),))
         return s.FnItem(
-            self._token_at(name), str(name), shared is not None, generics or (), params or (), result, body
+            self._token_at(name),
+            str(name),
+            shared is not None,
+            generics or (),
+            params or (),
+            result,
+            body,
+            restartable is not None,
         )
 
     def pdecls(self, c: list[Any]) -> tuple[s.Param, ...]:

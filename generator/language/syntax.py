@@ -384,6 +384,14 @@ class FeatureItem(Node):
 
 
 @dataclass(eq=False, slots=True)
+class CpuItem(Node):
+    name: str
+    title: str
+    like: str
+    features: tuple[Ident, ...]
+
+
+@dataclass(eq=False, slots=True)
 class SectionItem(Node):
     needs: tuple[Ident, ...]
 
@@ -549,6 +557,7 @@ class FnItem(Node):
     params: tuple[Param, ...]
     result: Type | None
     body: BlockStmt  # `= e` is a block that returns e
+    restartable: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -648,6 +657,7 @@ Item: TypeAlias = (
     | TargetItem
     | ParamItem
     | FeatureItem
+    | CpuItem
     | SectionItem
     | OnlyItem
     | LittleItem

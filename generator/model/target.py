@@ -141,12 +141,15 @@ class Trap(Model):
 
 
 class Function(Model):
-    """A `shared fn`: compiled once, called. `parameters` are locals; `results` are widths."""
+    """A `shared fn`: compiled once, called. `parameters` are locals; `results` are widths. `restartable`: it
+    may write state before something in it traps.
+    """
 
     name: str
     parameters: tuple[Local, ...]
     results: tuple[int, ...]
     body: Block
+    restartable: bool = False
     span: Span
 
 
@@ -376,6 +379,14 @@ class Feature(Model):
     implies: tuple[str, ...]
 
 
+class CpuModel(Model):
+    """A CPU that can be bought, or is as if: the features that it has."""
+
+    name: str
+    title: str
+    features: tuple[str, ...]
+
+
 class Target(Model):
     """One target of a family, ready for checks and emitters."""
 
@@ -390,6 +401,7 @@ class Target(Model):
     elf_class: int
     gdb_architecture: str = ""
     features: tuple[Feature, ...]
+    cpus: tuple[CpuModel, ...] = ()
     default_features: tuple[str, ...]
     pc_width: int
     sets: tuple[InstructionSet, ...]

@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "isagen run [options] PROGRAM [ARGUMENT ...]"
     parser.add_argument("--target", help="the built target to run it on (default: by the ELF file)")
     parser.add_argument("--isa", metavar="STRING", help="which extensions are there, such as rv64gc_zba_zbb")
+    parser.add_argument("--cpu", metavar="NAME", help="which CPU it is, such as 8086, pentium, x86-64-v2")
     parser.add_argument(
         "--limit", type=number, metavar="N", help="stop after N instructions, with status 124"
     )
@@ -125,7 +126,7 @@ def run_linux(arguments: argparse.Namespace) -> int:
         package = load_target(choose_target(arguments, abi.targets))
         check_fit(package, elf)
         memory = EngineMemory()
-        cpu = EngineCpu(package, memory, features_of(arguments.isa, package))
+        cpu = EngineCpu(package, memory, features_of(arguments, package))
         choose_tier(arguments, cpu.engine, cpu, f"{elf.name} {elf.source.size} {elf.entry:#x}".encode())
         inspection.attach(cpu, abi, elf)
         return abi, cpu, memory
@@ -195,13 +196,19 @@ def print_statistics(cpu: Cpu) -> None:
         sys.stderr.write(f"isagen: {line}\n")
 
 
-def features_of(text: str | None, package: TargetPackage) -> list[str] | None:
-    """The features that --isa names."""
-    if text is None:
-        return None
+def features_of(arguments: argparse.Namespace, package: TargetPackage) -> list[str] | None:
+    """The features of the model that --cpu names, with the changes that --isa tells."""
+    usual = package.default_features
+    if arguments.cpu is not None:
+        if arguments.cpu not in package.cpus:
+            known = ", ".join(package.cpus) or "none: take --isa"
+            raise IsagenError(f"target {package.name} has no CPU {arguments.cpu!r}", remedy=f"known: {known}")
+        usual = package.cpus[arguments.cpu]
+    if arguments.isa is None:
+        return None if arguments.cpu is None else list(usual)
     from isagen.isa_string import features
 
-    return features(text, package.name, package.features, package.default_features)
+    return features(arguments.isa, package.name, package.features, usual)
 
 
 def run_bare(arguments: argparse.Namespace) -> int:
@@ -228,7 +235,7 @@ def run_bare(arguments: argparse.Namespace) -> int:
         package,
         ram_start=RAM_START if arguments.ram is None else arguments.ram,
         ram_size=arguments.memory or RAM_SIZE,
-        features=features_of(arguments.isa, package),
+        features=features_of(arguments, package),
     )
     if elf is None:
         machine.load_raw(Path(arguments.program).read_bytes(), arguments.base)

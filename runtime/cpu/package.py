@@ -79,6 +79,11 @@ class TargetPackage:
         self.traps: tuple[str, ...] = tuple(description["traps"])
         self.features: tuple[str, ...] = tuple(description["features"])
         self.default_features: tuple[str, ...] = tuple(description["default_features"])
+        self.cpus: dict[str, tuple[str, ...]] = {
+            name: tuple(features) for name, features in description.get("cpus", {}).items()
+        }
+        """CPU models: the features that each has."""
+        self.cpu_titles: dict[str, str] = description.get("cpu_titles", {})
         self.implied: dict[str, tuple[str, ...]] = {
             name: (*rules["implies"], *rules["requires"])
             for name, rules in description["feature_rules"].items()

@@ -32,6 +32,7 @@ class Family:
     targets: dict[str, s.TargetItem] = field(default_factory=dict)
     params: dict[str, s.ParamItem] = field(default_factory=dict)
     features: dict[str, s.FeatureItem] = field(default_factory=dict)
+    cpus: dict[str, s.CpuItem] = field(default_factory=dict)
     sets: dict[str, s.SetItem] = field(default_factory=dict)
     little: s.LittleItem | None = None
     enums: dict[str, s.EnumItem] = field(default_factory=dict)
@@ -92,6 +93,8 @@ def collect(files: Iterable[tuple[Source, list[s.Item]]], family: Family, report
             match item:
                 case s.FeatureItem():
                     _declare(family.features, item.name, item, report)
+                case s.CpuItem():
+                    _declare(family.cpus, item.name, item, report)
                 case s.SetItem():
                     if item.flags or item.values or item.when is not None or item.name not in family.sets:
                         known = family.sets.get(item.name)
@@ -158,6 +161,9 @@ def collect(files: Iterable[tuple[Source, list[s.Item]]], family: Family, report
     for instruction in family.instructions:
         for need in (*instruction.needs, *instruction.item.needs):
             _known(need, family.features, "feature", report)
+    for cpu in family.cpus.values():
+        for had in cpu.features:
+            _known(had, family.features, "feature", report)
     for feature in family.features.values():
         for other in (*feature.requires, *feature.excludes, *feature.implies):
             _known(other, family.features, "feature", report)

@@ -44,6 +44,7 @@ def _function(spec: Elaboration, fn: s.FnItem, entity: SharedFunction) -> Functi
         parameters=entity.parameters,
         results=entity.results,
         body=tuple(body.out),
+        restartable=fn.restartable,
         span=span_of(fn.at),
     )
 

@@ -21,6 +21,7 @@ from generator.language import syntax as s
 from generator.language.source import Pos, Source
 from generator.model.target import (
     Alias,
+    CpuModel,
     Example,
     Feature,
     InstructionSet,
@@ -81,6 +82,7 @@ def lower_target(files: Files, name: str, report: Report) -> Target | None:
     bank_models, bank_functions = banks(spec)
     functions = [*shared_functions(spec), *bank_functions]
     aliases, examples = _aliases(spec, lowering.models.defaults), _examples(spec)
+    cpus = _cpus(family, report)
     if report.diagnostics:
         return None
     contexts = [
@@ -109,6 +111,7 @@ def lower_target(files: Files, name: str, report: Report) -> Target | None:
             )
             for f in family.features.values()
         ),
+        cpus=cpus,
         default_features=_names(item.features),
         pc_width=spec.pc_width,
         sets=tuple(sets),
@@ -353,3 +356,24 @@ def _examples(spec: Elaboration) -> list[Example]:
                 Example(dialect=item.dialect, text=item.text.text, bytes_=item.bytes_, span=span_of(item.at))
             )
     return result
+
+
+def _cpus(family: Family, report: Report) -> tuple[CpuModel, ...]:
+    """The models, with the features of those that they are like."""
+    found: dict[str, CpuModel] = {}
+    for item in family.cpus.values():
+        base: tuple[str, ...] = ()
+        if item.like:
+            if item.like not in found:
+                report.add(
+                    Mistake(
+                        item.at,
+                        f"there is no CPU `{item.like}` above this one",
+                        did_you_mean(item.like, found, "declare it first"),
+                    )
+                )
+                continue
+            base = found[item.like].features
+        features = tuple(dict.fromkeys((*base, *_names(item.features))))
+        found[item.name] = CpuModel(name=item.name, title=item.title, features=features)
+    return tuple(found.values())

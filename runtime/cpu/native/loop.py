@@ -28,6 +28,8 @@ PAGE: Final = regions.PAGE_SIZE
 STUB, LOOKUP, LOOKUP_NEXT = int(Reason.STUB), int(Reason.LOOKUP), int(Reason.LOOKUP_NEXT)
 STALE, DISPATCH, TRAP = int(Reason.STALE), int(Reason.DISPATCH), int(Reason.TRAP)
 SKIPPED = int(Reason.SKIPPED)
+MAX_NESTED: Final = 4
+"""Traps in the delivery of a trap after which it is given up."""
 BUDGET, FAULT, MMIO = int(Reason.BUDGET), int(Reason.FAULT), int(Reason.MMIO)
 WAITING, INTERRUPTED = int(Reason.WAITING), int(Reason.INTERRUPTED)
 HOOK = int(Reason.HOOK)
@@ -277,13 +279,22 @@ def take_interrupts(s, c, t):  # type: ignore[no-untyped-def]
 
 @cold
 def deliver_trap(s, c, t):  # type: ignore[no-untyped-def]
-    """Let the spec enter the trap's handler: 1; 0: the trap is the caller's to deal with."""
+    """Let the spec enter the trap's handler: 1; 0: the trap is the caller's to deal with.
+
+    Where the way to the handler traps, the spec is told of that trap, too: it goes to a handler of last
+    resort.
+    """
     if load64(s + block.MODE) & block.MODE_SYSTEM == 0:
         return 0
-    number = load64(s + block.TRAP_NUMBER)
-    if shr(load64(s + block.EXIT_TRAPS + 8 * ((number >> 6) & 3)), number & 63) & 1 != 0:
-        return 0
-    status = take_trap(s, number, load64(s + block.TRAP_CODE), load64(s + block.TRAP_ARGUMENTS))
+    status = symbols.STATUS_RAISED
+    tries = 0
+    while status == symbols.STATUS_RAISED:
+        number = load64(s + block.TRAP_NUMBER)
+        exits = shr(load64(s + block.EXIT_TRAPS + 8 * ((number >> 6) & 3)), number & 63) & 1
+        if exits != 0 or tries == MAX_NESTED:
+            return 0
+        tries += 1
+        status = take_trap(s, number, load64(s + block.TRAP_CODE), load64(s + block.TRAP_ARGUMENTS))
     if status != symbols.STATUS_DONE:
         return 0
     here = load64(s + block.PC) + load64(t + tables.H_DELAY)
@@ -416,7 +427,7 @@ def run(s):  # type: ignore[no-untyped-def]
             interrupts_due = 0
             note_count(s, executed, 0)
             pc = load64(s + block.PC)
-            if take_interrupts(s, c, t) != 0:
+            if take_interrupts(s, c, t) != 0 and deliver_trap(s, c, t) == 0:
                 store64(s + block.REASON, TRAP)
                 break
             if load64(s + block.PC) != pc:

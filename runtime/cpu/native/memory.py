@@ -432,7 +432,7 @@ def probe_write(s, address, size):  # type: ignore[no-untyped-def]
 @cold
 def load_physical(s, address, size):  # type: ignore[no-untyped-def]
     """See `symbols.LOAD_PHYSICAL`."""
-    if load64(s + block.MODE) & block.MODE_SYSTEM == 0:
+    if load64(s + block.MODE) & block.MODE_SYSTEM == 0 and ult(load64(s + block.ADDRESS_MASK), address) == 0:
         return load_slow(s, address, size)
     if (address & (PAGE - 1)) + size > PAGE:
         return refuse(s, address, 0)
@@ -446,7 +446,7 @@ def load_physical(s, address, size):  # type: ignore[no-untyped-def]
 @cold
 def store_physical(s, address, size, low, high):  # type: ignore[no-untyped-def]
     """See `symbols.STORE_PHYSICAL`."""
-    if load64(s + block.MODE) & block.MODE_SYSTEM == 0:
+    if load64(s + block.MODE) & block.MODE_SYSTEM == 0 and ult(load64(s + block.ADDRESS_MASK), address) == 0:
         return store_slow(s, address, size, low, high)
     if (address & (PAGE - 1)) + size > PAGE:
         return refuse(s, address, 1)
