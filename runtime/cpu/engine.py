@@ -370,23 +370,15 @@ class Cpu:
                 value=self._header(block.FAULT_VALUE),
             )
         if reason is Reason.MMIO or reason is Reason.WATCH:
-            return Exit(
-                reason,
-                pc,
-                address=self._header(block.MMIO_ADDRESS),
-                size=self._header(block.MMIO_SIZE),
-                write=bool(self._header(block.MMIO_WRITE)),
-                value=self._written(),
-            )
+            address, size, write, value = struct.unpack_from("=4Q", self.block, block.MMIO_ADDRESS)
+            if size > 8:
+                value |= self._header(block.MMIO_VALUE_HIGH) << 64
+            return Exit(reason, pc, address=address, size=size, write=bool(write), value=value)
         if reason is Reason.BREAKPOINT:
             self._stopped_at = pc
         elif reason is Reason.INTERRUPTED:
             self._set_header(block.STOP, 0)
         return Exit(reason, pc)
-
-    def _written(self) -> int:
-        low = self._header(block.MMIO_VALUE)
-        return low if self._header(block.MMIO_SIZE) <= 8 else low | self._header(block.MMIO_VALUE_HIGH) << 64
 
     def answer(self, value: int = 0) -> None:
         """Answer the device access that `run` returned with (for writes: it is done); then run again. For
