@@ -198,13 +198,15 @@ def read_bits(exprs: Iterable[Expr], widths: Mapping[str, int]) -> dict[str, int
     return bits
 
 
-def called(block: Block, functions: Mapping[str, Function]) -> frozenset[str]:
-    """The shared functions that `block` calls, directly or not."""
+def called(block: Block, functions: Mapping[str, Function], *, for_results: bool = False) -> frozenset[str]:
+    """The shared functions that `block` calls, directly or not; `for_results`: those that return something."""
     found: set[str] = set()
     pending = [block]
     while pending:
         for stmt in statements(pending.pop()):
-            if isinstance(stmt, nodes.CallStmt) and not stmt.builtin and stmt.function not in found:
+            if not isinstance(stmt, nodes.CallStmt) or stmt.builtin or (for_results and not stmt.results):
+                continue
+            if stmt.function not in found:
                 found.add(stmt.function)
                 pending.append(functions[stmt.function].body)
     return frozenset(found)
@@ -215,10 +217,10 @@ def sensitive(target: Target) -> Sensitive:
     functions = {function.name: function for function in target.functions}
     widths = {register.name: register.width for register in target.registers}
 
-    def inputs(*roots: str) -> dict[str, int]:
+    def inputs(*roots: str, deciding: bool = False) -> dict[str, int]:
         names = {name for name in roots if name in functions}
         for name in tuple(names):
-            names |= called(functions[name].body, functions)
+            names |= called(functions[name].body, functions, for_results=deciding)
         exprs = [
             expr
             for name in sorted(names)
@@ -232,7 +234,8 @@ def sensitive(target: Target) -> Sensitive:
     if target.little_when is not None:
         decode_time.append(target.little_when)
     decoding = read_bits(decode_time, widths)
-    for register, mask in inputs("pending_interrupt").items():
+    # Whether an interrupt is due; what takes it returns nothing, and may read any register.
+    for register, mask in inputs("pending_interrupt", deciding=True).items():
         decoding[register] = decoding.get(register, 0) | mask
     translation = inputs("translate")
     for context in target.contexts:
