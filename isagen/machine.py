@@ -328,5 +328,6 @@ def build(settings: Settings, disks: tuple[Disk, ...] = (), *, translate: bool =
         if settings.isa is None
         else features(settings.isa, package.name, package.features, package.default_features)
     )
-    accelerator = choose(settings.accel, package.name, translate=translate)
+    software = f"{settings.bios} {settings.kernel} {settings.initrd}".encode()
+    accelerator = choose(settings.accel, package.name, translate=translate, program=software)
     return Virt(settings, package, chosen, disks, embedded_sbi, accelerator)

@@ -13,13 +13,13 @@ ALIASES: Final = {"auto": "engine", "tcg": "engine"}
 """``tcg`` is what QEMU calls its own."""
 
 
-def choose(name: str, target: str, *, translate: bool = False) -> Accelerator:
+def choose(name: str, target: str, *, translate: bool = False, program: bytes = b"") -> Accelerator:
     """The accelerator `name` for a target. Raises IsagenError where it can't run that here."""
     name = ALIASES.get(name, name)
     if name == "engine":
         from runtime.accel.engine import EngineAccelerator
 
-        return EngineAccelerator(translate=translate)
+        return EngineAccelerator(translate=translate, program=program)
     if name == "kvm":
         host = platform.machine()
         if target != host:

@@ -67,6 +67,7 @@ MOST_CODE: Final = 64 << 20
 """Bytes of code that regions may take; then all are forgotten."""
 MOST_SHOWN: Final = 1000
 """Regions that are remembered to be looked at."""
+PAGE: Final = 4096
 FAILURES: Final = 3
 """Workers that may die before the translator gives up."""
 
@@ -275,8 +276,8 @@ class Translator:
         return hashlib.sha256(self._own_identity() + b"hints" + self._program).hexdigest()
 
     def _read_hints(self) -> None:
-        """What regions the program had the last time. In system mode addresses mean nothing by themselves."""
-        if self.store is None or not self._program or not self.ranges:
+        """What regions the program had the last time."""
+        if self.store is None or not self._program:
             return
         self._kept_hints = self.store.get(self._hints_key())
         for hint in decoded(self._kept_hints):
@@ -291,7 +292,7 @@ class Translator:
         pc = self.code.pc_of(record)
         for hint in self._hinted.get(pc, ()):
             tries = self._tries.get(hint.head, 0)
-            if tries >= TRIES:
+            if tries >= TRIES or not (self.ranges or self._in_one_page(pc, hint)):
                 continue
             self._tries[hint.head] = tries + 1
             head, *seen = (self._record_at(pc) for pc in (hint.head, *hint.seen))
@@ -301,15 +302,23 @@ class Translator:
             found |= self._translate(head, {there for there in seen if there}, dynamic, kept=True)
         return found
 
+    @staticmethod
+    def _in_one_page(pc: int, hint: Hint) -> bool:
+        """System mode: whether the page that is being executed holds all that a hint names. Other addresses
+        may mean anything now.
+        """
+        return all((pc ^ other) < PAGE for other in (hint.head, *hint.seen, *hint.dynamic))
+
     def _record_at(self, pc: int) -> int:
         """The record of the instruction at an address, decoded if it wasn't; 0 if there is none."""
         return self.cpu.package.function(symbols.DECODE)(self.cpu.address, pc)
 
     def _keep_hints(self) -> None:
         """For the next time. Forks of the process that began leave it to that."""
-        if self.store is None or not self._program or not self.ranges or os.getpid() != self._owner:
+        if self.store is None or not self._program or os.getpid() != self._owner:
             return
-        data = encoded(self._hints.values())
+        old = [hint for hint in decoded(self._kept_hints) if hint.head not in self._hints]
+        data = encoded([*self._hints.values(), *old])
         if self._hints and data != self._kept_hints:
             self.store.put(self._hints_key(), data)
 
