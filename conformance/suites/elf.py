@@ -1,15 +1,17 @@
 """Programs from a folder: those that check themselves and end by ``tohost``, and those that leave a
 signature.
 
-A file with a reference beside it (``NAME.reference_output``, ``NAME.signature`` or ``NAME.reference``, for
-NAME with or without its suffix) passes if the words between begin_signature and end_signature are the
-reference's; any other passes if it ends with code 0. Files for other targets than the task's are left out.
+A file with a reference (``NAME.reference_output``, ``NAME.signature`` or ``NAME.reference``, for NAME with or
+without its suffix, beside it or in a folder ``references`` there or next to its folder) passes if the words
+between begin_signature and end_signature are the reference's; any other passes if it ends with code 0. Files
+for other targets than the task's are left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from itertools import product
 from pathlib import Path
 from typing import Final
 
@@ -56,12 +58,12 @@ def elf_files(folder: Path) -> Iterator[tuple[Path, ElfFile]]:
 
 
 def reference_of(path: Path) -> Path | None:
-    """The reference beside a program."""
-    for base in (path, path.with_suffix("")):
-        for suffix in REFERENCES:
-            found = base.with_name(base.name + suffix)
-            if found.is_file() and found != path:
-                return found
+    """The reference that belongs to a program."""
+    folders = (path.parent, path.parent / "references", path.parent.parent / "references")
+    for folder, name, suffix in product(folders, (path.name, path.stem), REFERENCES):
+        found = folder / (name + suffix)
+        if found.is_file() and found != path:
+            return found
     return None
 
 

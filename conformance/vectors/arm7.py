@@ -55,6 +55,8 @@ class Arm7(StateFormat):
             return "UNPREDICTABLE targets"  # DDI 0100, A2.4.3: bits 1:0 of an address in A32
         if row["id"].startswith("arm7/data_proc_register") and 15 in operands(row["opcode"]):
             return "UNPREDICTABLE operands"  # DDI 0100, A5.1.5: r15 in a shift by a register
+        if stores_pc(row["opcode"]):
+            return "a stored pc"  # DDI 0100, A2.4.3: 8 or 12 bytes ahead, IMPLEMENTATION DEFINED
         if row["id"].startswith("arm7/mrs") and status & 0xFF != USER:
             return "control bits that user mode doesn't have"
         trap = TRAPS.get(pc)
@@ -74,6 +76,15 @@ class Arm7(StateFormat):
 def operands(opcode: int) -> list[int]:
     """Rn, Rd, Rs and Rm of data processing."""
     return [opcode >> low & 15 for low in (16, 12, 8, 0)]
+
+
+def stores_pc(opcode: int) -> bool:
+    """Whether STR or STM stores r15."""
+    if opcode >> 20 & 1:
+        return False
+    return bool(opcode >> 25 & 7 == 4 and opcode >> 15 & 1) or (
+        opcode >> 26 & 3 == 1 and opcode >> 12 & 15 == 15
+    )
 
 
 def halved(row: Row, size: int) -> bool:
