@@ -504,3 +504,17 @@ def test_plain_data_is_copied_where_it_lies(tmp_path: Path) -> None:
         again = tmp_path / "again.vhd"
         convert(Request(image.node, {}, str(again), "vhd"))
     assert content_of(again) == content
+
+
+def test_checksums_are_verified_while_copying(tmp_path: Path) -> None:
+    source = tmp_path / "source.qcow2"
+    with Image.create(source, "qcow2", 8 * MIB, checksums=True) as image:
+        image.pwrite(0, b"good" * MIB)
+    with Image.open(source) as image:
+        place = next(image.extents(MIB, MIB)).host_offset
+    assert place is not None
+    with source.open("r+b") as file:
+        file.seek(place)
+        file.write(b"evil")
+    with Image.open(source) as image, pytest.raises(ImageError):
+        convert(Request(image.node, {}, str(tmp_path / "target.vdi"), "vdi"))
