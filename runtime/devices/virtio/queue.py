@@ -171,22 +171,26 @@ class Queue:
         table, size = self.state.descriptors, self.state.size
         chain = Chain(head, self._memory)
         number, seen, total = head, 0, 0
-        indirect = False
+        indirect = b""
+        """The table of an indirect descriptor, read at once."""
         while True:
             if number >= size:
                 raise QueueError(f"descriptor {number} of {size}")
             seen += 1
             if seen > size:
                 raise QueueError("a chain of descriptors goes round")
-            address, length, flags, following = DESCRIPTOR.unpack(
-                self._memory.read(table + DESCRIPTOR.size * number, DESCRIPTOR.size)
-            )
+            if indirect:
+                address, length, flags, following = DESCRIPTOR.unpack_from(indirect, DESCRIPTOR.size * number)
+            else:
+                row = self._memory.read(table + DESCRIPTOR.size * number, DESCRIPTOR.size)
+                address, length, flags, following = DESCRIPTOR.unpack(row)
             if flags & INDIRECT:
                 if indirect or flags & NEXT or not length or length % DESCRIPTOR.size:
                     raise QueueError("an indirect descriptor where none may be")
-                table, size, number, seen, indirect = address, length // DESCRIPTOR.size, 0, 0, True
+                size, number, seen = length // DESCRIPTOR.size, 0, 0
                 if size > LARGEST:
                     raise QueueError(f"an indirect table of {size} descriptors")
+                indirect = self._memory.read(address, length)
                 continue
             total += length
             if total > self._largest:
