@@ -33,7 +33,11 @@ def lines(cpu: Cpu) -> Iterator[str]:
         f"samples: {did.samples:,}, {share:.0%} of them in regions, "
         f"{waiting:.0%} in code that was being compiled"
     )
-    yield f"time: {did.compile_seconds:.3f} s in the compiler, {did.form_seconds:.3f} s finding regions"
+    yield (
+        f"time: {did.region_seconds:.3f} s in regions, {did.interpreter_seconds:.3f} s in the interpreter "
+        f"(by samples, since the translator began), {did.compile_seconds:.3f} s in the compiler, "
+        f"{did.form_seconds:.3f} s finding regions"
+    )
     if translator.store is not None:
         yield (
             f"regions kept on disk: {translator.store.found} read, {translator.store.kept} written "

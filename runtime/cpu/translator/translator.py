@@ -80,6 +80,9 @@ class Statistics:
         self.instructions = 0
         """Guest instructions in regions."""
         self.code_bytes = 0
+        self.region_seconds = 0.0
+        self.interpreter_seconds = 0.0
+        """Processor time between samples, by where the later one fell; system calls included."""
         self.compile_seconds = 0.0
         self.form_seconds = 0.0
         self.samples = 0
@@ -232,6 +235,7 @@ class Translator:
         self.code_size = 0
         """Bytes that their code takes."""
         self._slice = FIRST_SLICE
+        self._clock = time.thread_time()
         self._passed = FIRST_SLICE
         """The length of the slice that is being executed."""
         self._burst = 0
@@ -329,6 +333,17 @@ class Translator:
         if self.off:
             return LAST_SLICE
         record = int(struct.unpack_from("=Q", self.cpu.block, block.EXIT_RECORD)[0])
+        spent = max(time.thread_time() - self._clock, 0.0)  # the thread may be another one
+        number = self._covered.get(record)
+        if number is None or number in self._pending:
+            self.statistics.interpreter_seconds += spent
+        else:
+            self.statistics.region_seconds += spent
+        length = self._sampled(record)
+        self._clock = time.thread_time()
+        return length
+
+    def _sampled(self, record: int) -> int:
         self._notice_flushes()
         if self._burst:
             return self._look(record)
