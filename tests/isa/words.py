@@ -4,12 +4,53 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Protocol, Self, TypeVar
 
 from generator.ir.nodes import Block
 from generator.model.target import Form
 
 Places = dict[str, list[tuple[int, int]]]
 """Field or operand -> (bit in the word, bit in the field), for families of 32-bit words."""
+
+
+class Comparable(Protocol):
+    """A case of a peer, which can say how it differs from another."""
+
+    word: int
+
+    def compare(self, other: Self) -> list[str]: ...
+
+
+C = TypeVar("C", bound=Comparable)
+
+
+def sample(
+    forms: Iterable[Form], each: int, attempt: Callable[[Form, bool, int], tuple[C, C] | None]
+) -> list[tuple[str, C, C]]:
+    """Up to `each` cases of each form: its name, a case, and the evaluator's result. `attempt` makes these two
+    (None: try again) for a form, whether it goes to memory, and the case's number.
+    """
+    found: list[tuple[str, C, C]] = []
+    for form in forms:
+        kinds = set().union(*(statements(variant.body) for variant in form.variants))
+        begin = len(found)
+        for _ in range(each * 20):
+            case = attempt(form, bool(kinds & {"Load", "Store"}), len(found))
+            if case is not None:
+                found.append((form.name, *case))
+            if len(found) - begin == each:
+                break
+    return found
+
+
+def disagreements(found: list[tuple[str, C, C]], answers: Iterable[C]) -> list[str]:
+    """Where a peer's results differ."""
+    return [
+        f"{form} {mine.word:#010x}: {'; '.join(differences)}"
+        for (form, _, mine), its in zip(found, answers, strict=True)
+        if (differences := mine.compare(its))
+    ]
 
 
 def layout(form: Form) -> tuple[int, int, Places]:

@@ -17,7 +17,7 @@ from generator.ir.state import SparseMemory, reset_state
 from generator.model.target import Form
 from tests.isa.sparc import peer
 from tests.isa.sparc.machine import REGISTERS, evaluator, target
-from tests.isa.words import corner, layout, put, statements
+from tests.isa.words import corner, disagreements, layout, put, sample
 
 EACH = 6  # cases of a form
 LEFT_OUT = {"save", "restore", "return", "flushw"}
@@ -107,30 +107,16 @@ def test_every_form(name: str, require_tool: Callable[..., str], tmp_path: Path)
     tools = {tool: require_tool(f"sparc64-linux-gnu-{tool}") for tool in ("as", "ld")}
     tools["qemu"] = require_tool(f"qemu-{name}")
     rng = random.Random(name)
-    forms: list[str] = []
-    cases: list[peer.Case] = []
-    expected: list[peer.Case] = []
-    for form in target(name).forms:
-        if form.mnemonic in LEFT_OUT or form.instruction in SPACES:
-            continue
-        kinds = set().union(*(statements(variant.body) for variant in form.variants))
-        memory = bool(kinds & {"Load", "Store"})
-        found = 0
-        for _ in range(EACH * 10):
-            word = random_word(rng, form, memory)
-            case = random_case(rng, name, form, word, len(cases), memory)
-            result = execute(name, form, case, len(cases))
-            if result is not None:
-                forms.append(form.name)
-                cases.append(case)
-                expected.append(result)
-                found += 1
-            if found == EACH:
-                break
-    wrong = [
-        f"{form} {mine.word:#010x}: {'; '.join(differences)}"
-        for form, mine, its in zip(forms, expected, peer.run(name, cases, tools, tmp_path), strict=True)
-        if (differences := mine.compare(its))
-    ]
-    assert not wrong, f"{len(wrong)} of {len(cases)}\n" + "\n".join(wrong[:20])
-    assert len(set(forms)) > (130 if name == "sparc64" else 68), len(set(forms))
+
+    def attempt(form: Form, memory: bool, number: int) -> tuple[peer.Case, peer.Case] | None:
+        word = random_word(rng, form, memory)
+        case = random_case(rng, name, form, word, number, memory)
+        result = execute(name, form, case, number)
+        return None if result is None else (case, result)
+
+    shown = [f for f in target(name).forms if f.mnemonic not in LEFT_OUT and f.instruction not in SPACES]
+    found = sample(shown, EACH, attempt)
+    wrong = disagreements(found, peer.run(name, [case for _, case, _ in found], tools, tmp_path))
+    forms = {form for form, _, _ in found}
+    assert not wrong, f"{len(wrong)} of {len(found)}\n" + "\n".join(wrong[:20])
+    assert len(forms) > (130 if name == "sparc64" else 68), len(forms)
