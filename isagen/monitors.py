@@ -165,7 +165,7 @@ class Monitors:
         if arguments.gdb is not None:
             self._open_debugger(parse(arguments.gdb))
         for server in waiting:
-            server.listener.wait()
+            server.listener.wait(lambda: machine.ending)
 
     def _open_debugger(self, address: Address) -> None:
         from machines.debugger import Debugger

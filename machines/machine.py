@@ -255,6 +255,11 @@ class Machine:
             self.announce("RESUME")
 
     @property
+    def ending(self) -> bool:
+        """Whether `stop` was called, or the guest has ended it."""
+        return self._ending is not None
+
+    @property
     def paused(self) -> bool:
         """Whether it stands still."""
         return self.state is not RunState.RUNNING

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import selectors
 import socket
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from runtime.monitor.address import Address
 UNREAD: Final = 4 << 20
 """Bytes that wait for a peer that doesn't read; one with more is dismissed."""
 PIECE: Final = 1 << 16
+PATIENCE: Final = 0.2
+"""Seconds between two looks at whether to go on waiting."""
 
 
 class Link:
@@ -104,13 +107,11 @@ class Listener:
     def __str__(self) -> str:
         return str(self._address) if self._address.path else f"tcp:{self._address.host}:{self.port}"
 
-    def wait(self) -> None:
-        """Wait for a connection."""
-        self._socket.setblocking(True)
-        try:
-            self._take(self._socket.accept()[0])
-        finally:
-            self._socket.setblocking(False)
+    def wait(self, give_up: Callable[[], bool]) -> None:
+        """Wait for a connection, as long as `give_up` doesn't say otherwise."""
+        while not self._links and not give_up():
+            if select.select([self._socket], [], [], PATIENCE)[0]:
+                self._accept()
 
     def _accept(self) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -200,9 +201,9 @@ class TestShared:
 """
     )
     words = [sys.executable, "-m", "pytest", "-q", "-p", "isagen.pytest_plugin", "-p", "no:cacheprovider"]
-    done = subprocess.run(
-        [*words, "--rootdir", str(tmp_path), str(tmp_path)],
-        cwd=CHECKOUT, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    # Where isagen is installed the plugin would be there twice.
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    words += ["--rootdir", str(tmp_path), str(tmp_path)]
+    done = subprocess.run(words, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=120)
     assert "4 passed" in done.stdout and "1 failed" in done.stdout, done.stdout + done.stderr
     assert "serial port of vm" in done.stdout and "\nl\n" in done.stdout
