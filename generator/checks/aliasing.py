@@ -62,7 +62,7 @@ def check(target: Target, encodings: Encodings, solver: Solver, report: Reporter
     for form in target.forms:
         for variant in form.variants:
             aliases, repeated = _follow(variant)
-            for alias in aliases if form.span not in late else ():
+            for alias in _distinct(aliases) if form.span not in late else ():
                 if not _may_alias(alias, zeros.get(alias.register), form, variant, encodings, solver):
                     continue
                 late.add(form.span)
@@ -82,6 +82,16 @@ def check(target: Target, encodings: Encodings, solver: Solver, report: Reporter
                     ((repeated[0], "read again"),),
                     "bind it with `let` and use that",
                 )
+
+
+def _distinct(aliases: list[_Alias]) -> Iterator[_Alias]:
+    """Those whose entries may be the same, each pair once: solving is what takes time."""
+    seen: set[object] = set()
+    for alias in aliases:
+        pair = alias.register, alias.written, alias.read, alias.assumed
+        if pair not in seen and not (isinstance(alias.written, Const) and isinstance(alias.read, Const)):
+            seen.add(pair)
+            yield alias
 
 
 def _follow(variant: Variant) -> tuple[list[_Alias], list[Load]]:
