@@ -28,8 +28,8 @@ C = TypeVar("C", bound=Comparable)
 def sample(
     forms: Iterable[Form], each: int, attempt: Callable[[Form, bool, int], tuple[C, C] | None]
 ) -> list[tuple[str, C, C]]:
-    """Up to `each` cases of each form: its name, a case, and the evaluator's result. `attempt` makes these two
-    (None: try again) for a form, whether it goes to memory, and the case's number.
+    """Up to `each` cases of each form: its name, a case, and the evaluator's result. `attempt` makes these
+    two (None: try again) for a form, whether it goes to memory, and the case's number.
     """
     found: list[tuple[str, C, C]] = []
     for form in forms:
