@@ -16,8 +16,8 @@ CODE_SEGMENT: Final = 0x009B
 
 
 def power_on(cpu: Cpu) -> None:
-    """The state behind a reset (SDM volume 3, 10.1.1, table 10-1): real mode, at the last 16 bytes below 4 GiB;
-    an i8086's, below 1 MiB.
+    """The state behind a reset (SDM volume 3, 10.1.1, table 10-1): real mode, 16 bytes from the end of 4 GiB;
+    an i8086: of 1 MiB.
     """
     wide = cpu.package.name != "i8086"
     cpu.reset()

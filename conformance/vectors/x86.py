@@ -21,11 +21,13 @@ CONTROL: Final = 0x0300
 """IF and TF, which are kept apart from the flags of arithmetic."""
 LIMIT: Final = 13
 """The exception for what lies beyond a segment's limit (SDM volume 3, 20.1.4)."""
+LONGEST: Final = 10
+"""Bytes of an 80286's instruction, prefixes included (volume 3, 22.25)."""
 INVALID: Final = 6
 """The exception for what is no instruction."""
 HLT: Final = b"\xf4"
 PREFIXES: Final = frozenset((0x26, 0x2E, 0x36, 0x3E, 0xF0, 0xF2, 0xF3))
-REPEATED: Final = frozenset((*range(0x6C, 0x70), *range(0xA4, 0xA8), *range(0xAA, 0xB0)))
+STRINGS: Final = frozenset(bytes([op]) for op in (*range(0x6C, 0x70), *range(0xA4, 0xA8), *range(0xAA, 0xB0)))
 """Opcodes of string instructions (SDM volume 2, "REP/REPE/REPZ/REPNE/REPNZ")."""
 
 
@@ -48,8 +50,8 @@ class RealMode(StateFormat):
         return ((registers["cs"] << 4) + registers["ip"]) & self.addresses
 
     def case(self, row: Row) -> Case | str:
-        if row.get("exc", {}).get("n") == LIMIT:
-            return "segment limits"  # words at offset FFFF, long instructions: the slice has no limits
+        if row.get("exc", {}).get("n") == LIMIT and len(row["bytes"]) // 2 > LONGEST:
+            return "instructions of more than 10 bytes"  # which later CPUs have
         before: dict[str, int] = row["init"]["regs"]
         after = {**before, **row["final"]["regs"]}
         ram = dict(row["init"]["ram"])
@@ -68,6 +70,9 @@ class RealMode(StateFormat):
         final |= {Place(f): (after["flags"] >> bit & 1, known >> bit & 1) for f, bit in FLAGS.items()}
         if trap is not None:  # the handler is entered by the machine, which the case doesn't have
             del final[Place("gpr", 4)], final[Place("seg_base", 1)], final[Place("selector", 1)]
+            if trap == LIMIT and opcode(code) in STRINGS:
+                # An 80286 has counted already; later ones leave the registers (volume 3, 6.5: faults)
+                del final[Place("gpr", 1)], final[Place("gpr", 6)], final[Place("gpr", 7)]
             return Case(self.linear(before), code, registers, ram, final, trap=trap, invalid=trap == INVALID)
         final[OTHER_FLAGS] = (after["flags"], CONTROL & known)
         return Case(
@@ -134,7 +139,7 @@ def is_repeated(code: bytes) -> bool:
     """Whether it is a string instruction that repeats itself."""
     op = opcode(code)
     prefixes = code[: code.index(op)]
-    return op in {bytes([op]) for op in REPEATED} and not {0xF2, 0xF3}.isdisjoint(prefixes)
+    return op in STRINGS and not {0xF2, 0xF3}.isdisjoint(prefixes)
 
 
 def opcode(code: bytes) -> bytes:

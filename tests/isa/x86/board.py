@@ -1,7 +1,7 @@
 """A PC without devices but two ports, for images of our own: what tests the x86 system level beside QEMU.
 
-Port 0xe9 takes text (QEMU: isa-debugcon), port 0xf4 ends the run (isa-debug-exit). The image is 64 KiB of ROM at
-0xf0000 and below 4 GiB; the rest is RAM.
+Port 0xe9 takes text (QEMU: isa-debugcon), port 0xf4 ends the run (isa-debug-exit). The image is 64 KiB of ROM
+at 0xf0000 and below 4 GiB; the rest is RAM.
 """
 
 from __future__ import annotations
