@@ -63,7 +63,8 @@ HARDWARE = {
         real_mode("8086", "stray", "f3aa", {"cx": 0, "di": 0x33, "ip": 0x12}, after=[[0x40030, 0x34]]),
         real_mode("8086", "divides", "f6f3", {"sp": 0xFA, "cs": 0, "ip": 0x400, "flags": 0xF002},
                   before=[[0, 0], [1, 4], [2, 0], [3, 0]]),
-        real_mode("8086", "newer", "6a01", {"ip": 0x12}),
+        real_mode("8086", "alias", "6a01", {"ip": 0x12}),
+        real_mode("8086", "ports", "e410", {"ax": 0x12FF, "ip": 0x12}),
     ],
     "80286": [
         real_mode("80286", "push sp", "54", {"sp": 0xFE, "ip": 0x12}, after=[[PUSHED, 0], [PUSHED + 1, 1]]),
@@ -71,7 +72,9 @@ HARDWARE = {
         real_mode("80286", "divides", "f6f3", {"sp": 0xFA, "cs": 0, "ip": 0x400}, exc={"n": 0}),
         real_mode("80286", "other trap", "f6f3", {"sp": 0xFA, "cs": 0, "ip": 0x400}, exc={"n": 5}),
         real_mode("80286", "newer", "6a01", {"sp": 0xFE, "ip": 0x13}, after=[[PUSHED, 1]]),
-        real_mode("80286", "limits", "ad", {"sp": 0xFA, "ip": 0x400}, exc={"n": 13}),
+        real_mode("80286", "limits", "a1ffff", {"sp": 0xFA, "ip": 0x400}, exc={"n": 13}),
+        real_mode("80286", "invalid", "0fff", {"sp": 0xFA, "ip": 0x400}, exc={"n": 6}),
+        real_mode("80286", "long", "26" * 10 + "90", {"sp": 0xFA, "ip": 0x400}, exc={"n": 13}),
     ],
 }  # fmt: skip
 
@@ -162,8 +165,9 @@ def put(folder: Path, name: str, rows: Sequence[Mapping[str, object]]) -> None:
 @pytest.mark.parametrize(
     ("target", "name", "rows", "cases", "failed", "counts"),
     [
-        ("i8086", "x86/state-8086-real16", HARDWARE["8086"], 8, ["flag", "stray"], {"not described": 1}),
-        ("i8086", "x86/state-80286-real16", HARDWARE["80286"], 5, ["other trap"], {"segment limits": 1}),
+        ("i8086", "x86/state-8086-real16", HARDWARE["8086"], 10, ["flag", "stray"], {}),
+        ("i8086", "x86/state-80286-real16", HARDWARE["80286"], 7, ["other trap"],
+         {"instructions of more than 10 bytes": 1}),
         ("arm", "arm/state-arm7tdmi-early", ARM7, 4, ["arm7/flags"],
          {"unaligned addresses, which ARMv4 rotates or ignores": 1, "not described": 1}),
         ("arm", "arm/state-valgrind", PRINTED, 3, ["wrong"], {"hidden inputs": 1, "not described": 1}),
