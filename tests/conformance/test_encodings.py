@@ -23,6 +23,18 @@ def test_riscv(setup_of: Callable[[str], Setup], require_tool: Callable[..., str
     assert unasked in ([], ["c.addi"])  # listed: LLVM has names of its own for hints
 
 
+@pytest.mark.parametrize(("target", "forms"), [("aarch64", "[abcm]*"), ("sparc64", "*"), ("ppc", "b*")])
+def test_slices(
+    setup_of: Callable[[str], Setup], require_tool: Callable[..., str], target: str, forms: str
+) -> None:
+    """Both ways, as the peers print by default: preferred aliases, names of address spaces, hints."""
+    require_tool(*(f"llvm-mc{version}" for version in LLVM_VERSIONS[:3]))
+    tasks = plan([setup_of(target)], ["encodings"], Options(forms=forms, cases=5))
+    rows = [row for task in tasks for row in guarded(task)]
+    assert not [(row.name, f) for row in rows for f in row.failures]
+    assert sum(row.counts.get("LLVM assembles", 0) for row in rows) > 50
+
+
 def test_a_wrong_text_is_found(setup_of: Callable[[str], Setup], monkeypatch: pytest.MonkeyPatch) -> None:
     """A disassembler that names the wrong register."""
     task = Task("encodings", setup_of("riscv64"), Options(cases=10), ("add",))
