@@ -175,7 +175,8 @@ def measure(
 def _make_disk(qemu: str, kind: str, disks: dict[str, Path]) -> None:
     target = str(disks[kind])
     if kind == LARGE:
-        words: tuple[str, ...] = (qemu, "create", "-f", "qcow2", "-o", "preallocation=metadata", target, "256G")
+        options = ("-o", "preallocation=metadata")
+        words: tuple[str, ...] = (qemu, "create", "-f", "qcow2", *options, target, "256G")
     else:
         words = (qemu, "convert", "-O", _qemu(kind), str(disks["raw"]), target)
     subprocess.run(words, check=True, capture_output=True)

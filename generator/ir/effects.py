@@ -199,7 +199,7 @@ def read_bits(exprs: Iterable[Expr], widths: Mapping[str, int]) -> dict[str, int
 
 
 def called(block: Block, functions: Mapping[str, Function], *, for_results: bool = False) -> frozenset[str]:
-    """The shared functions that `block` calls, directly or not; `for_results`: those that return something."""
+    """The shared functions that `block` calls, directly or not; `for_results`: those that return values."""
     found: set[str] = set()
     pending = [block]
     while pending:

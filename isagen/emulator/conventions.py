@@ -9,6 +9,7 @@ from isagen.emulator.errors import EmulatorError
 from isagen.emulator.events import SystemCall
 
 if TYPE_CHECKING:
+    from runtime.cpu.engine import Cpu as Engine
     from runtime.cpu.exits import Exit
     from runtime.cpu.package import TargetPackage
     from runtime.elf import ElfFile
@@ -50,9 +51,9 @@ def abi_of(package: TargetPackage) -> Abi:
 class CallingCpu:
     """A CPU as far as `Abi` uses one for system calls."""
 
-    def __init__(self, registers: RegisterFile) -> None:
+    def __init__(self, engine: Engine, registers: RegisterFile) -> None:
         self.registers = registers
-        self.engine = registers.cpu
+        self.engine = engine
 
     @property
     def pc(self) -> int:
@@ -75,10 +76,10 @@ class CallingCpu:
 class SystemCalls:
     """Recognises and answers system calls of one CPU."""
 
-    def __init__(self, registers: RegisterFile) -> None:
-        self.abi = abi_of(registers.cpu.package)
+    def __init__(self, engine: Engine, registers: RegisterFile) -> None:
+        self.abi = abi_of(engine.package)
         self.registers = registers
-        self.cpu = cast("Cpu", CallingCpu(registers))
+        self.cpu = cast("Cpu", CallingCpu(engine, registers))
 
     def _stop(self, end: Exit) -> Stop:
         from runtime.linux.ports import Stop

@@ -444,7 +444,7 @@ class State:
         """The conventions of system calls. Raises IsagenError where none are known."""
         from isagen.emulator.conventions import SystemCalls
 
-        return SystemCalls(self.file)
+        return SystemCalls(self.cpu, self.file)
 
     def device_at(self, address: int) -> tuple[int, Device]:
         """A device and where it starts."""

@@ -136,8 +136,8 @@ def _extended() -> Iterator[Symbol]:
 
 EXTENDED: Final[dict[str, Symbol]] = {symbol.name: symbol for symbol in _extended()}
 """The functions for the x87's 80 bits (`extended`), by name. A number is two arguments: its significand, and
-its sign and exponent, 16 bits. The stored flags hold those of `policy` in bits 0 to 6, further answers in bits
-8 to 11, and a result's upper 16 bits in bits 32 to 47.
+its sign and exponent, 16 bits. The stored flags hold those of `policy` in bits 0 to 6, further answers in
+bits 8 to 11, and a result's upper 16 bits in bits 32 to 47.
 """
 
 FUNCTIONS: Final[dict[str, Symbol]] = {**SYMBOLS, **EXTENDED}

@@ -84,7 +84,7 @@ EXTENDED: dict[str, FloatFunction] = {
     "f80_from_i64": FloatFunction(0, (64, 7), _EXTENDED[:2]),
 }
 """The x87's: numbers of 80 bits, a control of 7 bits (rounding mode, precision, unmasked overflow and
-underflow), flags of 7 (the sixth: denormal operand; the seventh: rounded up), and for some a third result. They
-are the functions of `runtime.softfloat.symbols.EXTENDED`, ``sf_`` before their names.
+underflow), flags of 7 (the sixth: denormal operand; the seventh: rounded up), and for some a third result.
+They are the functions of `runtime.softfloat.symbols.EXTENDED`, ``sf_`` before their names.
 """
 NAMES = EXTENSIONS | UNARY | OTHERS | FLOAT.keys() | EXTENDED.keys()

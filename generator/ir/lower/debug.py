@@ -1,5 +1,5 @@
-"""Groups of registers as debuggers know them: `debug "org.gnu.gdb.riscv.cpu" { x, pc }`. A bank stands for all
-its registers that can be read.
+"""Groups of registers as debuggers know them: `debug "org.gnu.gdb.riscv.cpu" { x, pc }`. A bank stands for
+all its registers that can be read.
 """
 
 from __future__ import annotations

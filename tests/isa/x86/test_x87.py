@@ -1,4 +1,6 @@
-"""The x87 as the host's: one program of random operations in all rounding modes and precisions, natively and here."""
+"""The x87 as the host's: one program of random operations in all rounding modes and precisions, run natively
+and here.
+"""
 
 from __future__ import annotations
 
