@@ -42,7 +42,13 @@ def modes(model: Target, random: Random) -> Registers:
 
 
 def settle(registers: Registers, files: Files, memory: bytes, random: Random) -> None:
-    """Repeated string instructions: the count is small mostly. 8086 to 80386: there are eight registers."""
+    """Repeated string instructions: the count is small mostly. 8086 to 80386: there are eight registers. x87:
+    no exception is pending mostly, and few registers are empty.
+    """
+    if "fpu_flags" in registers and random.random() < 0.9:
+        registers["fpu_cw"] |= random.choice((0x3F, 0x3F, 0))
+        registers["fpu_flags"] &= 0x40 | registers["fpu_cw"] & 0x3F
+        registers["fpu_empty"] = random.choice((0x80, 0xC0, 0, registers["fpu_empty"]))
     gpr = files["gpr"]
     if random.random() < 0.5:
         gpr[1] = random.randrange(4)
