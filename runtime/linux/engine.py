@@ -43,7 +43,8 @@ class FileRam(Ram):
 
     def __init__(self, descriptor: int, offset: int, size: int, *, writable: bool) -> None:
         self.size = size
-        self.file = None
+        self.file = self._origin = None
+        self._copied, self._offset = False, offset
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         library = host.library()
         library.mmap.restype = ctypes.c_void_p

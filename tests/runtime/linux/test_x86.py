@@ -118,10 +118,10 @@ def test_hosts_own_programs(command: list[str], require_target: Callable[[str], 
     if not Path(command[0]).exists():
         pytest.skip(f"{command[0]} isn't installed")
 
-    def output(runner: list[str]) -> tuple[int, bytes]:
+    def output(runner: list[str]) -> tuple[int, bytes, bytes]:
         done = subprocess.run(
             [*runner, *command], capture_output=True, timeout=150, cwd=CHECKOUT, check=False
         )
-        return done.returncode, done.stdout
+        return done.returncode, done.stdout, done.stderr
 
     assert output([*RUN, "--sysroot", "/"]) == output([])
