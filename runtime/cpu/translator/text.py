@@ -39,6 +39,8 @@ FEW: Final = 3
 """So many targets of computed jumps are compared with one after the other."""
 
 
+_WIDE_STATE: Final = re.compile(r"\[2 x i64\][^\n]*, ptr %g(\d+),")
+"""In a template's text: a register of more than 64 bits whose place is fixed."""
 _VARIABLES: Final = ("budget", "to", "node", "op", "there", "behind", "fp.flags")
 
 
@@ -507,7 +509,8 @@ class _Text:
 
     def _wide(self, number: int, slots: Sequence[int]) -> list[int]:
         template = self.templates[number]
-        return [value for (_, kind), value in zip(template.slots, slots, strict=True) if kind == "wide"]
+        named = [value for (_, kind), value in zip(template.slots, slots, strict=True) if kind == "wide"]
+        return named + [int(place) for place in _WIDE_STATE.findall(template.text)]
 
     def _page_checks(self) -> None:
         """Whether any page that the region's code lies on was dropped."""

@@ -57,7 +57,10 @@ def program(
             "-lm",
             "-pthread",
         ]
-        subprocess.run([require_tool(COMPILERS[kind]), *(options or ["-O2"]), *usual], check=True)
+        subprocess.run(
+            [require_tool(COMPILERS[kind]), *([str(option) for option in options] or ["-O2"]), *usual],
+            check=True,
+        )
         return file
 
     return build
@@ -85,6 +88,7 @@ def test_as_under_qemu(
     [
         ("x86_64", ["-O3"]),
         ("x86_64", ["-O0"]),
+        ("x86_64", ["-O2", "-mfpmath=387"]),
         ("i386", ["-O2"]),
         ("i386", ["-O3", "-msse2", "-mfpmath=sse"]),
         ("i386", ["-O0", "-mno-sse"]),
