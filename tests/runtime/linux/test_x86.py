@@ -47,7 +47,7 @@ def program(
     def build(name: str, kind: str, *options: str) -> Path:
         require_target(kind)
         file = tmp_path / name
-        usual = [
+        usual: list[str | Path] = [
             "-static",
             "-w",
             "-D_FILE_OFFSET_BITS=64",
@@ -58,7 +58,7 @@ def program(
             "-pthread",
         ]
         subprocess.run(
-            [require_tool(COMPILERS[kind]), *([str(option) for option in options] or ["-O2"]), *usual],
+            [require_tool(COMPILERS[kind]), *(options or ("-O2",)), *usual],
             check=True,
         )
         return file
