@@ -105,7 +105,7 @@ SPACE_CODE_TLB: Final = 8
 SPACE_JUMPS: Final = 16
 SPACE_CONTEXT: Final = 24
 SPACE_USED: Final = 32
-"""1: it was the present space since it was emptied; else the TLBs and the jump cache hold nothing."""
+"""1: it is, or was since it was emptied, the present space; else the TLBs and the jump cache hold nothing."""
 SPACE_KEY: Final = 64
 KEY_WORDS: Final = 120
 SPACE_SIZE: Final = 1024

@@ -261,7 +261,6 @@ def clear_space(space):  # type: ignore[no-untyped-def]
     jumps = load64(space + cache.SPACE_JUMPS)
     zero_bytes(jumps, cache.JUMP_CACHE_SIZE)
     store64(jumps, 1)
-    store64(space + cache.SPACE_USED, 0)
     return 0
 
 
@@ -276,6 +275,8 @@ def forget_translations(s):  # type: ignore[no-untyped-def]
         space = spaces + number * cache.SPACE_SIZE
         if number == here or load64(space + cache.SPACE_USED) != 0:
             clear_space(space)
+        # the present space fills again at once, without being chosen anew
+        store64(space + cache.SPACE_USED, number == here)
         number += 1
     return 0
 
