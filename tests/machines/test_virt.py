@@ -134,6 +134,66 @@ function:
     assert machine.machine.run(10_000_000).ending is Ending.OFF
 
 
+def test_a_fence_of_another_mode_empties_what_was_filled_since_the_last(tmp_path):
+    """Supervisor mode fences and reads through a page; machine mode maps another one there and fences."""
+    machine = board(
+        tmp_path,
+        """
+        la    t0, handler
+        csrw  mtvec, t0
+        addi  t0, zero, -1          # all memory for supervisor mode
+        csrw  pmpaddr0, t0
+        addi  t0, zero, 0x1f
+        csrw  pmpcfg0, t0
+        li    s0, 0x80200000        # the root: a table for 0, itself a gigapage at 2 GiB
+        li    t0, 0x20080401        # table at 0x80201000
+        sd    t0, 0(s0)
+        li    t0, 0x200000cf
+        sd    t0, 16(s0)
+        li    s1, 0x80201000
+        li    t0, 0x201000cf        # 0 is 0x80400000
+        sd    t0, 0(s1)
+        li    t0, 0x80400000
+        addi  t1, zero, 11
+        sw    t1, 0(t0)
+        li    t0, 0x80600000
+        addi  t1, zero, 22
+        sw    t1, 0(t0)
+        li    t0, 0x80200
+        addi  t1, zero, 8
+        slli  t1, t1, 60
+        or    t0, t0, t1
+        csrw  satp, t0
+        la    t0, supervisor
+        csrw  mepc, t0
+        li    t0, 0x800
+        csrw  mstatus, t0
+        mret
+supervisor:
+        sfence.vma
+        lw    s2, 0(zero)
+        ecall
+        lw    s3, 0(zero)
+        addi  a7, zero, 1
+        ecall
+handler:
+        bne   a7, zero, over
+        li    t0, 0x201800cf        # 0 is 0x80600000
+        sd    t0, 0(s1)
+        sfence.vma
+        csrr  t0, mepc
+        addi  t0, t0, 4
+        csrw  mepc, t0
+        mret
+over:
+"""
+        + POWER_OFF,
+    )
+    assert machine.machine.run(100_000).ending is Ending.OFF
+    cpu = machine.machine.harts[0].cpu
+    assert (cpu.get("x18"), cpu.get("x19")) == (11, 22)
+
+
 def test_the_counted_clock_repeats_itself(tmp_path):
     runs = []
     for _ in range(2):
