@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generator.ir import arithmetic, build
+from generator.ir.arithmetic import COMPARISONS
 from generator.ir.expressions import evaluate
 from generator.ir.nodes import Binary, Const, Expr, Local, Select, Slice, Unary
 
@@ -75,7 +76,7 @@ def expressions(draw: st.DrawFn, width: int, depth: int = 3) -> tuple[Expr, Expr
                 low = draw(st.integers(1, width - 1))
                 left, right = draw(expressions(width - low, depth - 1)), draw(expressions(low, depth - 1))
                 return build.concat(left[0], right[0]), Binary(width, "concat", left[1], right[1])
-            if op in build.COMPARISONS:
+            if op in COMPARISONS:
                 if width != 1:
                     return Const(width, 1), Const(width, 1)
                 size = draw(st.sampled_from([1, 8]))
