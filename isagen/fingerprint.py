@@ -24,9 +24,7 @@ CODE = (
 OWN = ("isagen/build.py", "isagen/kept.py", "isagen/steps.py", "isagen/fingerprint.py", "runtime/errors.py")
 DISTRIBUTIONS = ("lark", "jinja2", "pydantic", "numba", "llvmlite")
 """What generates and compiles, and isn't ours."""
-AT_RUN_TIME = tuple(
-    f"runtime/cpu/{name}" for name in ("engine.py", "image.py", "objects.py", "package.py", "translator/")
-)
+AT_RUN_TIME = tuple(f"runtime/cpu/{name}" for name in ("engine.py", "image.py", "objects.py", "translator/"))
 """What works only when code runs: nothing that is built depends on it..."""
 BUILT_FOR_IT = "runtime/cpu/translator/template.py"
 """... but on the format of what is built for the translator."""

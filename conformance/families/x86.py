@@ -160,7 +160,7 @@ def describe(target: str) -> Family:
     ours = {"x86_64": (64, 32, 16), "i386": (32, 16), "i8086": (16,)}[target]
     return Family(
         system=frozenset({"seg_base", "selector"}),
-        never=frozenset({"flag_bits", "cpl", "held_at", "waiting"}),
+        never=frozenset({"features", "flag_bits", "cpl", "held_at", "instret", "translations", "waiting"}),
         wild=0.15,
         step=1,
         contexts=("mode",),

@@ -6,7 +6,7 @@ Examples are recognised with it, and tests sample every form. `encode` is the sl
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from generator.checks.encodings import Encodings, conjunction
@@ -64,7 +64,14 @@ class Sampler:
         count = -(-width // group.unit)
         prefixes = {n: v for n, v in solution.variables.items() if n in self._prefix_names}
         data = self._prefix_bytes(prefixes) + self._bytes(solution.word, count, group.unit)
-        return self.placed(data, solution), solution.known
+        sample = self.placed(data, solution)
+        decoded = self.decode(sample)
+        if FEATURES in solution.variables and (decoded is None or decoded.form is not form):
+            # A form of machines that lack something: only the features that it names.
+            needed = sum(1 << n for n, f in enumerate(self.target.features) if f.name in form.needs)
+            features = {FEATURES: solution.variables[FEATURES] | needed}
+            sample = replace(sample, registers={**sample.registers, **features})
+        return sample, solution.known
 
     def placed(self, data: bytes, solution: Solution) -> Sample:
         """`data` with the registers and contexts that the solution names."""
@@ -111,8 +118,10 @@ class Sampler:
             value = state.registers.get(name, 0) if index is None else state.files[name][index]
             return value & mask(width)
 
+        on = state.registers[FEATURES]
+        features = frozenset(f.name for n, f in enumerate(self.target.features) if on >> n & 1)
         try:
-            decoded = self.decoder.decode(state.memory, BASE, sample.contexts, self.features, read)
+            decoded = self.decoder.decode(state.memory, BASE, sample.contexts, features, read)
         except (GuestFault, AmbiguousEncodingError):
             return None
         return None if isinstance(decoded, Illegal) else decoded
@@ -279,6 +288,9 @@ def encode(decoded: Decoded, target: Target) -> bytes:
     group = next(group for group in target.sets if group.name == decoded.form.set_name)
     bits = _Writer(group.unit, group.stream and group.unit == 8 and not target.big_endian)
     _rewrite(decoded.form.picture, decoded.form.operands, decoded, bits)
+    for operand in decoded.form.operands:
+        if operand.width == 0:
+            _tails(operand, decoded, bits)
     units = bits.units()
     if not group.stream:
         units.reverse()

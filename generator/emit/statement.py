@@ -164,6 +164,8 @@ class _Body:
         finished = self._block(executor.body, last=True)
         if not finished:
             self._finish(executor)
+        if self._changes and not any("changed" in line for line in w.lines if line.strip() != "changed = 0"):
+            w.lines.remove("    " * w.indent + "changed = 0")  # each path leaves before it is asked for
 
     def _slot_width(self, position: int) -> int:
         assert self._executor is not None
@@ -485,7 +487,7 @@ class _Body:
         self.functions.add(stmt.function)
         if any(value.width > 64 for value in (*stmt.arguments, *stmt.results)):
             raise NotYetError("a shared function with values of more than 64 bits")
-        arguments = ["cpu", *(w.argument(argument) for argument in stmt.arguments)]
+        arguments = w.fit(stmt.function, ["cpu", *(w.argument(argument) for argument in stmt.arguments)])
         text = f"{stmt.function}({', '.join(arguments)})"
         if self._world.analysis.function(stmt.function).may_leave:
             self._return_if(f"{text} != 0", self._leave())

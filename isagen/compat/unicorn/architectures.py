@@ -61,6 +61,8 @@ class Architecture:
     """The exception number where invalid instructions are exceptions like any other."""
     interrupts: Mapping[str, int | None] = field(default_factory=dict)
     """Exception numbers by trap; None: the trap's code. Other traps end the run as invalid instructions."""
+    code_mask: int = -1
+    """The bits of a trap's code that are the exception's number."""
     behind: frozenset[str] = frozenset()
     """Traps in whose hooks the program counter is already behind the instruction, and stays there."""
     ignored: frozenset[str] = frozenset()
@@ -75,7 +77,7 @@ class Architecture:
         if trap.name not in self.interrupts:
             return None
         number = self.interrupts[trap.name]
-        return trap.code if number is None else number
+        return trap.code & self.code_mask if number is None else number
 
 
 def _numbers(constants: object, prefix: str, **names: str) -> dict[int, str]:
@@ -120,6 +122,7 @@ def architecture(arch: int) -> Architecture:
         return Architecture(
             _numbers(x86_const, "UC_X86_REG_"),
             interrupts={"divide_error": 0, "breakpoint": 3, "overflow": 4, "software_interrupt": None},
+            code_mask=0xFF,
             behind=frozenset({"software_interrupt", "breakpoint", "overflow"}),
             ignored=frozenset({"system_call"}),
             unit=1,
