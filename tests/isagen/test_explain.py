@@ -20,12 +20,12 @@ def cpu() -> Cpu:
     memory = AddressSpace()
     memory.map(CODE, 0x1000)
     memory.map(DATA, 0x2000, 3)
-    memory.write(CODE, loop(COUNTING, 400_000))
+    memory.write(CODE, loop(COUNTING, 20_000_000))
     made = Cpu(load_target(folder_of("riscv64")), memory)
     made.pc = CODE
     made.set("a5", DATA)
     made.translate(background=False)
-    made.run(2_000_000)
+    made.run(60_000_000)
     return made
 
 
