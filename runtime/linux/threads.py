@@ -496,7 +496,8 @@ def arch_prctl(p: Process, code: int, address: int) -> int:
 @system_call("set_thread_area")
 def set_thread_area(p: Process, description: int) -> int:
     """i386: ``struct user_desc`` {entry, base, limit, flags}; entry -1 asks for a free one."""
-    assert isinstance(p.abi, I386)
+    if not isinstance(p.abi, I386):  # 64-bit programs have `arch_prctl`
+        raise SystemCallError(errno.ENOSYS)
     data = p.memory.read(description, DESCRIPTION_SIZE)
     wanted = UserDescriptor.unpack(data)
     entry = p.abi.free_entry(p.memory.pages) if wanted.entry == ANY_ENTRY else wanted.entry
@@ -513,7 +514,8 @@ def set_thread_area(p: Process, description: int) -> int:
 @system_call("get_thread_area")
 def get_thread_area(p: Process, description: int) -> int:
     """i386: what an entry holds."""
-    assert isinstance(p.abi, I386)
+    if not isinstance(p.abi, I386):  # 64-bit programs have `arch_prctl`
+        raise SystemCallError(errno.ENOSYS)
     entry = p.abi.unpack(p.memory.read(description, 4))
     if entry not in TLS_ENTRIES:
         raise SystemCallError(errno.EINVAL)
