@@ -259,13 +259,21 @@ def test_hooked_runs_are_the_same(built: Callable[[str], Path], name: str) -> No
                 seen[hooked.executed] = hooked.pc  # noqa: B023 - likewise
 
             units = SIZE // package.unit
-            counts = (ctypes.c_uint64 * units)()
+            # Random code also runs into its data.
+            counts = {start: (ctypes.c_uint64 * units)() for start in (CODE, DATA)}
             hooked.set_hooks(EVERYWHERE, hook, often=often)
             hooked.set_watches([(DATA + 64, DATA + 1024, 3), (CODE, CODE + 4095, 2)])
-            hooked.set_counters([(CODE, CODE + SIZE - 1, ctypes.addressof(counts))])
+            hooked.set_counters(
+                [(start, start + SIZE - 1, ctypes.addressof(place)) for start, place in counts.items()]
+            )
             found = play(hooked, seed, lambda: size)  # noqa: B023 - likewise
             assert found == expected, f"{name} seed {seed}"
-            tallies = {CODE + i * package.unit: n for i, n in enumerate(counts) if n}
+            tallies = {
+                start + i * package.unit: n
+                for start, place in counts.items()
+                for i, n in enumerate(place)
+                if n
+            }
             assert all(tallies.get(pc, 0) >= n for pc, n in counted.items()), f"{name} seed {seed}"
             assert sum(tallies.values()) <= counted.total() + 200, f"{name} seed {seed}"  # traps count, too
             assert {n: pc for n, pc in seen.items() if n in steps} == steps, f"{name} seed {seed}"
