@@ -111,7 +111,18 @@ class Sampler:
         return state
 
     def decode(self, sample: Sample) -> Decoded | None:
-        """What the slow decoder says."""
+        """What the slow decoder says: None for illegal, ambiguous and truncated instructions."""
+        try:
+            decoded = self.outcome(sample)
+        except (GuestFault, AmbiguousEncodingError):
+            return None
+        return None if isinstance(decoded, Illegal) else decoded
+
+    def outcome(self, sample: Sample) -> Decoded | Illegal:
+        """The slow decoder's own answer, on a machine with the sample's features.
+
+        Raises AmbiguousEncodingError where two forms match, and GuestFault where the bytes end too early.
+        """
         state = self.state(sample)
 
         def read(name: str, index: int | None, width: int) -> int:
@@ -120,11 +131,7 @@ class Sampler:
 
         on = state.registers[FEATURES]
         features = frozenset(f.name for n, f in enumerate(self.target.features) if on >> n & 1)
-        try:
-            decoded = self.decoder.decode(state.memory, BASE, sample.contexts, features, read)
-        except (GuestFault, AmbiguousEncodingError):
-            return None
-        return None if isinstance(decoded, Illegal) else decoded
+        return self.decoder.decode(state.memory, BASE, sample.contexts, features, read)
 
     def prefixes(self, data: bytes, contexts: Mapping[str, int]) -> tuple[int, dict[str, int]]:
         """How many bytes of `data` are prefixes, and the variables that they set."""

@@ -29,8 +29,8 @@ def test_refers_to_nothing_else(compiled: Any) -> None:
     # An intrinsic that a processor lacks becomes a library call: allow only those with plain code everywhere
     # (the memset is of one pair of integers).
     allowed = (
-        r"llvm\.(ctlz|lifetime|[su](min|max|cmp)|abs|fabs|sqrt|memset"
-        r"|[su](add|sub)\.with\.overflow|experimental\.noalias)\b"
+        r"llvm\.(ctlz|lifetime|[su](min|max|cmp)|abs|fabs|fsh[lr]|sqrt|memset"
+        r"|[su](add|sub)\.(with\.overflow|sat)|experimental\.noalias)\b"
     )
     assert not [name for name in declared if not re.match(allowed, name)]
 
