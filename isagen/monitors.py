@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from isagen import __version__
 from isagen.generated import load_syntax
+from isagen.version import __version__
 
 if TYPE_CHECKING:
     from machines.debugger import Debugger
@@ -73,7 +73,8 @@ def go_back(control: Control, arguments: argparse.Namespace) -> None:
 
 def control_of(board: Virt, *, name: str = "", folder: Path | None = None) -> Control:
     """The control of a board's machine."""
-    from machines.monitor.control import Control, Drive
+    from machines.monitor.control import Control
+    from machines.monitor.drive import Drive
 
     drives = tuple(
         Drive(f"virtio{number}", drive.path, disk, drive.snapshot)

@@ -221,23 +221,25 @@ def _parsed(path: Path) -> dict[str, Any]:
     form = "YAML" if path.suffix in YAML_SUFFIXES else "TOML"
     try:
         text = path.read_text()
-        if form == "TOML":
-            return tomllib.loads(text)
-        import yaml  # type: ignore[import-untyped,unused-ignore]
-
-        data = yaml.safe_load(text)
+        data = _yaml(text) if form == "YAML" else tomllib.loads(text)
     except OSError as error:
         what = f"can't be read: {(error.strerror or str(error)).lower()}"
         raise IsagenError(what, where=str(path)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise IsagenError(f"no {form}: {error}", where=str(path)) from error
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] != "yaml":
-            raise
-        raise IsagenError(f"no YAML: {' '.join(str(error).split())}", where=str(path)) from error
     if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):
         raise IsagenError("no machine: names and values are expected", where=str(path))
     return data
+
+
+def _yaml(text: str) -> Any:
+    """A YAML document. Raises ValueError where the text is none."""
+    import yaml  # type: ignore[import-untyped,unused-ignore]
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def settings_from(data: dict[str, Any], where: str = "") -> Settings:

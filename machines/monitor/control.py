@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from machines.inspection import HartView, whole
 from machines.machine import Machine, RunState
+from machines.monitor.drive import Drive
 from machines.monitor.states import States
-from runtime.block.node import FormatNode
 from runtime.devices.keys import KEYS
 from runtime.errors import IsagenError
 
@@ -24,22 +23,6 @@ PIECE: Final = 1 << 20
 
 Disassemble = Callable[[bytes, int], "tuple[int, str]"]
 """The first instruction of some bytes at an address: its length (0: none), and its text."""
-
-
-@dataclass(frozen=True, slots=True)
-class Drive:
-    """A disk: the device's name, the image's path, and the node that holds it."""
-
-    name: str
-    path: Path
-    disk: Any
-    snapshot: bool
-    """Writes are forgotten at the end."""
-
-    @property
-    def node(self) -> FormatNode | None:
-        """The image, where writes go to it."""
-        return self.disk if isinstance(self.disk, FormatNode) else None
 
 
 class Control:

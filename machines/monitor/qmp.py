@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from machines.monitor import models as m
-from machines.monitor.control import Control, Drive
+from machines.monitor.control import Control
+from machines.monitor.drive import Drive
 from machines.monitor.human import HumanMonitor
 from runtime.errors import IsagenError
 from runtime.monitor.qmp.registry import QmpError, Registry

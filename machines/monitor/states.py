@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from machines.machine import Machine
+from machines.monitor.drive import Drive
 from runtime.block.errors import ImageUnsupported
 from runtime.errors import IsagenError
 from runtime.state.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from machines.monitor.control import Drive
     from runtime.block.node import FormatNode, Snapshots
 
 SUFFIX: Final = ".state"
