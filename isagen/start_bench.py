@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         hello.write_bytes(executable(image, syntax))
         hello.chmod(0o755)
         busybox = Path(arguments.busybox) if arguments.busybox else None
-        chosen = jobs(hello, platform_of(target).qemu, busybox)
+        chosen = jobs(hello, platform_of(target).qemu[0], busybox)
         measure(chosen, arguments.rounds, (lambda text: None) if quiet else status.update)
     results = [job.as_json() for job in chosen]
     if arguments.json:

@@ -9,6 +9,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,9 @@ from typing import Any, Final
 
 from conformance.bench.compile import Platform
 
-CONTENDERS: Final = ("isagen", "qemu", "unicorn")
+COLD: Final = "isagen, cold"
+"""A run of ours with an empty code cache; that of "isagen" has what this one left."""
+OURS: Final = (COLD, "isagen")
 TIMEOUT: Final = 900
 """Seconds after which a program is given up."""
 
@@ -48,9 +51,9 @@ class Result:
         """Guest instructions a second, in millions, of each run."""
         return [self.instructions / seconds / 1e6 for seconds in self.seconds.get(contender, [])]
 
-    def ratios(self, peer: str) -> list[float]:
-        """Our speed over the peer's, round by round."""
-        pairs = zip(self.seconds.get("isagen", []), self.seconds.get(peer, []), strict=False)
+    def ratios(self, peer: str, ours: str = "isagen") -> list[float]:
+        """Our speed over the peer's, round by round; `ours`: of which of our runs."""
+        pairs = zip(self.seconds.get(ours, []), self.seconds.get(peer, []), strict=False)
         return [theirs / ours for ours, theirs in pairs]
 
     def as_json(self) -> dict[str, Any]:
@@ -60,7 +63,10 @@ class Result:
             "instructions": self.instructions,
             "seconds": self.seconds,
             "mips": {name: spread(self.mips(name)) for name in self.seconds},
-            "ratio": {name: spread(self.ratios(name)) for name in self.seconds if name != "isagen"},
+            "ratio": {name: spread(self.ratios(name)) for name in self.seconds if name not in OURS},
+            "cold_ratio": {
+                name: spread(self.ratios(name, COLD)) for name in self.seconds if name not in OURS
+            },
             "error": self.error,
         }
 
@@ -78,21 +84,24 @@ def geometric_mean(values: Sequence[float]) -> float | None:
 
 
 def contenders(wanted: Sequence[str]) -> list[str]:
-    """Those of `wanted` that can run here: Unicorn may be absent."""
+    """Those of `wanted` that can run here, in their order: Unicorn may be absent."""
     return [name for name in wanted if name != "unicorn" or importlib.util.find_spec("unicorn") is not None]
 
 
 def command(contender: str, program: Path, target: str, platform: Platform) -> list[str]:
     """The command line that runs `program`."""
     if contender == "qemu":
-        return [platform.qemu, str(program)]
+        return [*platform.qemu, str(program)]
     if contender == "unicorn":
         return [sys.executable, "-m", "conformance.bench.under_unicorn", str(program)]
-    return [sys.executable, "-m", "isagen", "run", "--target", target, "--count", str(program)]
+    ours = [sys.executable, "-m", "isagen"]
+    if platform.board:
+        return [*ours, "boot", platform.board, "--bios", "none", "--count", "--kernel", str(program)]
+    return [*ours, "run", "--target", target, "--count", str(program)]
 
 
-def run_once(words: Sequence[str]) -> Run:
-    """Run a command and measure its processor time."""
+def run_once(words: Sequence[str], **variables: str) -> Run:
+    """Run a command and measure its processor time; `variables` of its environment."""
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -103,7 +112,7 @@ def run_once(words: Sequence[str]) -> Run:
             stdin=subprocess.DEVNULL,
             timeout=TIMEOUT,
             check=False,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, **variables},
         )
     except subprocess.TimeoutExpired:
         return Run(float(TIMEOUT), b"", -1, f"not done after {TIMEOUT} s")
@@ -122,8 +131,8 @@ def measure(
     rounds: int,
     report: Callable[[str], None],
 ) -> list[Result]:
-    """Run each program `rounds` times under each contender in turns. A program that differs from qemu's run
-    has an error.
+    """Run each program `rounds` times under each contender in turns, with a code cache of each round's own. A
+    program that differs from qemu's run has an error.
     """
     results = [Result(name, target) for name, _ in programs]
     for number in range(rounds):
@@ -131,9 +140,11 @@ def measure(
             if result.error:
                 continue
             outcomes: dict[str, Run] = {}
-            for contender in names:
-                report(f"round {number + 1} of {rounds}: {name} under {contender}")
-                outcomes[contender] = run_once(command(contender, path, target, platform))
+            with tempfile.TemporaryDirectory(prefix="isagen-bench-") as kept:
+                for contender in names:
+                    report(f"round {number + 1} of {rounds}: {name} under {contender}")
+                    words = command(contender, path, target, platform)
+                    outcomes[contender] = run_once(words, ISAGEN_CODE_CACHE=kept)
             record(result, outcomes)
     return results
 

@@ -1,7 +1,9 @@
 """Compare speed in turns with others; a ratio above 1 means that isagen is faster.
 
 programs (the default): C programs under isagen, qemu-user and Unicorn. Needs a cross compiler and qemu-user.
-Time is the processor's (user and system), start-up included.
+Time is the processor's (user and system), start-up and compilation included. Each round has a code cache of
+its own, which is empty in isagen's first run ("cold") and has what that one left in its second ("warm").
+With --system each program has a machine of its own with paging on, under isagen and qemu-system.
 
 start: how long a program that prints a line takes, and with --busybox FILE (a static busybox) a script.
 
@@ -34,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--peer", action="append", choices=PEERS, help="compare with this only (default: both)"
     )
+    parser.add_argument("--system", action="store_true", help="programs: on whole machines, with paging")
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="programs: a picture of the table, SVG")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument("--busybox", metavar="FILE", help="start: a static busybox of the target")
     disks = parser.add_argument_group("disks")
@@ -63,17 +67,18 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from conformance.bench.compile import compile_program, platform_of, sources
-    from conformance.bench.measure import contenders, measure
+    from conformance.bench.measure import OURS, contenders, measure
 
     console = Console(stderr=True)
     quiet = arguments.json or not console.is_terminal
     results: list[Result] = []
     chosen = sources(arguments.programs)
-    names = contenders(["isagen", *dict.fromkeys(arguments.peer or PEERS)])
+    peers = ["qemu"] if arguments.system else arguments.peer or PEERS
+    names = contenders([*OURS, *dict.fromkeys(peers)])
     for target in dict.fromkeys(arguments.target or ["riscv64"]):
         folder_of(target)
-        platform = platform_of(target)
-        folder = paths.generated_root() / ".bench" / target
+        platform = platform_of(target, system=arguments.system)
+        folder = paths.generated_root() / ".bench" / (f"{target}-system" if arguments.system else target)
         programs: list[tuple[str, Path]] = [(s.stem, compile_program(s, platform, folder)) for s in chosen]
         with console.status(f"{target}") as status:
             report = (lambda text: None) if quiet else status.update
@@ -83,35 +88,47 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write("\n")
     else:
         show(results)
+    if arguments.plot is not None:
+        arguments.plot.write_text(picture(results, system=arguments.system), encoding="utf-8")
     return 1 if any(result.error for result in results) else 0
 
 
 def as_json(results: list[Result]) -> dict[str, Any]:
+    from conformance.bench.measure import COLD
+
+    return {
+        "results": [result.as_json() for result in results],
+        "geometric_mean_of_median_ratios": means(results, "isagen"),
+        "geometric_mean_of_median_ratios_cold": means(results, COLD),
+    }
+
+
+def means(results: list[Result], ours: str) -> dict[str, dict[str, float | None]]:
+    """By target and peer; `ours`: of which of our runs."""
     from conformance.bench.measure import geometric_mean, spread
 
-    targets = list(dict.fromkeys(result.target for result in results))
-    means = {}
-    for target in targets:
+    found: dict[str, dict[str, float | None]] = {}
+    for target in dict.fromkeys(result.target for result in results):
         members = [result for result in results if result.target == target and not result.error]
-        means[target] = {
-            peer: geometric_mean([s["median"] for r in members if (s := spread(r.ratios(peer)))])
+        found[target] = {
+            peer: geometric_mean([s["median"] for r in members if (s := spread(r.ratios(peer, ours)))])
             for peer in PEERS
         }
-    return {"results": [result.as_json() for result in results], "geometric_mean_of_median_ratios": means}
+    return found
 
 
 def show(results: list[Result]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from conformance.bench.measure import spread
+    from conformance.bench.measure import COLD, spread
 
     console = Console(highlight=False)
-    data = as_json(results)
-    for target, means in data["geometric_mean_of_median_ratios"].items():
-        table = Table(title=f"{target}: median (smallest .. largest)")
+    cold, warm = means(results, COLD), means(results, "isagen")
+    for target in warm:
+        table = Table(title=f"{target}: how many times as fast, median (smallest .. largest)")
         table.add_column("program", no_wrap=True)
-        for heading in ("M instructions", "MIPS", "of qemu", "of Unicorn"):
+        for heading in ("M instr.", "MIPS", "qemu, cold", "qemu, warm", "Unicorn, warm"):
             table.add_column(heading, justify="right")
         for result in results:
             if result.target != target:
@@ -119,21 +136,45 @@ def show(results: list[Result]) -> None:
             if result.error:
                 table.add_row(result.program, f"[red]{result.error}[/]")
                 continue
+            mips = spread(result.mips("isagen"))
             table.add_row(
                 result.program,
                 f"{result.instructions / 1e6:,.0f}",
-                cell(spread(result.mips("isagen")), 0),
-                *(cell(spread(result.ratios(peer)), 2) for peer in PEERS),
+                f"{mips['median']:,.0f}" if mips else "",
+                cell(spread(result.ratios("qemu", COLD))),
+                *(cell(spread(result.ratios(peer))) for peer in PEERS),
             )
         table.add_section()
-        table.add_row(
-            "geometric mean", "", "", *("" if means[p] is None else f"{means[p]:.2f}" for p in PEERS)
-        )
+        figures = [cold[target]["qemu"], *(warm[target][peer] for peer in PEERS)]
+        table.add_row("geometric mean", "", "", *("" if f is None else f"{f:.2f}" for f in figures))
         console.print(table)
 
 
-def cell(values: dict[str, float] | None, digits: int) -> str:
+def cell(values: dict[str, float] | None) -> str:
     """A spread as text."""
     if values is None:
         return ""
-    return f"{values['median']:,.{digits}f} ({values['min']:,.{digits}f} .. {values['max']:,.{digits}f})"
+    if values["min"] == values["max"]:
+        return f"{values['median']:,.2f}"
+    return f"{values['median']:,.2f} ({values['min']:,.2f} .. {values['max']:,.2f})"
+
+
+def picture(results: list[Result], *, system: bool) -> str:
+    """The ratios to QEMU as SVG."""
+    from conformance.bench.measure import COLD, spread
+    from conformance.bench.plot import Bars, as_svg
+
+    series = {"cold": COLD, "warm": "isagen"}
+    targets = list(dict.fromkeys(result.target for result in results))
+    rows: list[Bars] = []
+    for target in targets:
+        label = f" ({target})" if len(targets) > 1 else ""
+        for result in results:
+            found = {name: spread(result.ratios("qemu", ours)) for name, ours in series.items()}
+            ratios = {name: values["median"] for name, values in found.items() if values}
+            if result.target == target and not result.error:
+                rows.append(Bars(result.program + label, ratios))
+        both = {name: means(results, ours)[target]["qemu"] for name, ours in series.items()}
+        rows.append(Bars(f"mean{label}", {name: mean for name, mean in both.items() if mean is not None}))
+    peer = "qemu-system" if system else "qemu-user"
+    return as_svg(f"isagen's speed over {peer}'s: {', '.join(targets)}", rows)

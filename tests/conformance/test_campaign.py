@@ -10,10 +10,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from xml.etree import ElementTree
 
 import pytest
 
-from conformance.bench.measure import Result, Run, geometric_mean, record, run_once, spread
+from conformance.bench.compile import PLATFORMS, SYSTEMS, compile_program, platform_of
+from conformance.bench.measure import COLD, Result, Run, geometric_mean, record, run_once, spread
+from conformance.bench.plot import LEFT, Bars, as_svg
 from conformance.campaign import plan, run_local, run_on_cluster
 from conformance.known import load
 from conformance.results import Failure, Row
@@ -165,6 +168,44 @@ def test_bench_counts_only_runs_that_agree() -> None:
 def test_bench_measures_processor_time() -> None:
     run = run_once([sys.executable, "-c", "sum(range(3_000_000)); print('done')"])
     assert run.output == b"done\n" and run.status == 0 and 0.01 < run.seconds < 60
+
+
+def test_bench_knows_cold_from_warm() -> None:
+    result = Result("p", "riscv64")
+    runs = {COLD: Run(4.0, b"x", 0, ""), "isagen": Run(2.0, b"x", 0, ""), "qemu": Run(1.0, b"x", 0, "")}
+    record(result, runs)
+    assert (result.ratios("qemu", COLD), result.ratios("qemu")) == ([0.25], [0.5])
+    assert set(result.as_json()["ratio"]) == set(result.as_json()["cold_ratio"]) == {"qemu"}
+
+
+def test_bench_plot_is_to_scale() -> None:
+    picture = ElementTree.fromstring(as_svg("a < b", [Bars("p", {"cold": 1.0, "warm": 2.0}), Bars("q", {})]))
+    bars = [bar for bar in picture.iter("{http://www.w3.org/2000/svg}rect") if bar.get("x") == str(LEFT)]
+    widths = [
+        float(bar.attrib["width"]) for bar in bars if bar.get("height") == "10" and bar.get("y") != "26"
+    ]
+    assert len(widths) == 2 and widths[1] == pytest.approx(2 * widths[0], abs=0.2)
+
+
+@pytest.mark.parametrize(("target", "system"), [("riscv32", False), ("riscv32", True), ("riscv64", True)])
+def test_bench_programs_without_a_c_library(
+    target: str, system: bool, require_tool: Callable[..., str], tmp_path: Path
+) -> None:
+    """They are compiled and do the same as with one: here under QEMU, which every run is compared with."""
+    require_tool("riscv64-linux-gnu-gcc")
+    require_tool((SYSTEMS if system else PLATFORMS)[target].qemu[0])
+    platform = platform_of(target, system=system)
+    source = tmp_path / "numbers.c"
+    source.write_text(
+        "#include <math.h>\n#include <stdio.h>\n#include <string.h>\n"
+        "volatile long long a = -1234567890123456789, b = 987654321;\n"
+        'int main(void) { char t[99]; memset(t, 120, 98); t[98] = 0; memcpy(t, "abc", 3);\n'
+        'printf("%lld %lld %llx %08x %.3f %zu %s %c|%d%%\\n", a / b, a % b, (unsigned long long)a / 3, 0xabc,'
+        " sqrt(2.0), strlen(t), t + 90, t[2], -5); return 0; }\n"
+    )
+    done = run_once([*platform.qemu, str(compile_program(source, platform, tmp_path))])
+    expected = b"-1249999988 -725308641 4f9f4fae80b22a4e 00000abc 1.414 98 xxxxxxxx c|-5%\n"
+    assert (done.output, done.status) == (expected, 0)
 
 
 def test_malformed_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
