@@ -31,7 +31,7 @@ def plan(setups: Sequence[Setup], suites: Sequence[str], options: Options) -> li
                 Task(suite, setup, options, tuple(names[i : i + size])) for i in range(0, len(names), size)
             ]
     if not tasks:
-        targets = ", ".join(setup.target for setup in setups)
+        targets = ", ".join(setup.name for setup in setups)
         raise IsagenError(
             f"nothing to run: no item fits {options.forms!r}", where=targets, remedy="see --forms and --suite"
         )
@@ -49,7 +49,7 @@ def guarded(task: Task) -> list[Row]:
             raise
         import traceback
 
-        row = Row(task.suite, task.setup.target, ", ".join(task.items))
+        row = Row(task.suite, task.setup.name, ", ".join(task.items))
         lines = traceback.format_exc().splitlines()[-7:]
         row.fail(Failure("the test program itself", type(error).__name__, tuple(lines), ""))
         return [row]
@@ -91,7 +91,7 @@ def run_alone(task: Task, work: Work) -> list[Row]:
             try:
                 rows += pool.submit(work, single).result()
             except BrokenProcessPool:
-                row = Row(task.suite, task.setup.target, item)
+                row = Row(task.suite, task.setup.name, item)
                 row.fail(
                     Failure("the host", item, ("the process that ran it died",), command_for(task, item))
                 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from generator.load import load_target as load_model
-from generator.model.target import Target
+from generator.model.target import Form, Target
 from runtime.errors import IsagenError
 
 if TYPE_CHECKING:
@@ -19,35 +19,45 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Setup:
     """A target: `specs` is the folder of the families' specs, `built` the target's own folder of generated
-    files.
+    files, `extra` the spec files that were added to the family's.
     """
 
     family: str
     target: str
     specs: str
     built: str
+    extra: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The built target's name: that of its folder."""
+        return Path(self.built).name if self.extra else self.target
 
     @property
     def model(self) -> Target:
         """The target's model, loaded once a process."""
-        return _model(self.family, self.target, self.specs)
+        return _model(self.family, self.target, self.specs, self.extra)
+
+    def is_own(self, form: Form) -> bool:
+        """Whether a form comes from an extra file, so that no peer can know it."""
+        return form.span.file in self.extra
 
     @property
     def package(self) -> TargetPackage:
         """The built target, loaded once a process. Raises `IsagenError` if it isn't built or can't
         be used.
         """
-        return _package(self.target, self.built)
+        return _package(self.name, self.built)
 
     @property
     def syntax(self) -> Syntax:
         """The built target's assembler tables, loaded once a process."""
-        return _syntax(self.target, self.built)
+        return _syntax(self.name, self.built)
 
 
 @lru_cache(maxsize=4)
-def _model(family: str, target: str, specs: str) -> Target:
-    return load_model(Path(specs), family, target)
+def _model(family: str, target: str, specs: str, extra: tuple[str, ...]) -> Target:
+    return load_model(Path(specs), family, target, [Path(file) for file in extra])
 
 
 @lru_cache(maxsize=4)

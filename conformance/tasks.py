@@ -48,7 +48,10 @@ def run_task(task: Task) -> list[Row]:
 
 def command_for(task: Task, item: str, case: int | None = None, *extra: str) -> str:
     """The command line that repeats one item, or one case of it."""
-    words = ["isagen", "conformance", task.setup.family, "--target", task.setup.target, "--suite", task.suite]
+    setup = task.setup
+    words = ["isagen", "conformance", setup.family, "--target", setup.target]
+    words += [word for file in setup.extra for word in ("--with", file)]
+    words += ["--suite", task.suite]
     words += ["--forms", item, "--seed", str(task.options.seed)]
     if case is not None:
         words += ["--case", str(case)]

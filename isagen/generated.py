@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from isagen import paths
 from isagen.fingerprint import engine_digest
-from isagen.targets import all_targets
+from isagen.targets import all_targets, build_command
 from runtime.errors import IsagenError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def folder_of(target: str) -> Path:
     folder = paths.generated_root() / target
     if not is_built(target):
         if target in all_targets():
-            raise NotBuiltError(f"target {target} isn't built", remedy=f"run: isagen build {target}")
+            raise NotBuiltError(f"target {target} isn't built", remedy=f"run: {build_command(target)}")
         known = ", ".join(dict.fromkeys([*all_targets(), *built_targets()]))
         raise NotBuiltError(f"there is no target named {target!r}", remedy=f"targets: {known}")
     manifest = json.loads((folder / "build.json").read_bytes())
@@ -51,7 +51,7 @@ def folder_of(target: str) -> Path:
         )
         extra = "" if base == target else " --with ..."
         raise NotBuiltError(
-            f"target {target} was built by another version", remedy=f"run: isagen build {base}{extra}"
+            f"target {target} was built by another version", remedy=f"run: {build_command(base, extra)}"
         )
     return folder
 

@@ -30,7 +30,11 @@ def size(text: str) -> int:
 
 
 def positive(text: str) -> int:
-    value = int(text)
+    """A number of at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
     return value

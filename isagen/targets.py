@@ -56,8 +56,21 @@ def all_targets() -> dict[str, str]:
     return {name: family for family in paths.families() for name in targets_of(family)}
 
 
-def select(words: Sequence[str], extra: Sequence[Path] = ()) -> list[TargetSource]:
+def source_of(target: str, extra: Sequence[Path] = ()) -> TargetSource:
+    """The target of that very name, made with `extra` spec files. Raises `IsagenError` as `select` does."""
+    known = all_targets()
+    if target not in known:
+        raise IsagenError(f"there is no target named {target!r}", remedy=f"targets: {', '.join(known)}")
+    return TargetSource(target, known[target], _usable(extra))
+
+
+def select(
+    words: Sequence[str], extra: Sequence[Path] = (), only: Sequence[str] | None = None
+) -> list[TargetSource]:
     """The targets that `words` (families, targets, "all") name, without repetition.
+
+    A family's name stands for all its targets, though one of them may have that name, too (arm, ppc, sparc);
+    `only`, names of some of these targets, leaves out the others.
 
     Raises `IsagenError` for unknown names, and for extra files that don't exist or whose names make no
     target's name.
@@ -65,20 +78,37 @@ def select(words: Sequence[str], extra: Sequence[Path] = ()) -> list[TargetSourc
     known = all_targets()
     if not known:
         raise IsagenError("there are no specs", where=str(paths.spec_root()))
+    families = sorted(set(known.values()))
     chosen: dict[str, None] = {}
     for word in words:
         if word == "all":
             chosen.update(dict.fromkeys(known))
+        elif word in families:
+            chosen.update(dict.fromkeys(name for name, family in known.items() if family == word))
         elif word in known:
             chosen[word] = None
-        elif word in known.values():
-            chosen.update(dict.fromkeys(name for name, family in known.items() if family == word))
         else:
-            families = ", ".join(sorted(set(known.values())))
             raise IsagenError(
                 f"there is no family or target named {word!r}",
-                remedy=f"families: {families}; targets: {', '.join(known)}; or all",
+                remedy=f"families: {', '.join(families)}; targets: {', '.join(known)}; or all",
             )
+    for name in only or ():
+        if name not in chosen:
+            raise IsagenError(
+                f"{name!r} is not a target of {' '.join(words)}", remedy=f"one of {', '.join(chosen)}"
+            )
+    usable = _usable(extra)
+    return [TargetSource(name, known[name], usable) for name in chosen if only is None or name in only]
+
+
+def build_command(target: str, extra: str = "") -> str:
+    """The command that builds this target and no other; `extra` goes behind it."""
+    narrowed = f"{target} --target {target}" if target in paths.families() else target
+    return f"isagen build {narrowed}{extra}"
+
+
+def _usable(extra: Sequence[Path]) -> tuple[Path, ...]:
+    """The extra files, which exist and have names that can be part of a target's."""
     for file in extra:
         if not file.is_file():
             raise IsagenError("there is no such file", where=str(file))
@@ -88,4 +118,4 @@ def select(words: Sequence[str], extra: Sequence[Path] = ()) -> list[TargetSourc
                 where=str(file),
                 remedy="name it with letters, digits and underscores",
             )
-    return [TargetSource(name, known[name], tuple(extra)) for name in chosen]
+    return tuple(extra)

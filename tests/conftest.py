@@ -72,9 +72,9 @@ def require_target() -> Callable[[str], Path]:
     def make(name: str) -> Path:
         if name not in done:
             from isagen.build import build
-            from isagen.targets import select
+            from isagen.targets import source_of
 
-            (result,) = build(select([name]))
+            (result,) = build([source_of(name)])
             assert result.folder is not None
             done[name] = result.folder
         return done[name]

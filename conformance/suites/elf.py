@@ -74,7 +74,7 @@ def run(task: Task) -> list[Row]:
 
 def run_program(task: Task, item: str) -> Row:
     """Run one program on a bare machine."""
-    row = Row("elf", task.setup.target, item, cases=1)
+    row = Row("elf", task.setup.name, item, cases=1)
     path = Path(task.options.elf) / item
     reference = reference_of(path)
     console = bytearray()

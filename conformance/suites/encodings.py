@@ -76,7 +76,7 @@ class EncodingRun:
     def run(self) -> list[Row]:
         rows, samples = [], []
         for name in self.task.items:
-            row = Row("encodings", self.task.setup.target, name)
+            row = Row("encodings", self.task.setup.name, name)
             rows.append(row)
             samples += self.samples(row)
         for sample in samples:
@@ -93,7 +93,7 @@ class EncodingRun:
         """Encodings of a form. One that our disassembler doesn't take for that form is a failure."""
         maker = maker_for(self.task.setup)
         form = maker.form(row.name)
-        known = matching("encodings", row.target, form.name, form.needs, form.instruction)
+        known = matching("encodings", self.task.setup.target, form.name, form.needs, form.instruction)
         options = self.task.options
         found: list[Sample] = []
         numbers = range(min(WORDS, options.cases)) if options.case is None else [options.case]
@@ -102,7 +102,7 @@ class EncodingRun:
             maker.words.ignored_bits = number % 6 == 5  # peers may demand zeros there
             word = maker.word(form, Random(f"{options.seed}/{row.target}/{row.name}/{number}"))
             if word is None:
-                if not matching("forms", row.target, form.name):
+                if not matching("forms", self.task.setup.target, form.name):
                     row.fail(
                         Failure("encodings", form.name, ("no encoding found that decodes as this form",), "")
                     )
@@ -114,7 +114,11 @@ class EncodingRun:
             contexts = maker.contexts(word)
             unpredictable = maker.family.unpredictable(word.decoded)
             right_mode = all(contexts[name] == value for name, value in self.notation.contexts)
-            open_to_peers = right_mode and not (maker.words.ignored_bits or unpredictable)
+            open_to_peers = (
+                right_mode
+                and not (maker.words.ignored_bits or unpredictable)
+                and not self.task.setup.is_own(form)
+            )
             line = self.disassembler.line(word.code, 0, contexts=contexts)
             if line.form is None or line.form.name != form.name or line.length != len(word.code):
                 self.fail(

@@ -92,9 +92,10 @@ class FormRun:
 
     def __init__(self, task: Task, bench: Bench, form: Form) -> None:
         self.task, self.bench, self.form = task, bench, form
-        self.row = Row("states", task.setup.target, form.name)
+        self.row = Row("states", task.setup.name, form.name)
         self.absent = absent_names(bench.maker.model, form)
-        self.peers = [machine for machine in bench.peers if not machine.peer.missing & set(form.needs)]
+        own = task.setup.is_own(form)
+        self.peers = [m for m in bench.peers if not own and not m.peer.missing & set(form.needs)]
         self.known = {
             name: matching(name, task.setup.target, form.name, form.needs, form.instruction)
             for name in {machine.known for machine in self.peers}
@@ -121,7 +122,7 @@ class FormRun:
         random = Random(f"{self.task.options.seed}/{row.target}/{self.form.name}/{number}")
         word = bench.maker.word(self.form, random)
         if word is None:
-            if matching("forms", row.target, self.form.name):
+            if matching("forms", self.task.setup.target, self.form.name):
                 row.count("never encoded")
             else:
                 row.fail(

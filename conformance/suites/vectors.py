@@ -68,7 +68,7 @@ def run(task: Task) -> list[Row]:
     rows = []
     for item in task.items:
         name, number = item.rsplit(":", 1)
-        row = Row("vectors", task.setup.target, item)
+        row = Row("vectors", task.setup.name, item)
         checker = STATES[name][1](task) if name in STATES else DecodeRows(task)
         for data in reader.chunk(Path(task.options.vectors) / f"{name}{reader.SUFFIX}", int(number)):
             checker.check(row, data)

@@ -187,7 +187,7 @@ class DecodeRows:
         row.cases += 1
         if not reading.problem:
             return
-        expected = matching("vectors", row.target, data["id"], line.form.needs)
+        expected = matching("vectors", self.target, data["id"], line.form.needs)
         if expected:
             row.count("expected")
             row.notes.append(f"{data['id']}: {expected[0].reason}")

@@ -104,7 +104,7 @@ class StateFormat(ABC):
         lines = [line for after in afters for line in self.differences(case, after)]
         if not lines:
             return
-        expected = matching("vectors", row.target, data["id"])
+        expected = matching("vectors", self.setup.target, data["id"])
         if expected:
             row.count("expected")
             row.notes.append(f"{data['id']}: {expected[0].reason}")

@@ -1,7 +1,8 @@
 """Build targets from their specs: decoder, interpreter, assembler, disassembler and register description of
 each.
 
-What hasn't changed since it was built is left alone.
+A family's name stands for all its targets (arm, ppc and sparc are families and targets: --target names one
+target alone). What hasn't changed since it was built is left alone.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ from isagen.targets import select
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="+", metavar="FAMILY|TARGET|all", help="what to build")
     parser.add_argument(
+        "--target",
+        action="append",
+        metavar="T",
+        help="of these, only this target (may be repeated)",
+    )
+    parser.add_argument(
         "--with",
         dest="extra",
         metavar="FILE",
@@ -35,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    targets = select(arguments.names, arguments.extra)
+    targets = select(arguments.names, arguments.extra, arguments.target)
     results = []
     with progress(arguments.json) as report:
         for result in build.build(

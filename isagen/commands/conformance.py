@@ -19,25 +19,15 @@ from typing import TYPE_CHECKING
 
 from isagen import paths
 from isagen.generated import folder_of, is_built
+from isagen.options import positive
+from isagen.targets import select
 from runtime.errors import IsagenError
 
 if TYPE_CHECKING:
     from conformance.results import Row
     from conformance.tasks import Options, Task
-    from isagen.targets import TargetSource
 
 SUITES = ("states", "encodings", "vectors", "elf")
-
-
-def positive(text: str) -> int:
-    """A number of at least 1."""
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
-    return value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="T",
         help="only this target (may be repeated; default: those built)",
+    )
+    parser.add_argument(
+        "--with",
+        dest="extra",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="the targets that were built with this spec file added (may be repeated)",
     )
     parser.add_argument("--suite", action="append", choices=SUITES, help="only this suite (may be repeated)")
     parser.add_argument("--jobs", type=positive, metavar="N", help="processes (default: one a core)")
@@ -77,18 +76,17 @@ def run(arguments: argparse.Namespace) -> int:
     from conformance.report import as_json, write
     from conformance.setup import Setup
 
-    sources = sources_of(arguments.families)
+    sources = select(arguments.families, arguments.extra, arguments.target)
     if arguments.target is None:
-        built = [source for source in sources if is_built(source.name)]
-        sources = built or sources
-    else:
-        known = {source.name for source in sources}
-        for name in arguments.target:
-            if name not in known:
-                raise IsagenError(f"{name!r} is not a target of {' '.join(arguments.families)}")
-        sources = [source for source in sources if source.name in arguments.target]
+        sources = [source for source in sources if is_built(source.name)] or sources
     setups = [
-        Setup(source.family, source.name, str(paths.spec_root()), str(folder_of(source.name)))
+        Setup(
+            source.family,
+            source.base,
+            str(paths.spec_root()),
+            str(folder_of(source.name)),
+            tuple(str(file.resolve()) for file in source.extra),
+        )
         for source in sources
     ]
     options = options_of(arguments)
@@ -115,14 +113,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         show(rows, seconds)
     return 1 if any(row.failed for row in rows) else 0
-
-
-def sources_of(words: list[str]) -> list[TargetSource]:
-    """The targets that are meant: a word that names a family and a target of it (arm) is the family here."""
-    from isagen.targets import select, targets_of
-
-    names = [name for word in words for name in (targets_of(word) if word in paths.families() else (word,))]
-    return select(names)
 
 
 def options_of(arguments: argparse.Namespace) -> Options:

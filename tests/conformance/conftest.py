@@ -14,10 +14,10 @@ def setup_of() -> Callable[[str], Setup]:
     """``setup_of(target)``: a target, built where it isn't up to date."""
     from isagen import paths
     from isagen.build import build
-    from isagen.targets import select
+    from isagen.targets import source_of
 
     def make(target: str) -> Setup:
-        source = select([target])[0]
+        source = source_of(target)
         folder = next(iter(build([source]))).folder
         assert folder is not None
         return Setup(source.family, source.name, str(paths.spec_root()), str(folder))

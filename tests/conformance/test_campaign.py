@@ -4,6 +4,7 @@ processes.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -22,11 +23,14 @@ from conformance.known import load
 from conformance.results import Failure, Row
 from conformance.setup import Setup
 from conformance.tasks import Options, Task
+from isagen.build import build
 from isagen.cli import main
+from isagen.targets import source_of
 from runtime.errors import IsagenError
 
 SetupOf = Callable[[str], Setup]
 FORMS = "s[ul]*"
+MADD = Path(__file__).resolve().parents[2] / "examples" / "custom" / "madd.isa"
 
 
 def as_json(parts: list[list[Row]]) -> list[dict[str, object]]:
@@ -75,6 +79,20 @@ def test_bad_usage(
     assert main(["conformance", "riscv", *words]) == 2
     error = capsys.readouterr().err
     assert message in error and error.startswith("isagen: ") and "Traceback" not in error
+
+
+def test_own_instructions(capsys: pytest.CaptureFixture[str]) -> None:
+    """A target with a spec file of one's own: no peer knows its instruction, which is tested all the same."""
+    (result,) = build([source_of("riscv64", [MADD])])
+    assert result.target == "riscv64_madd"
+    words = ["conformance", "riscv64", "--with", str(MADD), "--jobs", "1", "--json"]
+    assert main([*words, "--forms", "madd,add", "--suite", "states", "--cases", "20"]) == 0
+    own, plain = (row for row in json.loads(capsys.readouterr().out)["rows"])
+    own, plain = (own, plain) if own["name"] == "madd" else (plain, own)
+    assert own["target"] == "riscv64_madd" and own["cases"] == 20 and "with Unicorn" not in own["counts"]
+    assert "with Unicorn" in plain["counts"] or not importlib.util.find_spec("unicorn")
+    assert main([*words, "--forms", "madd", "--suite", "encodings"]) == 0
+    assert json.loads(capsys.readouterr().out)["summary"][0]["cases"] > 20
 
 
 def test_failures_give_status_1(

@@ -18,7 +18,7 @@ import pytest
 from isagen import kept, paths
 from isagen.build import files_in, read_manifest, unchanged
 from isagen.fingerprint import Fingerprints, is_for_running
-from isagen.targets import TargetSource, all_targets, select
+from isagen.targets import TargetSource, all_targets, build_command, select, source_of
 from runtime.errors import IsagenError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -82,7 +82,7 @@ def test_identical_output(built: Path, require_target: Callable[[str], Path]) ->
 def test_damage_is_seen(change: str, built: Path, tmp_path: Path) -> None:
     folder = tmp_path / "riscv64"
     shutil.copytree(built / "riscv64", folder)
-    (target,) = select(["riscv64"])
+    target = source_of("riscv64")
     fingerprint = Fingerprints().of(target)
     assert unchanged(target, folder, fingerprint) is not None
     assert unchanged(target, folder, fingerprint[::-1]) is None
@@ -237,6 +237,18 @@ def test_selection() -> None:
     assert [t.name for t in select(["riscv64", "riscv"])] == ["riscv64", "riscv32"]
     assert {t.name for t in select(["all"])} == set(all_targets())
     assert [t.name for t in select(["riscv64"], [MADD])] == ["riscv64_madd"]
+    # A family's name means all its targets, whatever they are called; `only` leaves out the others.
+    assert [t.name for t in select(["ppc"])] == ["ppc", "ppc64", "ppc64le"]
+    assert {t.name for t in select(["arm"])} == {"arm", "aarch64"}
+    assert [t.name for t in select(["arm"], only=["arm"])] == ["arm"]
+    assert [t.name for t in select(["ppc", "riscv"], only=["riscv32", "ppc"])] == ["ppc", "riscv32"]
+    assert source_of("arm") == TargetSource("arm", "arm")
+    assert build_command("arm") == "isagen build arm --target arm"
+    assert build_command("riscv64") == "isagen build riscv64"
+    with pytest.raises(IsagenError, match="not a target of riscv"):
+        select(["riscv"], only=["arm"])
+    with pytest.raises(IsagenError, match="no target named"):
+        source_of("riscv")
     with pytest.raises(IsagenError, match="can't be part of a target's name"):
         select(["riscv64"], [CHECKOUT / ".gitignore"])
 

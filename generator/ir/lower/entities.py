@@ -11,6 +11,7 @@ from generator.ir.lower.report import Report
 from generator.ir.lower.scope import Number
 from generator.ir.nodes import Expr, Local
 from generator.language import syntax as s
+from generator.language.source import Pos
 from generator.model.target import ContextVariable, Register, Trap
 
 
@@ -117,6 +118,8 @@ class Elaboration:
     pc_width: int = 0
     little: Expr | None = None
     simple_functions: dict[int, bool] = field(default_factory=dict)
+    memory_questions: dict[Pos, dict[str, bool]] = field(default_factory=dict)
+    """Where `x.mem` stands: for each operand class that x is there, whether some case of it is in memory."""
 
     @property
     def little_endian(self) -> bool:

@@ -9,12 +9,13 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from generator.ir import build
+from generator.ir.effects import statements
 from generator.ir.lower.body import Body
 from generator.ir.lower.linear import linear_alternatives
 from generator.ir.lower.pictures import Layout, PlacedField, WidthsOfFields, lay_out
 from generator.ir.lower.report import Mistake, did_you_mean, plural
 from generator.ir.lower.scope import Binding, Bound, Number, RawField, Scope
-from generator.ir.nodes import CONSTANT, DECODE, Const, Expr, Field, Stmt, kind_of
+from generator.ir.nodes import CONSTANT, DECODE, Const, Expr, Field, Load, Stmt, kind_of
 from generator.language import syntax as s
 from generator.language.source import Pos
 
@@ -107,10 +108,11 @@ class OperandUse:
                 case.item.at, f"this case of `{self.item.name}` has no value, and others have", "add `=> ...`"
             )
         values = body.case_values(self, case, self.declared)
-        in_memory = False
+        # A value may be made of what lies in memory: zext(mem(32)[a]).
+        in_memory = any(isinstance(stmt, Load) for stmt in statements(tuple(body.out)))
         written: tuple[Stmt, ...] | None = None
         if not isinstance(case.item.value, s.BlockStmt) and len(values) == 1:
-            in_memory = body.case_place(self, case).in_memory
+            in_memory = in_memory or body.case_place(self, case).in_memory
             writer = Body(self.spec)
             try:
                 writer.case_place(self, case).write(
@@ -239,9 +241,11 @@ class OperandUse:
                 result.append(((*own, *choices), [*conditions, *inner]))
         return result
 
-    def memory_condition(self) -> Expr:
-        """That the operand is in memory (`dst.mem`)."""
-        if not self.has_value:
+    def memory_condition(self, at: Pos) -> Expr:
+        """That the operand is in memory (`dst.mem`, which stands `at`)."""
+        possible = self.has_value and any(probe.in_memory for probe in self.probes)
+        self.spec.memory_questions.setdefault(at, {})[self.item.name] = possible
+        if not possible:
             return build.FALSE
         result: Expr = build.FALSE
         for number, probe in enumerate(self.probes):

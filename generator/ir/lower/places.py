@@ -442,7 +442,7 @@ class PlacePart(ExpressionPart):
             found = scope.find(node.base.name)
             if isinstance(found, Bound):
                 if node.name == "mem" and node.name not in found.operand.fields:
-                    return ValuePlace(found.operand.memory_condition(), f"`{node.base.name}.mem`")
+                    return ValuePlace(found.operand.memory_condition(node.at), f"`{node.base.name}.mem`")
                 return ValuePlace(
                     self.operand_field(node, found).value, f"the field `{node.base.name}.{node.name}`"
                 )

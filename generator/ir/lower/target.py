@@ -79,6 +79,7 @@ def lower_target(files: Files, name: str, report: Report) -> Target | None:
     for instruction in family.instructions:
         lowering.lower(instruction)
     _check_before(files, family, report)
+    _check_memory_questions(spec)
     bank_models, bank_functions = banks(spec)
     functions = [*shared_functions(spec), *bank_functions]
     aliases, examples = _aliases(spec, lowering.models.defaults), _examples(spec)
@@ -159,6 +160,24 @@ def _check_before(files: Files, family: Family, report: Report) -> None:
                 report.add(
                     Mistake(name.at, f"there is no instruction `{name.name}`", did_you_mean(name.name, known))
                 )
+
+
+def _check_memory_questions(spec: Elaboration) -> None:
+    """Report each `x.mem` that no encoding makes true. That some don't is as it should be: an operand may be
+    of another class in each.
+    """
+    for at, classes in spec.memory_questions.items():
+        if any(classes.values()):
+            continue
+        names = " or ".join(f"`{name}`" for name in classes)
+        spec.report.add(
+            Mistake(
+                at,
+                f"this is never so: no case of {names} is a place in memory",
+                "an address is a number like any other; name the operand whose case is mem(...)[...]",
+                related=tuple((spec.family.operands[name].at, "the operand class") for name in classes),
+            )
+        )
 
 
 # --- parameters ---------------------------------------------------------------------------------------------

@@ -37,10 +37,10 @@ def built() -> Callable[[str], Path]:
     date).
     """
     from isagen.build import build as build_targets
-    from isagen.targets import select
+    from isagen.targets import source_of
 
     def folder(name: str) -> Path:
-        (result,) = build_targets(select([name]))
+        (result,) = build_targets([source_of(name)])
         assert result.folder is not None
         return result.folder
 
