@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isagen import paths
-from isagen.commands.conformance import positive
 from isagen.generated import folder_of
+from isagen.options import positive
 
 if TYPE_CHECKING:
     from conformance.bench.measure import Result
