@@ -15,6 +15,8 @@ from typing import NoReturn
 
 import pytest
 
+from tests.debian import FetchError, tree
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -48,6 +50,23 @@ def require_module() -> Callable[[str], ModuleType]:
             return importlib.import_module(name)
         except ImportError:
             absent(f"the Python module {name}")
+
+    return find
+
+
+SUITES = {"riscv64": ("trixie", "stable", "testing")}
+"""Where a package is looked for, by Debian's name of the architecture: the first releases that have it."""
+
+
+@pytest.fixture(scope="session")
+def debian() -> Callable[..., Path]:
+    """``debian(architecture, package, ...)``: a tree of these packages of Debian's and their needs."""
+
+    def find(architecture: str, *packages: str) -> Path:
+        try:
+            return tree(SUITES.get(architecture, ("bookworm", "oldstable")), architecture, packages)
+        except FetchError as error:
+            absent(f"Debian's {', '.join(packages)} for {architecture} ({error})")
 
     return find
 
