@@ -16,7 +16,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from isagen.help import HelpFormatter
 
@@ -31,25 +31,20 @@ if TYPE_CHECKING:
         def run(self, arguments: argparse.Namespace) -> int: ...
 
 
-class Command(NamedTuple):
-    module: str
-    summary: str
-
-
 COMMANDS = {
-    "build": Command("isagen.commands.build", "build targets from their specs"),
-    "run": Command("isagen.commands.run", "run a Linux program or a bare-metal image"),
-    "boot": Command("isagen.commands.boot", "boot a whole machine"),
-    "monitor": Command("isagen.commands.monitor", "talk to a running machine"),
-    "asm": Command("isagen.commands.asm", "assemble"),
-    "disasm": Command("isagen.commands.disasm", "disassemble"),
-    "doc": Command("isagen.commands.doc", "write a family's manual as HTML"),
-    "image": Command("isagen.commands.image", "create, convert, check, serve disk images"),
-    "conformance": Command("isagen.commands.conformance", "test targets against evaluator and peers"),
-    "explain": Command("isagen.commands.explain", "run a program and show what its hot code became"),
-    "bench": Command("isagen.commands.bench", "compare speed with qemu-user and Unicorn"),
+    "build": "build targets from their specs",
+    "run": "run a Linux program or a bare-metal image",
+    "boot": "boot a whole machine",
+    "monitor": "talk to a running machine",
+    "asm": "assemble",
+    "disasm": "disassemble",
+    "doc": "write a family's manual as HTML",
+    "image": "create, convert, check, serve disk images",
+    "conformance": "test targets against evaluator and peers",
+    "explain": "run a program and show what its hot code became",
+    "bench": "compare speed with qemu-user and Unicorn",
 }
-
+"""What each command does; ``isagen.commands`` has a module of its name."""
 
 GARBAGE = 100_000
 """Objects that are made before garbage is looked for: imports make many, and all of them stay."""
@@ -57,7 +52,7 @@ GARBAGE = 100_000
 
 def overview() -> argparse.ArgumentParser:
     """The parser of ``isagen --help``."""
-    commands = "\n".join(f"  {name:<12} {command.summary}" for name, command in COMMANDS.items())
+    commands = "\n".join(f"  {name:<12} {summary}" for name, summary in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="isagen",
         description="Instruction sets written once, as readable specs, become complete, fast emulators.",
@@ -106,8 +101,7 @@ def dispatch(words: list[str]) -> int:
     if not words or words[0] not in COMMANDS:
         return top_level(words)
     name = words[0]
-    command = COMMANDS[name]
-    module: CommandModule = importlib.import_module(command.module)
+    module: CommandModule = importlib.import_module(f"isagen.commands.{name}")
     parser = argparse.ArgumentParser(
         prog=f"isagen {name}",
         description=module.__doc__,

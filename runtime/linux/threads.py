@@ -7,8 +7,6 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from runtime.linux import host
-from runtime.linux.abi.x86 import I386
-from runtime.linux.abi.x86_segments import ANY_ENTRY, DESCRIPTION_SIZE, TLS_ENTRIES, UserDescriptor
 from runtime.linux.calls import signed, system_call
 from runtime.linux.errors import CallTookOver, GuestExit, SystemCallError
 from runtime.linux.ports import READ, WRITE, AccessFault
@@ -495,31 +493,23 @@ def arch_prctl(p: Process, code: int, address: int) -> int:
 
 @system_call("set_thread_area")
 def set_thread_area(p: Process, description: int) -> int:
-    """i386: ``struct user_desc`` {entry, base, limit, flags}; entry -1 asks for a free one."""
-    if not isinstance(p.abi, I386):  # 64-bit programs have `arch_prctl`
+    """i386: fill an entry of the thread's descriptor table; its number is written to the description."""
+    if not p.abi.thread_area_size:  # x86-64's programs have `arch_prctl`
         raise SystemCallError(errno.ENOSYS)
-    data = p.memory.read(description, DESCRIPTION_SIZE)
-    wanted = UserDescriptor.unpack(data)
-    entry = p.abi.free_entry(p.memory.pages) if wanted.entry == ANY_ENTRY else wanted.entry
-    if entry is None:
-        raise SystemCallError(errno.ESRCH)
-    if entry not in TLS_ENTRIES:
-        raise SystemCallError(errno.EINVAL)
-    if entry != wanted.entry:
+    data = p.memory.read(description, p.abi.thread_area_size)
+    entry = p.abi.set_thread_area(p.cpu, p.memory.pages, data)
+    if entry != p.abi.unpack(data[:4]):
         p.memory.write(description, p.abi.pack(entry, 4))
-    p.abi.set_entry(p.cpu, p.memory.pages, entry, wanted)
     return 0
 
 
 @system_call("get_thread_area")
 def get_thread_area(p: Process, description: int) -> int:
-    """i386: what an entry holds."""
-    if not isinstance(p.abi, I386):  # 64-bit programs have `arch_prctl`
+    """i386: what the entry holds that a description names."""
+    if not p.abi.thread_area_size:
         raise SystemCallError(errno.ENOSYS)
     entry = p.abi.unpack(p.memory.read(description, 4))
-    if entry not in TLS_ENTRIES:
-        raise SystemCallError(errno.EINVAL)
-    p.memory.write(description, p.abi.entry(p.memory.pages, entry).pack(entry))
+    p.memory.write(description, p.abi.get_thread_area(p.memory.pages, entry))
     return 0
 
 

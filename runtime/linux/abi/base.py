@@ -124,6 +124,8 @@ class Abi:
     """Registers, by the specs' names, that hold a load's reservation, and their values without one."""
     pipe_in_registers: ClassVar[bool] = False
     """Whether ``pipe`` returns its two descriptors in registers."""
+    thread_area_size: ClassVar[int] = 0
+    """Bytes that describe an entry for thread-local storage; 0: there are none, nor the calls for them."""
     packs_locks: ClassVar[bool] = False
     """Whether ``struct flock64`` of a 32-bit architecture has no padding."""
     large_file_flag: ClassVar[int] = 0
@@ -359,6 +361,14 @@ class Abi:
     def install_tls(self, cpu: Cpu, memory: Memory, value: int) -> None:
         """What clone's argument for thread-local storage asks for. Raises `AccessFault`."""
         self.set_thread_pointer(cpu, value)
+
+    def set_thread_area(self, cpu: Cpu, memory: Memory, description: bytes) -> int:
+        """Fill the entry that a description names, or a free one: its number. Raises SystemCallError."""
+        raise NotImplementedError
+
+    def get_thread_area(self, memory: Memory, entry: int) -> bytes:
+        """The description of an entry. Raises SystemCallError."""
+        raise NotImplementedError
 
     # --- values ---------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar
@@ -10,6 +11,7 @@ from runtime.linux import layouts
 from runtime.linux.abi import x86_float, x86_segments
 from runtime.linux.abi.base import Abi, GuestReader, SignalCall, SignalReturn
 from runtime.linux.abi.x86_segments import UserDescriptor
+from runtime.linux.errors import SystemCallError
 from runtime.linux.ports import EXECUTE, READ, Cpu, Memory, Stop
 from runtime.linux.siginfo import SI_KERNEL
 
@@ -140,6 +142,7 @@ class X86_64(_X86):
 class I386(_X86):
     name = "i386"
     packs_locks = True
+    thread_area_size = x86_segments.DESCRIPTION_SIZE
     targets: ClassVar[tuple[str, ...]] = ("i386",)
     machine = "i686"
     bits = 32
@@ -187,17 +190,29 @@ class I386(_X86):
         self.write_if_there(cpu, "gdt_base", self._table)
         self.write_if_there(cpu, "gdt_limit", len(x86_segments.first_table()) - 1)
 
-    def free_entry(self, memory: Memory) -> int | None:
-        """The first entry for thread-local storage that nothing is in."""
-        return next(
-            (n for n in x86_segments.TLS_ENTRIES if not any(memory.read(self._table + 8 * n, 8))), None
-        )
+    def set_thread_area(self, cpu: Cpu, memory: Memory, description: bytes) -> int:
+        """``struct user_desc`` {entry, base, limit, flags}; entry -1 asks for a free one."""
+        new = UserDescriptor.unpack(description)
+        entry = new.entry
+        if entry == x86_segments.ANY_ENTRY:
+            free = (n for n in x86_segments.TLS_ENTRIES if not any(memory.read(self._table + 8 * n, 8)))
+            entry = next(free, -1)
+            if entry < 0:
+                raise SystemCallError(errno.ESRCH)
+        self._check_entry(entry)
+        self._set_entry(cpu, memory, entry, new)
+        return entry
 
-    def entry(self, memory: Memory, number: int) -> UserDescriptor:
-        """What an entry of the table holds."""
-        return UserDescriptor.from_descriptor(memory.read(self._table + 8 * number, 8))
+    def get_thread_area(self, memory: Memory, entry: int) -> bytes:
+        self._check_entry(entry)
+        return UserDescriptor.from_descriptor(memory.read(self._table + 8 * entry, 8)).pack(entry)
 
-    def set_entry(self, cpu: Cpu, memory: Memory, number: int, new: UserDescriptor) -> None:
+    @staticmethod
+    def _check_entry(entry: int) -> None:
+        if entry not in x86_segments.TLS_ENTRIES:
+            raise SystemCallError(errno.EINVAL)
+
+    def _set_entry(self, cpu: Cpu, memory: Memory, number: int, new: UserDescriptor) -> None:
         """Fill an entry; a segment register that holds it has the new base at once."""
         memory.write(self._table + 8 * number, new.descriptor())
         for name in ("fs", "gs"):
@@ -208,7 +223,7 @@ class I386(_X86):
         """`value` is the address of a ``struct user_desc``."""
         new = UserDescriptor.unpack(memory.read(value, x86_segments.DESCRIPTION_SIZE))
         if new.entry in x86_segments.TLS_ENTRIES:
-            self.set_entry(cpu, memory, new.entry, new)
+            self._set_entry(cpu, memory, new.entry, new)
 
     def _frame_head(self, with_info: bool) -> int:
         """Bytes of a signal frame before the floating-point registers."""
