@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from isagen.cli import main
+from isagen.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

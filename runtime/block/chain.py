@@ -85,7 +85,8 @@ def open_format(
     path: Path | None = None,
     options: dict[str, object] | None = None,
 ) -> FormatNode:
-    """The disk in `file`, with the images below it. Takes the file: it's closed when this raises.
+    """The disk in `file`, with the images below it, but without snapshots beside it
+    (`runtime.block.snapshots.attach`). Takes the file: it's closed when this raises.
 
     Raises what `Image.open` raises.
     """
@@ -105,12 +106,7 @@ def open_format(
             probed=not format,
             options=options or {},
         )
-        node = row.driver.open(file, context)
-        if row.side_snapshots and isinstance(file, FileNode) and not file.fixed_length:
-            from runtime.block.snapshots.node import with_snapshots
-
-            node = with_snapshots(node, file.path, whole=backing, check=check)
-        return node
+        return row.driver.open(file, context)
     except BaseException:
         with contextlib.suppress(ImageError):
             file.close()

@@ -22,6 +22,7 @@ from runtime.block.node import Buffer, Extent, FormatNode, Preallocation, Protoc
 from runtime.block.policy import ReferencePolicy
 from runtime.block.protocol.file import FileNode
 from runtime.block.registry import find_format, format_of_name
+from runtime.block.snapshots.attach import with_snapshots
 
 if TYPE_CHECKING:
     from runtime.block.report import CheckReport, ImageInfo
@@ -79,19 +80,18 @@ class Image(io.RawIOBase):
             if isinstance(source, ProtocolNode)
             else open_location(os.fspath(source), writable=writable, lock=lock)
         )
-        return cls(
-            open_format(
-                file,
-                format,
-                writable=writable,
-                policy=ReferencePolicy.of(allow),
-                backing=backing,
-                passphrase=_passphrase(passphrase),
-                check=check,
-                lock=lock,
-                options=options,
-            )
+        node = open_format(
+            file,
+            format,
+            writable=writable,
+            policy=ReferencePolicy.of(allow),
+            backing=backing,
+            passphrase=_passphrase(passphrase),
+            check=check,
+            lock=lock,
+            options=options,
         )
+        return cls(with_snapshots(node, whole=backing, check=check))
 
     @classmethod
     def create(
@@ -155,6 +155,7 @@ class Image(io.RawIOBase):
             node = open_format(
                 file, row.name, writable=True, passphrase=secret, policy=ReferencePolicy(anything=True)
             )
+            node = with_snapshots(node)
         except BaseException:
             file.close()
             for made in chain.created:

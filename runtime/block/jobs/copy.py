@@ -18,7 +18,7 @@ from runtime.block.jobs.pipeline import Buffers, ordered, processors
 from runtime.block.jobs.progress import Progress, silent
 from runtime.block.jobs.zeroes import is_zero, runs
 from runtime.block.node import Compression, Extent, ExtentKind, FileRange, FormatNode, Node
-from runtime.block.protocol.file import FileNode
+from runtime.block.protocol.file import PAGE, FileNode
 
 PIECE = 1 << 20
 """Bytes that a thread reads at a time, unless clusters are larger."""
@@ -239,17 +239,17 @@ class _Copier:
 
     def _with_direct(self, low: int, high: int, extent: Extent, file: FileNode) -> Iterator[_Piece]:
         """A range to copy: what the kernel can copy of it, and what is around that in its first and last
-        unit.
+        unit. Where pages of the source lie otherwise in its file, the kernel is slower than two threads.
         """
         start = max(low, -(-extent.offset // self._unit) * self._unit)
         stop = extent.end if extent.end == self._size else extent.end // self._unit * self._unit
-        if extent.host_offset is None or start >= stop:
+        host = extent.host_offset
+        if host is None or start >= stop or (host - extent.offset) % PAGE:
             yield _Piece(low, high - low, _Action.COPY)
             return
         if low < start:
             yield _Piece(low, start - low, _Action.COPY)
-        host = extent.host_offset + start - extent.offset
-        yield _Piece(start, stop - start, _Action.COPY, file, host)
+        yield _Piece(start, stop - start, _Action.COPY, file, host + start - extent.offset)
         if stop < high:
             yield _Piece(stop, high - stop, _Action.COPY)
 

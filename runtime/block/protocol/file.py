@@ -15,6 +15,7 @@ import functools
 import os
 import stat
 import struct
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,10 @@ _HAVE, _EXCLUDE = 100, 200
 _READ, _WRITE, _RESIZE = 0, 1, 3
 _NAMES = {_READ: "reading", _WRITE: "writing", _RESIZE: "resizing"}
 _FLOCK = "hhqqi4x"  # struct flock, 64-bit Linux
+PAGE = 4096
+"""Bytes of the kernel's page cache that are copied as one."""
+_COPY_BYTES = 1 << 20
+_buffers = threading.local()
 _CANNOT = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV, errno.EPERM, errno.ENOTTY}
 
 
@@ -231,7 +236,8 @@ class FileNode(ProtocolNode):
     def pwrite_range(self, offset: int, data: FileRange) -> None:
         self.writable_or_raise()
         done = 0
-        if isinstance(data.file, FileNode):
+        # Between pages that lie differently the kernel copies slower than we do.
+        if isinstance(data.file, FileNode) and not (offset - data.offset) % PAGE:
             try:
                 while done < len(data):
                     count = os.copy_file_range(
@@ -244,7 +250,23 @@ class FileNode(ProtocolNode):
                 pass  # another file system, a full disk, ...: writing it in the usual way tells
         self._length = max(self._length, offset + done)
         if done < len(data):
-            super().pwrite_range(offset + done, data[done:])
+            self._copy(offset + done, data[done:])
+
+    def _copy(self, offset: int, data: FileRange) -> None:
+        """Write bytes of a file, through a buffer of this thread."""
+        size = min(_COPY_BYTES, len(data))
+        buffer: bytearray | None = getattr(_buffers, "copy", None)
+        if buffer is None or len(buffer) < size:
+            buffer = _buffers.copy = bytearray(size)
+        view = memoryview(buffer)
+        # Ends of pages of this file: no page is written twice.
+        first = size - (offset + size) % PAGE
+        at = 0
+        while at < len(data):
+            part = view[: min(first if not at and first > 0 else size, len(data) - at)]
+            data.file.read_into(data.offset + at, part)
+            self.pwrite(offset + at, part)
+            at += len(part)
 
     def pwrite_vector(self, offset: int, parts: Sequence[Buffer]) -> None:
         """Write `parts` one behind the other, in as few system calls as possible."""

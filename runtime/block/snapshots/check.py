@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Protocol
 
 from runtime.block.errors import ImageCorrupt, ImageError
 from runtime.block.node import Repair
 from runtime.block.report import CheckReport
 from runtime.block.snapshots import manifest as manifests
+from runtime.block.snapshots.manifest import Manifest
+from runtime.block.snapshots.stores import Stores
 
-if TYPE_CHECKING:
-    from runtime.block.snapshots.node import SnapshotNode
+
+class Kept(Protocol):
+    """The snapshots that are checked: see `runtime.block.snapshots.node.SnapshotNode`."""
+
+    folder: Path
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    @property
+    def stores(self) -> Stores: ...
+
+    def save(self) -> None: ...
+
+    def reload(self) -> None: ...
+
+    def finish_apply(self) -> None: ...
+
+    def drop_folder_if_empty(self) -> None: ...
 
 
-def check_snapshots(node: SnapshotNode, report: CheckReport, repair: Repair | None) -> None:
+def check_snapshots(node: Kept, report: CheckReport, repair: Repair | None) -> None:
     """Add what is wrong with the snapshots to the image's report."""
     manifest = node.manifest
     for path in manifests.orphans(node.folder, manifest):
@@ -40,7 +60,7 @@ def check_snapshots(node: SnapshotNode, report: CheckReport, repair: Repair | No
         report.note("corruption", "applying a snapshot was interrupted", fixed=fixed)
 
 
-def _check_stores(node: SnapshotNode, report: CheckReport, repair: Repair | None) -> None:
+def _check_stores(node: Kept, report: CheckReport, repair: Repair | None) -> None:
     broken = []
     for entry in list(node.manifest.snapshots):
         path = node.folder / entry.store

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -546,15 +545,3 @@ def _info(entry: Entry) -> SnapshotInfo:
         vm_clock_nsec=entry.vm_clock_ns % 1_000_000_000,
         disk_size=entry.size,
     )
-
-
-def with_snapshots(node: FormatNode, image: Path, *, whole: bool, check: bool) -> FormatNode:
-    """The node with the snapshots beside its image. Takes the node: it's closed when this raises.
-
-    `whole`: the node has its backing node. `check`: opened for checking.
-    """
-    try:
-        return SnapshotNode(node, Path(os.path.realpath(image)), whole=whole, check=check)
-    except BaseException:
-        node.close()
-        raise

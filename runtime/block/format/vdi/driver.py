@@ -30,9 +30,10 @@ class VdiDriver(Driver):
 
     def create(self, file: ProtocolNode, size: int, options: CreateOptions, context: OpenContext) -> None:
         from runtime.block.format.mapped.table import Coding
+        from runtime.block.format.parents import open_parent
         from runtime.block.format.vdi import header as vdi
         from runtime.block.format.vdi.node import VdiNode, create_header
-        from runtime.block.format.vdi.parent import comment_of, open_parent
+        from runtime.block.format.vdi.parent import comment_of
 
         chosen = cast("VdiOptions", options)
         size = -(-size // 512) * 512
@@ -47,7 +48,9 @@ class VdiDriver(Driver):
         if chosen.backing_file is not None:
             if fixed:
                 raise ImageOption("a fixed VDI image can't have a backing file", where=file.name)
-            node = cast(VdiNode, open_parent(chosen.backing_file, chosen.backing_fmt, context, file.name))
+            node = cast(
+                VdiNode, open_parent("vdi", chosen.backing_file, chosen.backing_fmt, context, file.name)
+            )
             parent = node.header
             node.close()
         kind = vdi.FIXED if fixed else vdi.DIFFERENCING if parent is not None else vdi.DYNAMIC

@@ -9,9 +9,10 @@ from runtime.block.driver import OpenContext
 from runtime.block.errors import ImageError, ImageUnsupported
 from runtime.block.format.mapped.node import ABSENT, ZERO, MappedNode
 from runtime.block.format.mapped.table import PagedTable
+from runtime.block.format.parents import open_parent
 from runtime.block.format.vdi import header as vdi
 from runtime.block.format.vdi.header import Header
-from runtime.block.format.vdi.parent import comment_of, find_parent, open_parent, verify_parent
+from runtime.block.format.vdi.parent import comment_of, find_parent, verify_parent
 from runtime.block.node import Preallocation, ProtocolNode, Repair
 from runtime.block.report import CheckReport, ImageInfo, may_stop
 
@@ -52,7 +53,7 @@ class VdiNode(MappedNode):
                 self._reference = find_parent(self.header, self._context, self.name)
             return
         self._reference = find_parent(self.header, self._context, self.name)
-        parent = cast(VdiNode, open_parent(self._reference, None, self._context, self.name))
+        parent = cast(VdiNode, open_parent("vdi", self._reference, None, self._context, self.name))
         try:
             if not self._context.check:
                 verify_parent(self.header, parent.header, self.name)
@@ -328,7 +329,7 @@ class VdiNode(MappedNode):
         parent = (
             None
             if reference is None
-            else cast(VdiNode, open_parent(reference, format, self._context, self.name))
+            else cast(VdiNode, open_parent("vdi", reference, format, self._context, self.name))
         )
         with self._lock:
             self.flush()

@@ -10,9 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from runtime.block.driver import OpenContext
-from runtime.block.errors import ImageChainError, ImageNotFound, ImageOption
+from runtime.block.errors import ImageChainError, ImageNotFound
 from runtime.block.format.vdi.header import LAYOUT, SIGNATURE, SIZE, Header, show_uuid
-from runtime.block.node import FormatNode
 
 _HINT = "parent file: "
 _MAX_FILES = 4096  # looked at in one folder
@@ -65,19 +64,6 @@ def _uuid_of(path: Path) -> bytes | None:
     fields = LAYOUT.read(data)
     found: bytes = fields["uuid"]
     return found if fields["signature"] == SIGNATURE else None
-
-
-def open_parent(reference: str, format: str | None, context: OpenContext, where: str) -> FormatNode:
-    """The parent as a read-only VDI node. Raises ImageOption if it is no VDI image."""
-    if format not in (None, "vdi"):
-        raise ImageOption(f"the parent of a VDI image is a VDI image, not {format}", where=where)
-    from runtime.block.format.vdi.node import VdiNode
-
-    node = context.references.open_image(reference, "parent image", format="vdi")
-    if not isinstance(node, VdiNode):
-        node.close()
-        raise ImageOption("the parent of a VDI image is a VDI image", where=where)
-    return node
 
 
 def verify_parent(header: Header, parent: Header, where: str) -> None:

@@ -52,16 +52,17 @@ class VhdDriver(Driver):
 
 def _create_dynamic(file: ProtocolNode, size: int, chosen: VhdOptions, context: OpenContext) -> None:
     """Footer copy, header, the parent's locator, the table, the footer."""
+    from runtime.block.format.parents import open_parent
     from runtime.block.format.vhd import header as vhd
     from runtime.block.format.vhd.node import VhdNode
-    from runtime.block.format.vhd.parent import describe, open_parent
+    from runtime.block.format.vhd.parent import describe
 
     child = chosen.backing_file is not None
     footer = vhd.new_footer(size, vhd.DIFFERENCING if child else vhd.DYNAMIC)
     table = vhd.SECTOR + vhd.HEADER.size
     parent: dict[str, object] = {}
     if chosen.backing_file is not None:
-        node = cast(VhdNode, open_parent(chosen.backing_file, chosen.backing_fmt, context, file.name))
+        node = cast(VhdNode, open_parent("vhd", chosen.backing_file, chosen.backing_fmt, context, file.name))
         name, when, locators, text = describe(chosen.backing_file, context.path, table)
         parent = {
             "parent_uuid": node.footer.uuid,

@@ -14,9 +14,10 @@ from runtime.block.format.linear import LinearNode
 from runtime.block.format.mapped.bitmap import SectorBitmaps, Sectors, packed, unpacked
 from runtime.block.format.mapped.node import ABSENT, MappedNode
 from runtime.block.format.mapped.table import PagedTable
+from runtime.block.format.parents import open_parent
 from runtime.block.format.vhd import header as vhd
 from runtime.block.format.vhd.header import Footer, Header
-from runtime.block.format.vhd.parent import describe, find_parent, open_parent, verify_parent
+from runtime.block.format.vhd.parent import describe, find_parent, verify_parent
 from runtime.block.node import FileRange, FormatNode, Preallocation, ProtocolNode, Repair
 from runtime.block.report import CheckReport, ImageInfo, may_stop
 
@@ -171,7 +172,7 @@ class DynamicVhdNode(MappedNode, VhdNode):
                 self._reference = find_parent(self.file, self.header, self._context)
             return
         self._reference = find_parent(self.file, self.header, self._context)
-        parent = cast(VhdNode, open_parent(self._reference, None, self._context, self.name))
+        parent = cast(VhdNode, open_parent("vhd", self._reference, None, self._context, self.name))
         if not self._context.check:
             try:
                 verify_parent(self.header, parent.footer.uuid, self.name)
@@ -379,7 +380,7 @@ class DynamicVhdNode(MappedNode, VhdNode):
                 where=self.name,
                 remedy="convert it to a dynamic image",
             )
-        parent = cast(VhdNode, open_parent(reference, format, self._context, self.name))
+        parent = cast(VhdNode, open_parent("vhd", reference, format, self._context, self.name))
         with self._lock:
             self._start_writing()
             self.flush()

@@ -12,7 +12,7 @@ from pathlib import Path, PureWindowsPath
 from runtime.block.driver import OpenContext
 from runtime.block.errors import ImageChainError, ImageNotFound, ImageOption
 from runtime.block.format.vhd.header import COOKIE, FOOTER, SECTOR, Header, timestamp
-from runtime.block.node import FormatNode, ProtocolNode
+from runtime.block.node import ProtocolNode
 
 _LOCATOR = struct.Struct(">4sIIIQ")  # platform code, space, length, reserved, offset
 _RELATIVE, _ABSOLUTE = b"W2ru", b"W2ku"
@@ -65,17 +65,6 @@ def _uuid_of(path: Path) -> bytes | None:
     fields = FOOTER.read(data)
     found: bytes = fields["uuid"]
     return found if fields["cookie"] == COOKIE else None
-
-
-def open_parent(reference: str, format: str | None, context: OpenContext, where: str) -> FormatNode:
-    """The parent as a read-only VHD node. Raises ImageOption if it is no VHD image."""
-    from runtime.block.format.vhd.node import VhdNode
-
-    if format not in (None, "vhd", "vpc"):
-        raise ImageOption(f"the parent of a VHD image is a VHD image, not {format}", where=where)
-    node = context.references.open_image(reference, "parent image", format="vhd")
-    assert isinstance(node, VhdNode)
-    return node
 
 
 def verify_parent(header: Header, parent_uuid: bytes, where: str) -> None:

@@ -29,9 +29,10 @@ class VhdxDriver(Driver):
         return VhdxOptions
 
     def create(self, file: ProtocolNode, size: int, options: CreateOptions, context: OpenContext) -> None:
+        from runtime.block.format.parents import open_parent
         from runtime.block.format.vhdx.metadata import MAX_DISK, Metadata
         from runtime.block.format.vhdx.node import VhdxNode
-        from runtime.block.format.vhdx.parent import make_locator, open_parent
+        from runtime.block.format.vhdx.parent import make_locator
 
         chosen = cast("VhdxOptions", options)
         sector: int = chosen.logical_sector_size
@@ -39,7 +40,9 @@ class VhdxDriver(Driver):
         if chosen.backing_file is not None:
             if chosen.subformat == "fixed":
                 raise ImageOption("a fixed VHDX image can't have a backing file", where=file.name)
-            node = cast(VhdxNode, open_parent(chosen.backing_file, chosen.backing_fmt, context, file.name))
+            node = cast(
+                VhdxNode, open_parent("vhdx", chosen.backing_file, chosen.backing_fmt, context, file.name)
+            )
             locator = make_locator(chosen.backing_file, node.header.data_write)
             sector = node.metadata.logical_sector
             node.close()

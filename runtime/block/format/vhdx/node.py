@@ -12,11 +12,12 @@ from runtime.block.errors import ImageCorrupt, ImageError, ImageUnsupported
 from runtime.block.format.mapped.bitmap import SectorBitmaps, Sectors, packed, unpacked
 from runtime.block.format.mapped.node import ABSENT, ZERO, Interval, MappedNode
 from runtime.block.format.mapped.table import PagedTable
+from runtime.block.format.parents import open_parent
 from runtime.block.format.vhdx import header as vhdx
 from runtime.block.format.vhdx.header import MIB, Header, Region
 from runtime.block.format.vhdx.log import PAGE, Log, ReplayedFile, pending, replay
 from runtime.block.format.vhdx.metadata import MAX_DISK, Metadata, pack_metadata, read_metadata
-from runtime.block.format.vhdx.parent import find_parent, make_locator, open_parent, verify_parent
+from runtime.block.format.vhdx.parent import find_parent, make_locator, verify_parent
 from runtime.block.node import Preallocation, ProtocolNode, Repair
 from runtime.block.report import CheckReport, ImageInfo, may_stop
 
@@ -151,7 +152,7 @@ class VhdxNode(MappedNode):
                 self._reference = find_parent(self.metadata.locator, self._context, self.name)
             return
         self._reference = find_parent(self.metadata.locator, self._context, self.name)
-        parent = cast(VhdxNode, open_parent(self._reference, None, self._context, self.name))
+        parent = cast(VhdxNode, open_parent("vhdx", self._reference, None, self._context, self.name))
         if not self._context.check:
             try:
                 verify_parent(self.metadata.locator, parent.header.data_write, self.name)
@@ -482,7 +483,7 @@ class VhdxNode(MappedNode):
                 where=self.name,
                 remedy="convert it to a dynamic image",
             )
-        parent = cast(VhdxNode, open_parent(reference, format, self._context, self.name))
+        parent = cast(VhdxNode, open_parent("vhdx", reference, format, self._context, self.name))
         with self._lock:
             self._start_writing()
             self.flush()

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import PureWindowsPath
 
 from runtime.block.driver import OpenContext
-from runtime.block.errors import ImageChainError, ImageNotFound, ImageOption
+from runtime.block.errors import ImageChainError, ImageNotFound
 from runtime.block.format.vhdx.header import show_guid
-from runtime.block.node import FormatNode
 
 
 def find_parent(locator: dict[str, str], context: OpenContext, where: str) -> str:
@@ -35,15 +34,6 @@ def make_locator(reference: str, data_write: bytes) -> dict[str, str]:
         relative = ".\\" + relative
     key = "absolute_win32_path" if reference.startswith("/") else "relative_path"
     return {"parent_linkage": show_guid(data_write), key: relative}
-
-
-def open_parent(reference: str, format: str | None, context: OpenContext, where: str) -> FormatNode:
-    """The parent as a read-only VHDX node. Raises ImageOption if it is no VHDX image."""
-    if format not in (None, "vhdx"):
-        raise ImageOption(f"the parent of a VHDX image is a VHDX image, not {format}", where=where)
-    node = context.references.open_image(reference, "parent image", format="vhdx")
-    assert isinstance(node, FormatNode)
-    return node
 
 
 def verify_parent(locator: dict[str, str], data_write: bytes, where: str) -> None:

@@ -85,13 +85,18 @@ def _embedded(descriptor: str, where: str) -> bytes:
     return raw.ljust(_DESCRIPTOR_SECTORS * SECTOR, b"\0")
 
 
-def create_vmdk(file: ProtocolNode, size: int, options: VmdkOptions, context: OpenContext) -> None:
+def create_vmdk(
+    file: ProtocolNode,
+    size: int,
+    options: VmdkOptions,
+    context: OpenContext,
+    parent: tuple[str, int] | None = None,
+) -> None:
     """A new image of `size` bytes in the empty `file`, with further files beside it where the subformat has
-    them.
+    them. `parent`: the name and the content's identity of the image below.
     """
     kind = options.subformat
     sectors = -(-size // SECTOR)
-    parent = _parent_of(file, options, context)
     if parent is not None and kind not in ("monolithicSparse", "twoGbMaxExtentSparse"):
         raise ImageOption(f"a {kind} VMDK can't have a backing file", where=file.name)
     own_name = Path(file.name).name
@@ -132,12 +137,3 @@ def create_vmdk(file: ProtocolNode, size: int, options: VmdkOptions, context: Op
         )
     file.pwrite(0, describe(lines).encode())
     file.flush()
-
-
-def _parent_of(file: ProtocolNode, options: VmdkOptions, context: OpenContext) -> tuple[str, int] | None:
-    from runtime.block.format.vmdk.node import open_parent
-
-    if options.backing_file is None:
-        return None
-    with open_parent(options.backing_file, options.backing_fmt, context, file.name) as parent:
-        return options.backing_file, parent.descriptor.content_id()

@@ -29,7 +29,20 @@ class VmdkDriver(Driver):
     def create(self, file: ProtocolNode, size: int, options: CreateOptions, context: OpenContext) -> None:
         from runtime.block.format.vmdk.create import create_vmdk
 
-        create_vmdk(file, size, cast("VmdkOptions", options), context)
+        chosen = cast("VmdkOptions", options)
+        create_vmdk(file, size, chosen, context, _parent_of(file, chosen, context))
+
+
+def _parent_of(file: ProtocolNode, options: VmdkOptions, context: OpenContext) -> tuple[str, int] | None:
+    if options.backing_file is None:
+        return None
+    from runtime.block.format.parents import open_parent
+    from runtime.block.format.vmdk.node import VmdkNode
+
+    with cast(
+        VmdkNode, open_parent("vmdk", options.backing_file, options.backing_fmt, context, file.name)
+    ) as parent:
+        return options.backing_file, parent.descriptor.content_id()
 
 
 DRIVER = VmdkDriver()

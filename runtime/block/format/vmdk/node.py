@@ -14,11 +14,10 @@ from runtime.block.driver import OpenContext
 from runtime.block.errors import (
     ImageChainError,
     ImageCorrupt,
-    ImageError,
-    ImageOption,
     ImageReadOnly,
     ImageUnsupported,
 )
+from runtime.block.format.parents import open_parent
 from runtime.block.format.vmdk import descriptor as text
 from runtime.block.format.vmdk import header as vmdk
 from runtime.block.format.vmdk.create import FLAT_TYPES, SPLIT_SECTORS, extent_name, new_sparse
@@ -180,7 +179,7 @@ class VmdkNode(FormatNode):
             raise ImageCorrupt(
                 "the parent isn't named", offset=self._base, field="parentFileNameHint", where=self.name
             )
-        parent = open_parent(name, None, self._context, self.name)
+        parent = cast(VmdkNode, open_parent("vmdk", name, None, self._context, self.name))
         self.backing = parent
         wanted = self.descriptor.content_id("parentCID")
         found = parent.descriptor.content_id()
@@ -422,7 +421,11 @@ class VmdkNode(FormatNode):
         self.writable_or_raise()
         if not self.descriptor.text:
             raise ImageUnsupported("this VMDK has no descriptor", where=self.name)
-        parent = None if reference is None else open_parent(reference, format, self._context, self.name)
+        parent = (
+            None
+            if reference is None
+            else cast(VmdkNode, open_parent("vmdk", reference, format, self._context, self.name))
+        )
         hint = None if reference is None else f'"{reference}"'
         content_id = text.NO_PARENT if parent is None else parent.descriptor.content_id()
         with self._lock:
@@ -530,17 +533,6 @@ class VmdkNode(FormatNode):
                 },
             },
         )
-
-
-def open_parent(reference: str, format: str | None, context: OpenContext, where: str) -> VmdkNode:
-    """The parent as a read-only VMDK node. Raises ImageOption if it is no VMDK."""
-    if format not in (None, "vmdk"):
-        raise ImageOption(f"the parent of a VMDK is a VMDK, not {format}", where=where)
-    node = context.references.open_image(reference, "parent image", format="vmdk")
-    if not isinstance(node, VmdkNode):
-        node.close()
-        raise ImageError("the parent of a VMDK is a VMDK", where=where)
-    return node
 
 
 def _add(total: CheckReport, part: CheckReport) -> None:
