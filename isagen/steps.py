@@ -20,6 +20,7 @@ from isagen.targets import TargetSource
 
 if TYPE_CHECKING:
     from generator.emit.layout import Layout
+    from generator.emit.program import Machine
     from generator.ir.executor import Plan
     from generator.model.target import Target
     from runtime.cpu.compile import Package, Part
@@ -121,7 +122,26 @@ def write_tables(model: Model, folder: Path, report: Report) -> None:
     from generator.emit.manifest import TABLES
 
     report(model.target.name, "writing decode tables", 0, 0)
-    (folder / TABLES).write_bytes(compile_tables(model.target, model.layout, model.plan).data)
+    made = compile_tables(model.target, model.layout, model.plan, decoder_machine())
+    (folder / TABLES).write_bytes(made.data)
+
+
+def decoder_machine() -> Machine:
+    """The runtime's decoder, as the generator has to know it: neither may import the other."""
+    from generator.emit.program import Machine
+    from runtime.cpu import tables
+
+    return Machine(
+        operations={op.name: op.value for op in tables.Op},
+        header={name[2:]: offset for name, offset in vars(tables).items() if name.startswith("H_")},
+        header_size=tables.HEADER_SIZE,
+        magic=tables.MAGIC,
+        registers=tables.REGISTERS,
+        pc=tables.R_PC,
+        next_pc=tables.R_NEXT_PC,
+        condition=tables.R_CONDITION,
+        first=tables.R_FIRST,
+    )
 
 
 def syntax_module(target: Target) -> str:

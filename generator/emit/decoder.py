@@ -15,7 +15,7 @@ from typing import Final
 from generator.emit import decoder_tree
 from generator.emit.decoder_form import FormCompiler, Shared
 from generator.emit.layout import Layout
-from generator.emit.program import R_CONDITION, R_FIRST, DecoderError, Environment, Op, Program, Words, pack
+from generator.emit.program import DecoderError, Environment, Machine, Op, Program, Words
 from generator.ir import nodes
 from generator.ir.decode import FEATURE_PREFIX, before_relation
 from generator.ir.effects import sensitive, subexpressions
@@ -23,8 +23,6 @@ from generator.ir.executor import Plan
 from generator.ir.nodes import Const, Context, Expr, ReadReg
 from generator.model.target import ContextVariable, Form, Operand, Target, Trap
 
-MAGIC: Final = 0x31544E4547415349
-HEADER_WORDS: Final = 32
 PREFIX_ROW_WORDS: Final = 11
 PREFIX_FIELDS: Final = 4
 KEY_WORDS: Final = 120
@@ -56,9 +54,11 @@ class Tables:
     """Most programs that are tried in turn."""
 
 
-def compile_tables(target: Target, layout: Layout, plan: Plan) -> Tables:
-    """The decode tables for `target`. Raises DecoderError for what they can't express."""
-    return _Compiler(target, layout, plan).compile()
+def compile_tables(target: Target, layout: Layout, plan: Plan, machine: Machine) -> Tables:
+    """The decode tables for `target` and the decoder `machine`. Raises DecoderError for what they can't
+    express.
+    """
+    return _Compiler(target, layout, plan, machine).compile()
 
 
 def delay_distance(target: Target) -> int:
@@ -112,11 +112,12 @@ def contexts_in(expr: Expr | None) -> set[str]:
 
 
 class _Compiler:
-    def __init__(self, target: Target, layout: Layout, plan: Plan) -> None:
+    def __init__(self, target: Target, layout: Layout, plan: Plan, machine: Machine) -> None:
         self.target = target
         self.layout = layout
         self.plan = plan
-        self.words = Words()
+        self.machine = machine
+        self.words = Words(machine)
         prefix_variables: dict[str, None] = {}
         for row in target.prefixes:
             prefix_variables.update(dict.fromkeys((row.variable, *(name for name, _, _ in row.fields))))
@@ -164,7 +165,7 @@ class _Compiler:
     def _registers(self) -> None:
         """Where contexts and prefix variables are, as `runtime.cpu.tables` says."""
         contexts: dict[str, int] = {}
-        register = R_FIRST
+        register = self.machine.first
         for context in self.derived:
             contexts[context.name] = register
             register += 1
@@ -172,7 +173,9 @@ class _Compiler:
         for context in self.stepped:
             contexts[context.name] = register
             register += 1
-        register = max(register + len(self.stepped), R_FIRST + len(self.derived) + len(self.translation))
+        register = max(
+            register + len(self.stepped), self.machine.first + len(self.derived) + len(self.translation)
+        )
         self.first_prefix = register
         for variable in self.prefix_variables:
             contexts[variable] = register
@@ -196,7 +199,7 @@ class _Compiler:
 
     def compile(self) -> Tables:
         words = self.words
-        words.words = [0] * HEADER_WORDS
+        words.words = [0] * (self.machine.header_size // 8)
         key = self._key_program()
         step, rest, offsets = self._step_programs()
         index, rows = self._prefixes()
@@ -237,18 +240,38 @@ class _Compiler:
         number, code, kind = self._illegal()
         waiting = next((r for r in self.target.registers if r.name == WAITING), None)
         delay = delay_distance(self.target)
-        header = [
-            MAGIC, 8 * words.here, unit, int(self.target.big_endian),
-            (self.plan.record_size or 0) if delay else 0, delay,
-            (1 << self.target.pc_width) - 1, longest,
-            key, len(self.derived), len(self.derived) + len(self.translation),
-            len(self.stepped), step, rest, offsets,
-            self.first_prefix | len(self.prefix_variables) << 32, index, rows, len(self.target.prefixes),
-            sets_at, len(sets), number, code, kind, self.first_free, len(self.target.traps),
-            unit.bit_length() - 1,
-            0 if waiting is None else 1 + self.layout.field(WAITING).offset,
-        ]  # fmt: skip
-        words.words[: len(header)] = [value & (1 << 64) - 1 for value in header]
+        header = {
+            "MAGIC": self.machine.magic,
+            "SIZE": 8 * words.here,
+            "UNIT": unit,
+            "BIG": int(self.target.big_endian),
+            "RECORD_SIZE": (self.plan.record_size or 0) if delay else 0,
+            "DELAY": delay,
+            "PC_MASK": (1 << self.target.pc_width) - 1,
+            "MAX_LENGTH": longest,
+            "KEY_PROGRAM": key,
+            "KEY_CONTEXTS": len(self.derived),
+            "KEY_WORDS": len(self.derived) + len(self.translation),
+            "STEPPED": len(self.stepped),
+            "STEP_PROGRAM": step,
+            "REST_PROGRAM": rest,
+            "STEP_OFFSETS": offsets,
+            "PREFIX_VARIABLES": self.first_prefix | len(self.prefix_variables) << 32,
+            "PREFIX_INDEX": index,
+            "PREFIX_ROWS": rows,
+            "PREFIX_COUNT": len(self.target.prefixes),
+            "SETS": sets_at,
+            "SET_COUNT": len(sets),
+            "ILLEGAL_TRAP": number,
+            "ILLEGAL_CODE": code,
+            "ILLEGAL_ARGUMENT": kind,
+            "FIRST_FREE": self.first_free,
+            "TRAP_COUNT": len(self.target.traps),
+            "UNIT_SHIFT": unit.bit_length() - 1,
+            "WAITING": 0 if waiting is None else 1 + self.layout.field(WAITING).offset,
+        }
+        for name, value in header.items():
+            words.words[self.machine.header[name] // 8] = value & (1 << 64) - 1
         data = struct.pack(f"<{len(words.words)}Q", *words.words)
         return Tables(data, programs, depth, widest)
 
@@ -273,9 +296,9 @@ class _Compiler:
                 done.add(context.name)
                 pending.remove(context)
         for number, (name, low, width) in enumerate(self.translation):
-            register = R_FIRST + len(self.derived) + number
+            register = self.machine.first + len(self.derived) + number
             offset = self._register_offset(name, None)
-            self.words.words.append(pack(Op.REGISTER, register, low, width, offset))
+            self.words.emit(Op.REGISTER, d=register, a=low, w=width, b=offset)
         self.words.emit(Op.DONE)
         return start
 
@@ -304,12 +327,12 @@ class _Compiler:
         return positions[0], positions[1], offsets
 
     def _condition(self, when: Expr | None, what: str) -> int:
-        """The position of a program that computes `when` into R_CONDITION; 0: always."""
+        """The position of a program that computes `when` into the condition register; 0: always."""
         if when is None:
             return 0
         start = self.words.here
         program = self._program(self.environment, what)
-        self.words.emit(Op.MOVE, d=R_CONDITION, a=program.value(when))
+        self.words.emit(Op.MOVE, d=self.machine.condition, a=program.value(when))
         self.words.emit(Op.DONE)
         return start
 

@@ -1,14 +1,14 @@
 """Programs of the decoder's small machine: operations, labels, registers, decode-time expressions.
 
-The machine is described in `runtime.cpu.tables`, which the generator may not import; a test compares the
-numbers.
+The machine is described in `runtime.cpu.tables`, which the generator may not import: its numbers come as a
+`Machine`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum
 from typing import Final
 
 from generator.ir.decode import FEATURE_PREFIX
@@ -27,88 +27,51 @@ from generator.ir.nodes import (
     Unary,
 )
 
-REGISTERS: Final = 4096
-R_PC: Final = 0
-R_NEXT_PC: Final = 1
-R_CONDITION: Final = 8
-R_FIRST: Final = 19
 ROUTINE_FIRST: Final = 2048
 """Programs use registers below this; routines this and up, then come what they take and give."""
 ROUTINE_STATIC: Final = 3072
 
+Op = Enum(
+    "Op",
+    """
+    FAIL DONE ILLEGAL JUMP JUMP_ZERO JUMP_NONZERO IMMEDIATE CONSTANT MOVE ADD SUB MUL AND OR XOR SHL
+    LSHR ASHR ROTL ROTR UDIV SDIV UREM SREM EQ NE ULT ULE SLT SLE CONCAT SEXT SLICE DEPOSIT CLZ CTZ
+    POPCOUNT BITREVERSE BYTESWAP REGISTER WORD MATCH UNITS UNLESS SEEK TELL FEATURE NEXT_PC EMIT
+    SLOT16 SLOT32 SLOT64 TARGET SKIP LOOKUP HAS CALL RETURN
+    """,
+)
+"""What the machine can do, by the names of `runtime.cpu.tables.Op`, which tells what each does."""
 
-class Op(IntEnum):
-    """See `runtime.cpu.tables.Op`."""
 
-    FAIL = 0
-    DONE = 1
-    ILLEGAL = 2
-    JUMP = 3
-    JUMP_ZERO = 4
-    JUMP_NONZERO = 5
-    IMMEDIATE = 6
-    CONSTANT = 7
-    MOVE = 8
-    ADD = 9
-    SUB = 10
-    MUL = 11
-    AND = 12
-    OR = 13
-    XOR = 14
-    SHL = 15
-    LSHR = 16
-    ASHR = 17
-    ROTL = 18
-    ROTR = 19
-    UDIV = 20
-    SDIV = 21
-    UREM = 22
-    SREM = 23
-    EQ = 24
-    NE = 25
-    ULT = 26
-    ULE = 27
-    SLT = 28
-    SLE = 29
-    CONCAT = 30
-    SEXT = 31
-    SLICE = 32
-    DEPOSIT = 33
-    CLZ = 34
-    CTZ = 35
-    POPCOUNT = 36
-    BITREVERSE = 37
-    BYTESWAP = 38
-    REGISTER = 39
-    WORD = 40
-    MATCH = 41
-    UNITS = 42
-    UNLESS = 43
-    SEEK = 44
-    TELL = 45
-    FEATURE = 46
-    NEXT_PC = 47
-    EMIT = 48
-    SLOT16 = 49
-    SLOT32 = 50
-    SLOT64 = 51
-    TARGET = 52
-    SKIP = 53
-    LOOKUP = 54
-    HAS = 55
-    CALL = 56
-    RETURN = 57
+@dataclass(frozen=True)
+class Machine:
+    """The machine's numbers, which `runtime.cpu.tables` states, and who builds a target hands in.
+
+    Raises ValueError where an operation lacks its number.
+    """
+
+    operations: Mapping[str, int]
+    """Of each operation, by its name."""
+    header: Mapping[str, int]
+    """Byte offsets of the table file's 8-byte header fields, by name."""
+    header_size: int
+    magic: int
+    registers: int
+    """How many it has."""
+    pc: int
+    next_pc: int
+    condition: int
+    first: int
+    """Its registers with a meaning, and the first without one."""
+
+    def __post_init__(self) -> None:
+        lacking = [op.name for op in Op if op.name not in self.operations]
+        if lacking:
+            raise ValueError(f"the decoder's machine has no {', '.join(lacking)}")
 
 
 class DecoderError(Exception):
     """A target that the decoder's tables can't express; the message names the form and what is too much."""
-
-
-def pack(op: Op, d: int = 0, a: int = 0, w: int = 0, b: int = 0) -> int:
-    """An instruction of the machine as a 64-bit word."""
-    if not (0 <= d < REGISTERS and 0 <= a < REGISTERS and 0 <= w < 256 and -(1 << 23) <= b < 1 << 23):
-        raise DecoderError(f"{op.name} d={d} a={a} w={w} b={b} doesn't fit")
-    return int(op) | d << 8 | a << 20 | w << 32 | (b & 0xFFFFFF) << 40
 
 
 @dataclass(eq=False)
@@ -122,7 +85,8 @@ class Label:
 class Words:
     """The table file's words, growing; jumps are patched when their label is placed."""
 
-    def __init__(self) -> None:
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
         self.words: list[int] = []
 
     @property
@@ -131,7 +95,12 @@ class Words:
         return len(self.words)
 
     def emit(self, op: Op, d: int = 0, a: int = 0, w: int = 0, b: int = 0) -> None:
-        self.words.append(pack(op, d, a, w, b))
+        """An instruction of the machine. Raises DecoderError for what its fields have no room for."""
+        count = self.machine.registers
+        if not (0 <= d < count and 0 <= a < count and 0 <= w < 256 and -(1 << 23) <= b < 1 << 23):
+            raise DecoderError(f"{op.name} d={d} a={a} w={w} b={b} doesn't fit")
+        number = self.machine.operations[op.name]
+        self.words.append(number | d << 8 | a << 20 | w << 32 | (b & 0xFFFFFF) << 40)
 
     def raw(self, value: int) -> None:
         """A word of data, modulo 2**64."""
@@ -309,9 +278,9 @@ class Program:
             )
         match expr:
             case Pc():
-                return R_PC
+                return self.words.machine.pc
             case NextPc():
-                return R_NEXT_PC
+                return self.words.machine.next_pc
             case Field(name=name):
                 if name not in self.fields:
                     raise DecoderError(f"{self.what}: field `{name}` isn't known where it is used")

@@ -15,14 +15,14 @@ from generator.model.target import Target
 
 def build(target: Target, folder: Path) -> None:
     """Write everything that `load_target` needs."""
-    from isagen.steps import link_image, softfloat_object
+    from isagen.steps import decoder_machine, link_image, softfloat_object
     from runtime.cpu.compile import compile_package
 
     layout = place(target)
     plan = specialise(target)
     for name, text in emit_executors(target, plan, layout).items():
         (folder / name).write_text(text)
-    (folder / TABLES).write_bytes(compile_tables(target, layout, plan).data)
+    (folder / TABLES).write_bytes(compile_tables(target, layout, plan, decoder_machine()).data)
     objects = {f"{item.name}.o": item.code for item in compile_package(folder)}
     objects["softfloat.o"] = softfloat_object()
     for name, code in objects.items():

@@ -6,6 +6,7 @@ import ctypes
 import random
 import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ from generator.ir.specialise import specialise
 from generator.ir.state import GuestFault, SparseMemory, State, closed_features, reset_state
 from generator.load import families, family_targets, load_target
 from generator.model.target import Form, Target
-from runtime.cpu import block, symbols, tables
+from isagen.steps import decoder_machine
+from runtime.cpu import block, symbols
 from runtime.cpu.engine import Cpu, TargetPackage
 from runtime.memory.space import AddressSpace
 
@@ -34,7 +36,12 @@ STORED = {"u16": "<H", "i16": "<h", "i32": "<i", "i64": "<q"}
 
 
 def test_generator_and_runtime_have_the_same_operations() -> None:
-    assert {op.name: op.value for op in GeneratorOp} == {op.name: op.value for op in tables.Op}
+    """The generator knows the machine's operations by their names alone; a machine without one is refused."""
+    machine = decoder_machine()
+    assert {op.name for op in GeneratorOp} == set(machine.operations)
+    fewer = {name: number for name, number in machine.operations.items() if name != "LOOKUP"}
+    with pytest.raises(ValueError, match="LOOKUP"):
+        replace(machine, operations=fewer)
 
 
 class Foreign(TargetPackage):
@@ -173,7 +180,7 @@ def sample(form: Form, target: Target, choose: random.Random) -> bytes:
 def test_tables_decode_as_the_slow_decoder(toy: TargetPackage, family: str, name: str) -> None:
     target = load_target(ISA, family, name)
     layout, plan = place(target), specialise(target)
-    package = Foreign(toy, target, layout, compile_tables(target, layout, plan))
+    package = Foreign(toy, target, layout, compile_tables(target, layout, plan, decoder_machine()))
     memory = AddressSpace()
     memory.map(BASE, 0x1000)
     slow = SparseMemory(64)
