@@ -100,16 +100,22 @@ left.
 TLB: Final = 416
 """Host address of the TLB set in use: `TLB_ENTRIES` entries for reads, then as many for writes.
 
-An entry is (u64 tag, i64 addend); entry ``(address >> 12) % TLB_ENTRIES``, that is
-``TLB + ((address >> 8) & TLB_OFFSET_MASK)``. An access of `size` bytes hits where
-``tag == (address + size - 1) & -4096`` (with address + size - 1 taken modulo 2**64): misaligned accesses
-inside a page hit, and accesses that cross into the next page can't, because that page has another entry. The
-host address is then ``address + addend``. An empty entry's tag is 1, which no masked address equals. Threaded
-code may keep `TLB` in a register: it only changes while the run loop has control.
+An entry is (u64 tag, i64 addend); that of an address is at ``TLB + tlb_offset(address)``. An access of `size`
+bytes hits where ``tag == (address + size - 1) & -4096`` (with address + size - 1 taken modulo 2**64):
+misaligned accesses inside a page hit, and accesses that cross into the next page can't, because that page has
+another entry (see `TLB_FOLD_MASK`). The host address is then ``address + addend``. An empty entry's tag is 1,
+which no masked address equals. Threaded code may keep `TLB` in a register: it only changes while the run loop
+has control.
 """
-TLB_ENTRIES: Final = 256
+TLB_ENTRIES: Final = 1024
 TLB_ENTRY_SIZE: Final = 16
 TLB_OFFSET_MASK: Final = (TLB_ENTRIES - 1) * TLB_ENTRY_SIZE
+TLB_FOLD_SHIFT: Final = 18
+TLB_FOLD_MASK: Final = 31 * TLB_ENTRY_SIZE
+"""Bits of the address above the entry's number are folded into it: programs put stack and data a power of two
+apart. Few enough that a page and the next one never share an entry: either the bits above stay, and the
+number itself changes, or all ten bits of it change, of which nothing is folded into the upper five.
+"""
 TLB_WRITE: Final = TLB_ENTRIES * TLB_ENTRY_SIZE
 """Distance from a read entry to the write entry of the same address."""
 TLB_RANGES: Final = 2 * TLB_WRITE
@@ -118,6 +124,12 @@ each other in host memory and are accessible in the same way; length is 0 withou
 it is, so that an access of up to 16 bytes is inside if it begins below the length."""
 TLB_SET_SIZE: Final = 2 * TLB_RANGES
 TLB_EMPTY: Final = 1
+
+
+def tlb_offset(address: int) -> int:
+    """Where the TLB entry of an address (64 bits, unsigned) lies, from the TLB's start."""
+    return ((address >> 8) & TLB_OFFSET_MASK) ^ ((address >> TLB_FOLD_SHIFT) & TLB_FOLD_MASK)
+
 
 # --- where dynamic jumps find their records -----------------------------------------------------------------
 

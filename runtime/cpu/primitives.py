@@ -405,7 +405,8 @@ def _cold_call(b: Any, name: str, cpu: Value, *arguments: Value) -> Value:
 
 def _entry(b: Any, tlb: Value, address: Value, *, write: bool) -> Value:
     offset = b.and_(b.lshr(address, const(8)), const(block.TLB_OFFSET_MASK))
-    entry = b.add(tlb, offset)
+    fold = b.and_(b.lshr(address, const(block.TLB_FOLD_SHIFT)), const(block.TLB_FOLD_MASK))
+    entry = b.add(tlb, b.xor(offset, fold))
     return b.add(entry, const(block.TLB_WRITE)) if write else entry
 
 

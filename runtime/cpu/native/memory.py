@@ -190,7 +190,8 @@ def resolve(s, address, access):  # type: ignore[no-untyped-def]
     """The host address of a guest address, AT_DEVICE or FAILED. `access`: 0 read, 1 write, 2 execute. Fills
     the TLB.
     """
-    entry = load64(s + block.TLB) + (shr(address, 8) & block.TLB_OFFSET_MASK)
+    fold = shr(address, block.TLB_FOLD_SHIFT) & block.TLB_FOLD_MASK
+    entry = load64(s + block.TLB) + ((shr(address, 8) & block.TLB_OFFSET_MASK) ^ fold)
     if access == 1:
         entry += block.TLB_WRITE
     if access != 2 and load64(entry) == address & -PAGE:

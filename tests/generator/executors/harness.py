@@ -145,7 +145,7 @@ class Compiled:
     def map(self, address: int, *, fast: bool) -> None:
         """Put the page of memory at `address`; `fast`: into the TLB as well."""
         self.mapped = address
-        entry = (address >> 12) % block.TLB_ENTRIES * 2
+        entry = block.tlb_offset(address % (1 << 64)) // 8
         for base in (entry, entry + 2 * block.TLB_ENTRIES):
             self._tlb[base] = _signed(address) if fast else block.TLB_EMPTY
             self._tlb[base + 1] = ctypes.addressof(self.memory) - _signed(address)
