@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Final
 
-from generator.checks import aliasing, assigned, cost, examples, order, overlap, reachable, syntax
+from generator.checks import aliasing, assigned, calls, cost, examples, order, overlap, reachable, syntax
 from generator.checks.encodings import Encodings
 from generator.checks.examples import Assemble
 from generator.checks.report import Reporter
@@ -49,6 +49,7 @@ def _run(target: Target, report: Reporter, assemble: Assemble | None) -> Iterato
     yield from overlap.check(target, encodings, solver, report)
     yield from reachable.check(target, encodings, report)
     yield from assigned.check(target, report)
+    yield from calls.check(target, report)
     yield from order.check(target, encodings, solver, report)
     yield from syntax.check(target, solver, report)
     yield from aliasing.check(target, encodings, solver, report)

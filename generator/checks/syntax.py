@@ -218,6 +218,7 @@ def check(target: Target, solver: Solver, report: Reporter) -> Iterator[Diagnost
     for dialect in dialects(target):
         yield from _forms(target, patterns, dialect, solver, report)
     yield from _aliases(target, report)
+    yield from _expansions(target, report)
 
 
 def _signature(form: Form, dialect: str) -> tuple[object, ...] | None:
@@ -295,3 +296,68 @@ def _aliases(target: Target, report: Reporter) -> Iterator[Diagnostic]:
                 related=((other.span, "first alias"),),
                 remedy="remove one of them",
             )
+
+
+def _expansions(target: Target, report: Reporter) -> Iterator[Diagnostic]:
+    """Aliases for what is no instruction: a word that none begins with, or operands left out."""
+    texts = [text for form in target.forms for text in form.texts]
+    texts += [alias.text for alias in target.aliases if alias.use != "print"]
+    known = re.compile("|".join(dict.fromkeys(_shape(text) for text in texts)), re.IGNORECASE)
+    words = {_start(text) for text in texts}
+    for alias in target.aliases:
+        for text in alias.expansion:
+            line = squeeze("".join(part if isinstance(part, str) else "1" for part in text.parts).strip())
+            start = _start(text)
+            # A hole may be part of the word, and empty: "shl{suffix} {a}, {b}".
+            glued = not start.endswith(" ") and any(word.startswith(start) for word in words)
+            if not glued and not known.fullmatch(line):
+                shown = "".join(p if isinstance(p, str) else f"{{{p.name}}}" for p in text.parts)
+                yield report.make(
+                    alias.span,
+                    f"no instruction is written `{shown}`",
+                    remedy="write one of this target's, with all its operands, or say `when`",
+                )
+                break
+        yield from _unbound(alias, report)
+
+
+def _start(text: Text) -> str:
+    """The literal letters that a text begins with, up to and with its first space."""
+    first = text.parts[0] if text.parts and isinstance(text.parts[0], str) else ""
+    word, space, _ = first.lower().partition(" ")
+    return word + (space or (" " if len(text.parts) < 2 else ""))
+
+
+def _unbound(alias: Alias, report: Reporter) -> Iterator[Diagnostic]:
+    """Holes of one side that the other doesn't tell: the assembler reads the left, the disassembler the
+    right.
+    """
+    left, right = _holes([alias.text]), _holes(alias.expansion)
+    for side, lacking, here, there in (
+        ("print", right - left, "right", "left"),
+        ("accept", left - right, "left", "right"),
+    ):
+        if alias.use != side and lacking:
+            shown = ", ".join(f"`{{{name}}}`" for name in sorted(lacking))
+            yield report.make(
+                alias.span,
+                f"{shown} stands on the {here} alone",
+                remedy=f"put it on the {there}, too, or a fixed operand in its place",
+            )
+
+
+def _holes(texts: Sequence[Text]) -> set[str]:
+    """The names in texts' holes, arithmetic (``{%sext32(imm << 16)}``) taken apart."""
+    holes = [part.name for text in texts for part in text.parts if isinstance(part, Hole)]
+    return {name for hole in holes for name in re.findall(r"(?<![%\w.])[A-Za-z_][\w.]*", hole)}
+
+
+def _shape(text: Text) -> str:
+    """A regular expression for the squeezed lines that are `text` with anything in its holes."""
+    parts = []
+    for part in text.parts:
+        if isinstance(part, str):
+            parts.append(re.escape(squeeze(part)))
+        else:
+            parts.append(".*?" if part.default is None else f"(?:{re.escape(squeeze(part.prefix))}.*?)?")
+    return "".join(parts)

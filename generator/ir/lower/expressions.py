@@ -343,6 +343,16 @@ class ExpressionPart(LanesPart):
             if value is not None:
                 return self.literal(value, want, node.at)
         left = self.expr(node.left, scope, left_width if left_width is not None else want)
+        meant = isinstance(
+            node.left, s.Call
+        )  # zext(x, xlen) << 32 is for the targets where that is something
+        shift = node.right.value if isinstance(node.right, s.Number) and node.op in ("<<", ">>u") else 0
+        if shift >= left.width and not meant:
+            raise Mistake(
+                node.at,
+                f"a shift of {plural(left.width, 'bit')} by {shift} leaves nothing of them",
+                f"make it wider first: zext(x, {left.width + shift}) or sext(x, {left.width + shift})",
+            )
         return build.binary(builtins.SHIFTS[node.op], left, self.amount(node.right, scope, left.width))
 
     def amount(self, node: s.Expr, scope: Scope, width: int) -> Expr:
