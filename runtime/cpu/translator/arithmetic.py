@@ -43,7 +43,9 @@ class Fast:
         self.conditions: list[str] = []
         self.behind: list[str] = []
         """What is computed only where the guard holds."""
-        self._guarding = True
+        self.measure: list[str] = []
+        """What is computed only to know whether the result is exact."""
+        self._into = self.lines
         self._count = 0
 
     # --- pieces -------------------------------------------------------------------------------------------
@@ -52,12 +54,16 @@ class Fast:
         """A new local."""
         name = f"{self.n}{self._count}v"
         self._count += 1
-        (self.lines if self._guarding else self.behind).append(f"{name} = {text}")
+        self._into.append(f"{name} = {text}")
         return name
 
     def guarded(self) -> None:
         """From here on what is written is computed where the guard holds."""
-        self._guarding = False
+        self._into = self.behind
+
+    def measured(self) -> None:
+        """From here on what is written only says whether the result is exact."""
+        self._into = self.measure
 
     def require(self, condition: str) -> None:
         """The guard holds only with this condition (a text that gives an i1)."""
@@ -141,7 +147,7 @@ def _sum(f: Fast, sign: str) -> Made:
     bits = f.bits(total)
     f.exponent_in(bits, 0, _EXPONENT[f.width][1] - 2)
     f.no_denormal(a, b, bits)
-    f.guarded()
+    f.measured()
     return bits, f.flag(f"fcmp une {f.kind} {f.error_of_sum(total, x, y)}, 0.0")
 
 
@@ -155,13 +161,13 @@ def _product(f: Fast) -> Made:
         bits = f.bits(product)
         f.exponent_in(bits, 2, 254)
         f.no_denormal(a, b)
-        f.guarded()
+        f.measured()
         return bits, f.flag(f"fcmp une double {f.widened(product)}, {exact}")
     product = f.value(f"fmul double {x}, {y}")
     bits = f.bits(product)
     f.exponent_in(bits, SAFE, 2046)
     f.no_denormal(a, b)
-    f.guarded()
+    f.measured()
     return bits, f.flag(f"fcmp une double {f.fused(x, y, f.negative(product))}, 0.0")
 
 
@@ -174,13 +180,13 @@ def _quotient(f: Fast) -> Made:
     f.no_denormal(a, b)
     if f.width == 32:
         f.exponent_in(bits, 2, 254)
-        f.guarded()
+        f.measured()
         back = f.value(f"fmul double {f.widened(quotient)}, {f.widened(y)}")
         return bits, f.flag(f"fcmp une double {back}, {f.widened(x)}")
     f.exponent_in(bits, SAFE, 2046)
     f.exponent_in(a, SAFE, 2046)
     f.exponent_in(b, 1, 2046)
-    f.guarded()
+    f.measured()
     return bits, f.flag(f"fcmp une double {f.fused(f.negative(quotient), y, x)}, 0.0")
 
 
@@ -197,6 +203,7 @@ def _root(f: Fast) -> Made:
     x = f.number(a)
     root = f.value(f"call {f.kind} @llvm.sqrt.f{f.width}({f.kind} {x})")
     bits = f.bits(root)
+    f.measured()
     if f.width == 32:
         wide = f.widened(root)
         square = f.value(f"fmul double {wide}, {wide}")
@@ -215,7 +222,7 @@ def _fused(f: Fast) -> Made:
     f.exponent_in(bits, SAFE, LARGE)
     f.exponent_in(f.bits(product), SAFE, LARGE)
     f.exponent_in(c, 0, LARGE)
-    f.guarded()
+    f.measured()
     rest = f.fused(x, y, f.negative(product))
     alpha, alpha_rest = f.two_sum(z, rest)
     beta, beta_rest = f.two_sum(product, alpha)
@@ -260,10 +267,14 @@ def _from_integer(f: Fast, bits: int, signed: bool) -> Made:
         exact = f.value(f"sitofp i64 {a} to double")
     f.guarded()
     if f.width == 64:
+        number = f.bits(exact)
+        f.measured()
         back = f.value(f"fptosi double {exact} to i64")
-        return f.bits(exact), f.flag(f"icmp ne i64 {back}, {a}")
+        return number, f.flag(f"icmp ne i64 {back}, {a}")
     result = f.value(f"fptrunc double {exact} to float")
-    return f.bits(result), f.flag(f"fcmp une double {f.widened(result)}, {exact}")
+    number = f.bits(result)
+    f.measured()
+    return number, f.flag(f"fcmp une double {f.widened(result)}, {exact}")
 
 
 def _to_integer(f: Fast, bits: int, signed: bool) -> Made:
@@ -280,8 +291,9 @@ def _to_integer(f: Fast, bits: int, signed: bool) -> Made:
     f.require(f"fcmp olt double {x}, {high:.1f}")
     f.guarded()
     integer = f.value(f"fptosi double {x} to i64")
-    inexact = f.flag(f"fcmp une double {f.value(f'sitofp i64 {integer} to double')}, {x}")
-    return (integer if bits == 64 else f.value(f"and i64 {integer}, {(1 << bits) - 1}")), inexact
+    number = integer if bits == 64 else f.value(f"and i64 {integer}, {(1 << bits) - 1}")
+    f.measured()
+    return number, f.flag(f"fcmp une double {f.value(f'sitofp i64 {integer} to double')}, {x}")
 
 
 def _convert(f: Fast, to_width: int) -> Made:
@@ -295,7 +307,7 @@ def _convert(f: Fast, to_width: int) -> Made:
     result = f.value(f"fptrunc double {x} to float")
     bits = f.bits(result, 32)
     f.exponent_in(bits, 2, 254, 32)
-    f.guarded()
+    f.measured()
     return bits, f.flag(f"fcmp une double {f.widened(result)}, {x}")
 
 
@@ -339,11 +351,25 @@ def _path(symbol: Symbol, fused: bool) -> Callable[[Fast], Made] | None:
     return None
 
 
+ADDED: Final = "\x0e"
+"""Stands in `call`'s text for the bits that inexact adds to the gathered flags."""
+
+
 def call(
-    name: str, result: str, arguments: Sequence[str], label: str, pointer: str, *, fused: bool
+    name: str,
+    result: str,
+    arguments: Sequence[str],
+    label: str,
+    pointer: str,
+    *,
+    fused: bool,
+    gathered: int | None = None,
 ) -> list[str]:
     """LLVM text of a call of a function of the library. `pointer` holds its address, the flags go to the
     region's variable ``%fp.flags``; what follows begins with `label`. Names are prefixed with the label.
+
+    `gathered`: the register that flags are added to (`runtime.cpu.translator.sticky`). Where it has already
+    what inexact would add, the result is called inexact without a look.
     """
     symbol = FUNCTIONS[name]
     values = dict(
@@ -363,7 +389,23 @@ def call(
                 held = f"{n}c{number}"
             lines.append(f"br i1 {held}, label {n}fast, label {n}slow, !prof !1")
             lines.append(f"{label}fast:")
-        lines += [*fast.behind, f"store i64 {flags}, ptr %fp.flags"]
+        lines += fast.behind
+        if gathered is not None and fast.measure:
+            # What comes behind begins with a block of its own, so that the result has one way there.
+            lines += [
+                "store i64 1, ptr %fp.flags",
+                f"{n}had = load i64, ptr %g{gathered}",
+                f"{n}has = and i64 {n}had, {ADDED}",
+                f"{n}known = icmp eq i64 {n}has, {ADDED}",
+                f"br i1 {n}known, label {n}made, label {n}measure, !prof !1",
+                f"{label}measure:",
+                *fast.measure,
+                f"store i64 {flags}, ptr %fp.flags",
+                f"br label {n}made",
+            ]
+        else:
+            lines += [*fast.measure, f"store i64 {flags}, ptr %fp.flags", f"br label {n}made"]
+        lines.append(f"{label}made:")
         if not fast.conditions:
             return [*lines, f"br label {n}", f"{label}:", f"{result} = add i64 {bits}, 0"]
         lines += [f"br label {n}", f"{label}slow:"]
@@ -379,4 +421,4 @@ def call(
     ]
     if made is None:
         return [*lines, f"{result} = add i64 {n}s, 0"]
-    return [*lines, f"{result} = phi i64 [ {bits}, {n}fast ], [ {n}s, {n}slow ]"]
+    return [*lines, f"{result} = phi i64 [ {bits}, {n}made ], [ {n}s, {n}slow ]"]

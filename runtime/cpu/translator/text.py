@@ -26,6 +26,7 @@ from typing import Any, Final
 from runtime.cpu import block, exits
 from runtime.cpu.translator import arithmetic
 from runtime.cpu.translator.region import Edge, Region, loop_heads
+from runtime.cpu.translator.sticky import Gathers, gathers
 from runtime.cpu.translator.template import Template, Templates
 
 STEP: Final = "i64 %cpu, i64 %record, i64 %tlb, i64 %table, i64 %budget.in, i64 %next.in"
@@ -93,14 +94,24 @@ class Formats:
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self._known: dict[int, str] = {}
+        self._known: dict[tuple[int, bool], str] = {}
+        self._gathers: dict[int, Gathers | None] = {}
         self._accesses: dict[int, list[list[str]]] = {}
 
-    def get(self, template: Template) -> str:
-        """The format string of a template."""
-        if template.op not in self._known:
-            self._known[template.op] = self._made(template)
-        return self._known[template.op]
+    def get(self, template: Template, *, sticky: bool = False) -> str:
+        """The format string of a template. `sticky`: with a place for what `added` says."""
+        if (template.op, sticky) not in self._known:
+            self._known[template.op, sticky] = self._made(template, sticky)
+        return self._known[template.op, sticky]
+
+    def added(self, template: Template, slots: Mapping[int, int]) -> int | None:
+        """The bits that an inexact result adds to the flags, if it makes no other difference than that."""
+        if not template.calls:
+            return None
+        if template.op not in self._gathers:
+            self._gathers[template.op] = gathers(template)
+        found = self._gathers[template.op]
+        return None if found is None else found.added(slots)
 
     def sites(self, template: Template) -> set[str]:
         """The sites of a template's accesses, as they stand in its format string."""
@@ -110,16 +121,18 @@ class Formats:
             for kind in (".r", ".w")
         }
 
-    def _made(self, template: Template) -> str:
+    def _made(self, template: Template, sticky: bool) -> str:
+        found = self._gathers[template.op] if sticky else None
+        place = None if found is None else found.place
         text = template.text.replace("%", "%%")
         numbers = count()
         text = _ACCESS.sub(lambda match: f"%(access{next(numbers)})s", text)
-        text = _CALL.sub(lambda match: self._call(match.group(1).split("\x04")), text)
+        text = _CALL.sub(lambda match: self._call(match.group(1).split("\x04"), place), text)
         text = _END.sub(self._end, text)
         text = _HOLE.sub(r"%(s\2)s", text)
-        return text.replace("\x01", "%(p)s")
+        return text.replace("\x01", "%(p)s").replace(arithmetic.ADDED, "%(added)s")
 
-    def _call(self, parts: Sequence[str]) -> str:
+    def _call(self, parts: Sequence[str], gathered: int | None) -> str:
         name, result, label, *arguments = parts
         place = self.target.templates.functions.index(name)
         pointer = f"%%{label}function"
@@ -128,7 +141,9 @@ class Formats:
             f"{pointer}p = getelementptr ptr, ptr %%helpers, i64 {place}",
             f"{pointer} = load ptr, ptr {pointer}p, !invariant.load !0",
         ]
-        made = arithmetic.call(name, result, arguments, label, pointer, fused=self.target.fused)
+        made = arithmetic.call(
+            name, result, arguments, label, pointer, fused=self.target.fused, gathered=gathered
+        )
         return "\n".join(lines + [line.replace("%", "%%").replace("%%%%", "%%") for line in made])
 
     @staticmethod
@@ -578,10 +593,7 @@ class _Text:
         limit = EXTENT if self.target.ranges else SYSTEM_EXTENT
         for number in chain:
             template = self.templates[number]
-            slots = {
-                at: value
-                for (at, _), value in zip(template.slots, self.region.nodes[number].slots, strict=True)
-            }
+            slots = self._slots(number)
             for position, (kind, size, *_, base, offset) in enumerate(self.formats.accesses(template)):
                 if not offset or not base:
                     continue
@@ -619,14 +631,19 @@ class _Text:
     def label_of(self, number: int) -> str:
         return f"c{number}" if number in self.checks else f"n{number}"
 
+    def _slots(self, number: int) -> dict[int, int]:
+        """A node's slots: values by their bytes in the record."""
+        template, node = self.templates[number], self.region.nodes[number]
+        return {at: value for (at, _), value in zip(template.slots, node.slots, strict=True)}
+
     def _node(self, number: int, taken: int, labelled: bool) -> None:
         """A node; `taken`: what its segment executed before it, as far as the budget doesn't know."""
         node, template = self.region.nodes[number], self.templates[number]
         if labelled:
             self.line(f"n{number}:")
         holes = {"p": f"t{number}.", "leave": f"x{number}"}
-        for (at, _), value in zip(template.slots, node.slots, strict=True):
-            holes[f"s{at}"] = str(value)
+        slots = self._slots(number)
+        holes |= {f"s{at}": str(value) for at, value in slots.items()}
         for position in range(template.accesses):
             check = self.plans.get((number, position))
             holes[f"access{position}"] = self.formats.access(template, position, check) % holes
@@ -652,7 +669,9 @@ class _Text:
             else:
                 later += self._out(number, label, edge)
         self.line(f"br label %t{number}.a")
-        self.line(self.formats.get(template) % holes)
+        added = self.formats.added(template, slots)
+        holes["added"] = str(added)
+        self.line(self.formats.get(template, sticky=added is not None) % holes)
         self.intrinsics.update(re.findall(r"@(llvm\.[\w.]+)", template.text))
         self.lines += later
         if self._leaves(number):
