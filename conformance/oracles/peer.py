@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from conformance.cases import CaseMaker, Start
@@ -10,7 +11,7 @@ from conformance.oracles.outcome import Ending
 from generator.ir.state import State
 
 
-class PeerMachine:
+class PeerMachine(ABC):
     """An independent machine that runs cases. `name` is how reports call it, and `known` the list of what it
     lacks or gets wrong (`conformance.known`).
     """
@@ -26,13 +27,13 @@ class PeerMachine:
         self.registers = registers
         """In the order in which `run` gives their values."""
 
+    @abstractmethod
     def put_code(self, address: int, code: bytes) -> None:
         """Put an instruction at `address`, zeros behind it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, start: Start, pattern: bytes) -> tuple[Ending, list[int], int, bytes]:
         """How the instruction ended, the peer's registers, its pc, and the data area's contents."""
-        raise NotImplementedError
 
     def can_tell(self, start: Start) -> bool:
         """Whether the peer can be put into that state: no system registers, and no delay slot behind a

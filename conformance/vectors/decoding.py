@@ -216,8 +216,10 @@ class DecodeRows:
 
     def turned(self, data: reader.Row) -> bool:
         """Whether the bytes were recorded in another order: a word of a big-endian target from its last byte
-        on; or A32 and T32 for each other, of whose words only T32's begin with a half of E800 or above (DDI
-        0406, A6.1). So read, they are the text; or, if nobody here knows the text, nothing.
+        on (GNU's rows); or an A32 word among T32's rows or the other way round, of which only T32's begin with
+        a half of E800 or above (DDI 0406, A6.1).
+
+        So read they are the text, or something that nobody here describes whose text we can't read either.
         """
         code, mode = bytes.fromhex(data["bytes"]), data["mode"]
         if len(code) != 4:
@@ -225,10 +227,8 @@ class DecodeRows:
         if mode in ("a32", "t32"):
             if (code[1] >= 0xE8) == (mode == "t32"):
                 return False
-            if mode == "t32":
-                return True  # too long for what it begins with
-            mode = "t32"
-        elif self.syntax.big_endian:
+            mode = "a32" if mode == "t32" else "t32"
+        elif self.syntax.big_endian and data.get("src") == "gas":
             code = code[::-1]
         else:
             return False
@@ -236,8 +236,7 @@ class DecodeRows:
         try:
             return self._assembler("", contexts).assemble(plain(data["asm"])) == code
         except (IsagenError, Undefined):
-            line = self._disassembler("").line(code, 0, contexts=dict(contexts))
-            return line.form is None and (mode == "t32" or data.get("src") == "gas")
+            return self._disassembler("").line(code, 0, contexts=dict(contexts)).form is None
 
 
 def repeat(task: Task, row: Row) -> str:
