@@ -216,8 +216,8 @@ class DecodeRows:
 
     def turned(self, data: reader.Row) -> bool:
         """Whether the bytes were recorded in another order: a word of a big-endian target from its last byte
-        on (GNU's rows); or an A32 word among T32's rows or the other way round, of which only T32's begin with
-        a half of E800 or above (DDI 0406, A6.1).
+        on (GNU's rows); or an A32 word among T32's rows or the other way round, of which only T32's begin
+        with a half of E800 or above (DDI 0406, A6.1).
 
         So read they are the text, or something that nobody here describes whose text we can't read either.
         """
