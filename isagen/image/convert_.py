@@ -154,7 +154,7 @@ def _source(stack: ExitStack, arguments: argparse.Namespace, names: list[str]) -
     nodes: list[Node] = []
     for name in names:
         image = stack.enter_context(options.open_image(arguments, name, arguments.format))
-        nodes.append(image.snapshots.open(arguments.snapshot) if arguments.snapshot else image.node)
+        nodes.append(image.snapshots.open(_snapshot(arguments)) if arguments.snapshot else image.node)
     if len(nodes) > 1 and arguments.snapshot:
         raise ImageOption("a snapshot can only be copied from one source")
     name = str(Path(names[0]).absolute()) if len(names) == 1 and "://" not in names[0] else "\n".join(names)
@@ -163,6 +163,17 @@ def _source(stack: ExitStack, arguments: argparse.Namespace, names: list[str]) -
     from runtime.block.filter.joined import JoinedNode
 
     return JoinedNode(nodes), name
+
+
+def _snapshot(arguments: argparse.Namespace) -> str:
+    """The snapshot's id or name, which qemu-img also takes as snapshot.id=ID and snapshot.name=NAME."""
+    text: str = arguments.snapshot
+    if not text.startswith(("snapshot.id=", "snapshot.name=")):
+        return text
+    values = options.key_values([text])
+    if len(values) != 1:
+        raise NotYetError("a snapshot's id and name together", remedy="give one of them")
+    return next(iter(values.values()))
 
 
 def _copying(

@@ -325,6 +325,7 @@ class SnapshotNode(FormatNode):
         if self.folder.is_dir():
             from runtime.block.snapshots.check import check_snapshots
 
+            report.stops = False  # what is told of snapshots is little
             check_snapshots(self, report, repair)
         return report
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import struct
 import subprocess
 import time
 import tracemalloc
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.block.errors import ImageError
+from runtime.block.errors import ImageCorrupt, ImageError
 from runtime.block.format.vdi import header as vdi
 from runtime.block.image import Image
 from runtime.block.node import FormatNode
@@ -208,3 +209,92 @@ def test_checks_of_giants_end_early(tmp_path: Path) -> None:
         report = image.check()
     assert report.exit_code == 2 and "rest" in report.problems[-1].text
     assert time.process_time() - start < SECONDS * 2
+
+
+def _qcow2(tables: dict[int, bytes], l1_size: int) -> bytes:
+    """A header of version 3 and what lies behind it; the L1 table is at 1 MiB."""
+    head = b"QFI\xfb" + struct.pack(
+        ">IQIIQIIQQIIQQQQII",
+        3,
+        0,
+        0,
+        16,
+        1 << 50,
+        0,
+        l1_size,
+        1 << 20,
+        1 << 16,
+        1,
+        0,
+        0,
+        0,
+        0,
+        0,
+        4,
+        104,
+    )
+    file = bytearray(64 << 20)
+    for offset, data in ({0: head} | tables).items():
+        file[offset : offset + len(data)] = data
+    return bytes(file)
+
+
+def _entries(*values: int) -> bytes:
+    return struct.pack(f">{len(values)}Q", *values)
+
+
+_OWN = 1 << 63
+#: What the file holds beside the header, by offset.
+CROWDED = {
+    "one table for all": {
+        1 << 20: _entries(0x30000 | _OWN) * (2 << 20),
+        0x30000: _entries(0x50000 | _OWN) * 8192,
+    },
+    "a few tables for all": {1 << 20: _entries(*(n << 16 | _OWN for n in range(20, 920))) * 2330},
+    "tables of one cluster": {
+        1 << 20: _entries(*(n << 16 | _OWN for n in range(320, 920))),
+        320 << 16: _entries(*(n << 16 | _OWN for n in (3, 9, 5, 7))) * 2048 * 600,
+    },
+}
+
+
+@pytest.mark.parametrize("name", CROWDED)
+def test_claims_beyond_the_file_are_refused(name: str) -> None:
+    """Millions of references to a few places: no command may walk through them all."""
+    disk = _qcow2({0x10000: _entries(0x20000)} | CROWDED[name], l1_size=2 << 20)
+    for check in (False, True):
+        files = Files.of({"disk": disk})
+        start = time.process_time()
+        with pytest.raises(ImageCorrupt, match="room for"), files.open("disk", "qcow2", check=check) as node:
+            if check:
+                assert node.check().exit_code == 2
+            for _ in node.extents():
+                pass
+        assert time.process_time() - start < SECONDS * 3
+
+
+def test_a_shared_block_is_read_by_everybody(tmp_path: Path) -> None:
+    """Where only a few blocks share their storage, data is to be saved."""
+    path = tmp_path / "disk.vdi"
+    with Image.create(path, "vdi", 64 << 20) as image:
+        for at in range(0, 64 << 20, 1 << 20):
+            image.pwrite(at, bytes([at >> 20]) * (1 << 20))
+        table = int.from_bytes(path.read_bytes()[vdi.LAYOUT.offset("map_offset") :][:4], "little")
+    _patched(path, table + 4 * 5, (4).to_bytes(4, "little"))
+    with Image.open(path, "vdi") as image:
+        assert sum(extent.length for extent in image.extents()) == 64 << 20
+        assert image.pread(5 << 20, 4) == bytes([4]) * 4
+
+
+def test_much_wrong_with_the_image_and_its_snapshots(tmp_path: Path) -> None:
+    """A check that has stopped early can still tell of the snapshots."""
+    path = tmp_path / "disk.vdi"
+    with Image.create(path, "vdi", 64 << 30) as image:
+        image.pwrite(0, b"x")
+        image.snapshots.create("kept")
+        table = int.from_bytes(path.read_bytes()[vdi.LAYOUT.offset("map_offset") :][:4], "little")
+    _patched(path, table, (7).to_bytes(4, "little") * 65536)
+    with Image.open(path, "vdi", check=True) as image:
+        report = image.check()
+    assert report.exit_code == 2
+    assert any("another program" in problem.text for problem in report.problems)

@@ -72,10 +72,11 @@ class BlockCheck:
                     last >= 0 and here[0] != last + node.stride()
                 )
                 last = int(here[-1])
-                shared += int(np.count_nonzero(here[1:] == here[:-1]))
-                if shared >= MOST_CORRUPTIONS and not self.repair:
+                if not self.repair and (here[1:] <= here[:-1]).any():
+                    shared += len(here) - len(np.unique(here))
+                if shared >= MOST_CORRUPTIONS:
                     # As many as that say nothing more each, and finding all takes memory.
-                    report.note("corruption", "neighbours share their storage", count=shared)
+                    report.note("corruption", "blocks share their storage", count=shared)
                 stored += len(here)
                 parts.append(here - node.gap)
                 if stored > room:

@@ -16,10 +16,11 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from runtime.block.errors import ImageCorrupt
+from runtime.block.format.crowding import Claims
 from runtime.block.format.mapped.bitmap import SectorBitmaps
 from runtime.block.format.mapped.table import Table
 from runtime.block.node import (
@@ -43,7 +44,8 @@ ABSENT = -1  # not in this image: read from the backing node
 ZERO = -2  # not in this image, and zero whatever the backing node has
 HOLLOW = -3  # the block is here, but not these sectors: read from the backing node
 
-_BATCH = 1 << 15  # blocks looked up at once
+_BATCH = 1 << 10  # pieces of the disk that are looked up at once
+_LOOKUP = 1 << 15  # blocks looked up at once
 _SKIP = 1 << 10  # blocks: longer ranges may be skipped where no table is
 _COPY = 1 << 20  # bytes copied at once
 _DIRTY_LIMIT = 16 << 20  # bytes of changed tables after which they're written
@@ -263,12 +265,15 @@ class MappedNode(FormatNode):
     def extents(self, offset: int = 0, length: int | None = None) -> Iterator[Extent]:
         length = self._size - offset if length is None else length
         self.in_range_or_raise(offset, length)
-        step = max(self.block_size * _BATCH, 1 << 40)
-        for at in range(offset, offset + length, step):
+        end = offset + length
+        claims = Claims(self.file, self.block_size, self.name)
+        while offset < end:
             with self._lock:
-                pieces = list(self._pieces(at, min(step, offset + length - at), telling=True))
+                pieces = list(islice(self._pieces(offset, end - offset), _BATCH))
+            offset = pieces[-1].offset + pieces[-1].length
             for piece in pieces:
                 if piece.state == 0:
+                    claims.add(piece.host, piece.length)
                     yield from self._data_extents(piece)
                 elif piece.state == ZERO:
                     yield Extent(piece.offset, piece.length, ExtentKind.ZERO)
@@ -423,16 +428,6 @@ class MappedNode(FormatNode):
                 )
         return place, run
 
-    def _hollow_run(self, first: int, count: int, place: int) -> tuple[int, int]:
-        """Many blocks in one and the same place, which is a hole of the file (no sound image has such): zero.
-        """
-        same = self.table.run(self._index(first), min(count, self._row(first)), 0)
-        if same > _SKIP:
-            hole = next(self.file.extents(place, self.block_size))
-            if hole.reads_zero and hole.length == self.block_size:
-                return ZERO, same
-        return place, 1
-
     def _misplaced(self, block: int, place: int, raw: int) -> ImageCorrupt:
         return ImageCorrupt(
             f"block {block} of the disk lies outside of the image's data, at byte {place}",
@@ -442,10 +437,8 @@ class MappedNode(FormatNode):
             where=self.name,
         )
 
-    def _pieces(self, offset: int, length: int, *, telling: bool = False) -> Iterator[Piece]:
-        """The range in parts of one state each; data parts are contiguous in the file. `telling`: only to
-        tell what reads as zero.
-        """
+    def _pieces(self, offset: int, length: int) -> Iterator[Piece]:
+        """The range in parts of one state each; data parts are contiguous in the file."""
         block = self.block_size
         end = offset + length
         while offset < end:
@@ -459,8 +452,6 @@ class MappedNode(FormatNode):
                     offset = stop
                     continue
             place, run = self._run(first, count)
-            if telling and run == 1 and count > _SKIP and place >= 0:
-                place, run = self._hollow_run(first, count, place)
             count = run
             stop = min(end, (first + count) * block)
             if place < 0:
@@ -600,7 +591,7 @@ class MappedNode(FormatNode):
 
         self.flush()
         stride, freed = self.stride(), []
-        for start, step in self.block_ranges(_BATCH):
+        for start, step in self.block_ranges(_LOOKUP):
             at, count = max(first, start), start + step - max(first, start)
             if count <= 0:
                 continue

@@ -192,6 +192,16 @@ class PagedTable(Table):
         number, at = divmod(first, self._page_entries)
         return _run(self._page(number), at, count, step)
 
+    def pieces(self) -> Iterator[array[int]]:
+        """All entries, in order and in pieces; entries in holes of the file are left out."""
+        width = self._coding.width
+        for part in self.file.extents(self.offset, self.count * width):
+            if not part.reads_zero:
+                for at in range(part.offset // width * width, part.end, _PAGE):
+                    yield self._coding.decoded(
+                        self.file.pread(at, min(_PAGE, part.end - at) // width * width)
+                    )
+
     def highest(self, limit: int) -> int:
         """The highest entry below `limit`; -1 if there is none. Where the file has holes, entries are 0."""
         result = -1

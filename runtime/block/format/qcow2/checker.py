@@ -14,6 +14,7 @@ from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
 from runtime.block.errors import ImageCorrupt, ImageUnsupported
+from runtime.block.format.crowding import LONG, crowded
 from runtime.block.format.qcow2 import header as h
 from runtime.block.format.qcow2.header import COMPRESSED, COPIED, OFFSET_MASK, ZERO, Incompatible
 from runtime.block.format.qcow2.refcounts import Packed, decode_counts, encode_counts, swapped
@@ -253,6 +254,13 @@ class Checker:
             refcounts.forget()
             return
         refcounts.load()
+        if len(refcounts.table) > LONG and crowded((refcounts.table,), self.file_end):
+            self._bad(
+                "the refcount table leads to more blocks than the file has", 48, fixed=self.repair == "all"
+            )
+            self.rebuild = True
+            refcounts.table = array("Q")
+            refcounts.forget()
 
     def _count(self, offset: int, length: int, what: str, times: int = 1) -> bool:
         """Count a reference to the clusters of these bytes. False, and a corruption, if they aren't there."""

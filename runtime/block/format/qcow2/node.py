@@ -28,6 +28,7 @@ from runtime.block.errors import (
     ImageUnsupported,
     ReferenceDenied,
 )
+from runtime.block.format.crowding import Claims
 from runtime.block.format.qcow2 import header as h
 from runtime.block.format.qcow2.codec import Codec
 from runtime.block.format.qcow2.header import Header, Incompatible
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from runtime.block.report import CheckReport, ImageInfo
 
 _PACKED_CACHE_BYTES = 4 << 20
+_SMALLEST = 8  # bytes that a compressed cluster has at least
 _KINDS = {DATA: ExtentKind.DATA, ZEROES: ExtentKind.ZERO, PACKED: ExtentKind.DATA}
 
 
@@ -347,6 +349,7 @@ class Qcow2Node(FormatNode):
         """`extents` as `tables` map them."""
         # The hole so far: joined, so that empty tables cost no calls of the backing node.
         start = end = offset
+        claims = Claims(self.data, self.header.cluster_size, self.name)
         for run in self.mapping.runs(tables, offset, length):
             if run.kind == HOLE:
                 end = run.offset + run.length
@@ -354,6 +357,11 @@ class Qcow2Node(FormatNode):
             if start < end:
                 yield from self.backing_extents(start, end - start)
             start = end = run.offset + run.length
+            if run.kind == DATA:
+                # What lies behind the end of a file that was cut off reads as zeroes, and takes nothing.
+                claims.add(run.host, max(0, min(run.length, self.data.length() - run.host)))
+            elif run.kind == PACKED:
+                claims.add(run.host, _SMALLEST)
             if run.kind == DATA and self.cipher is None:
                 yield from self._data_extents(run)
             else:

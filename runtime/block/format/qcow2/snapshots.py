@@ -17,7 +17,7 @@ from runtime.block.errors import ImageCorrupt, ImageExists, ImageNotFound, Image
 from runtime.block.format.qcow2 import header as h
 from runtime.block.format.qcow2.header import COMPRESSED, COPIED, OFFSET_MASK
 from runtime.block.format.qcow2.refcounts import swapped
-from runtime.block.format.qcow2.tables import L2Table, first_entry, read_table
+from runtime.block.format.qcow2.tables import L2Table, first_entry, read_l1, read_table
 from runtime.block.node import Buffer, Extent, FormatNode, Node, Snapshots
 from runtime.block.report import ImageInfo, SnapshotInfo
 
@@ -270,7 +270,7 @@ class Qcow2Snapshots(Snapshots):
         header.l1_table_offset = self._place(swapped(new))
 
     def _l1_of(self, item: Snapshot) -> array[int]:
-        return read_table(self.node.file, item.l1_offset, item.l1_size)
+        return read_l1(self.node.file, self.node.header, item.l1_offset, item.l1_size)
 
     # --- operations ---
 
@@ -404,7 +404,7 @@ class SnapshotNode(FormatNode):
         self.backing = node.backing
         self.name = f"{node.name} (snapshot {item.name})"
         self.item = item
-        self._l1 = read_table(node.file, item.l1_offset, item.l1_size)
+        self._l1 = read_l1(node.file, node.header, item.l1_offset, item.l1_size)
         self._tables: dict[int, L2Table] = {}
 
     def get(self, index: int) -> L2Table | None:

@@ -10,6 +10,7 @@ import sys
 from array import array
 
 from runtime.block.errors import ImageCorrupt
+from runtime.block.format.crowding import LONG, crowded, crowded_table
 from runtime.block.format.qcow2.header import COPIED, OFFSET_MASK, Header
 from runtime.block.format.qcow2.refcounts import Refcounts, swapped
 from runtime.block.node import ProtocolNode
@@ -56,6 +57,14 @@ def read_table(file: ProtocolNode, offset: int, count: int) -> array[int]:
     return table
 
 
+def read_l1(file: ProtocolNode, header: Header, offset: int, count: int) -> array[int]:
+    """An L1 table. Raises ImageCorrupt if it leads to more L2 tables than the file can have."""
+    table = read_table(file, offset, count)
+    if count > LONG and crowded((table,), file.length() >> header.cluster_bits):
+        raise crowded_table("the L1 table", offset, file.name)
+    return table
+
+
 def first_entry(l1: array[int], index: int, end: int) -> int:
     """The first of the entries [index, end) that isn't 0; `end` if all are."""
     end_here = min(end, len(l1))
@@ -85,7 +94,7 @@ class Tables:
 
     def load(self) -> None:
         """Read the active L1 table."""
-        self.l1 = read_table(self.file, self.header.l1_table_offset, self.header.l1_size)
+        self.l1 = read_l1(self.file, self.header, self.header.l1_table_offset, self.header.l1_size)
         self.forget()
 
     def forget(self) -> None:

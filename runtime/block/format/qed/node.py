@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from runtime.block.driver import OpenContext
 from runtime.block.errors import ImageCorrupt, ImageOption, ImageUnsupported
+from runtime.block.format.crowding import LONG, crowded, crowded_table
 from runtime.block.format.mapped.node import ABSENT, ZERO, Interval, MappedNode
 from runtime.block.format.mapped.table import PagedTable, TwoLevelTable
 from runtime.block.format.qed import header as qed
@@ -39,6 +40,9 @@ class QedNode(MappedNode):
             place=self._place_table,
             valid=self._valid_table,
         )
+        room = file.length() // header.cluster_size
+        if header.table_entries >= LONG and crowded(self.table.directory.pieces(), room):
+            raise crowded_table("the L1 table", header.directory, file.name)
         self._reference: str | None = None
         if header.features & qed.HAS_BACKING:
             raw = file.pread(header.backing_offset, header.backing_length)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from runtime.block.errors import ImageCorrupt, ImageUnsupported
+from runtime.block.format.crowding import LONG, crowded, crowded_table
 from runtime.block.format.linear import LinearNode
 from runtime.block.format.mapped.node import ABSENT, ZERO, Interval, MappedNode
 from runtime.block.format.mapped.table import Coding, PagedTable, TwoLevelTable
@@ -16,6 +17,7 @@ from runtime.block.report import CheckReport, ImageInfo, may_stop
 if TYPE_CHECKING:
     from runtime.block.format.mapped.table import Entries
 
+_MANY = 1 << 15  # intervals, before which those that touch are joined
 _UNIT = 1 << 16  # new storage begins at multiples of this
 
 
@@ -68,6 +70,9 @@ class SparseExtent(MappedNode):
             valid=self._valid_table,
             spare=spare,
         )
+        room = self.file.length() // (4 * header.table_entries) + 1
+        if header.tables >= LONG and crowded(self.table.directory.pieces(), room):
+            raise crowded_table("the grain directory", header.directory * SECTOR, self.name)
 
     def _valid_table(self, number: int, sector: int) -> int:
         if sector * SECTOR + 4 * self.header.table_entries > max(self._limit(), self._end):
@@ -187,6 +192,8 @@ class SparseExtent(MappedNode):
     def _metadata(self) -> list[Interval]:
         import numpy as np
 
+        from runtime.block.format.mapped.check import merged
+
         header = self.header
         found = [(0, SECTOR)]
         if header.descriptor_offset:
@@ -197,13 +204,15 @@ class SparseExtent(MappedNode):
             found.append((directory.offset, directory.offset + 4 * header.tables))
             for first in range(0, header.tables, 1 << 14):
                 places = directory.read(first, min(1 << 14, header.tables - first))
-                places = np.sort(places[places != 0] * SECTOR)
+                places = np.unique(places[places != 0] * SECTOR)
                 # Tables in a row are one interval: there may be very many of them.
                 edges = np.flatnonzero(np.diff(places) != table) + 1
                 if len(places):
                     low = places[np.append(0, edges)]
                     high = places[np.append(edges - 1, len(places) - 1)] + table
                     found += list(zip(low.tolist(), high.tolist(), strict=True))
+                if len(found) > _MANY:
+                    found = merged(found)
         return found
 
     @may_stop
