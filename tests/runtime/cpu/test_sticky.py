@@ -1,4 +1,4 @@
-"""What templates do with floating-point flags: found in their texts, believed only where it is that simple."""
+"""What templates do with floating-point flags: read off their texts, believed only where that is simple."""
 
 from __future__ import annotations
 
