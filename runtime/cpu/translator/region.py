@@ -263,15 +263,17 @@ class Former:
         if "next" in template.ends:
             return []
         record = key[0]
-        pcs = {
+        # In an order that depends on nothing else: a region that is formed again has to become the same.
+        pcs = [
             self._read(_FORMATS[kind], record + at) & self.pc_mask
             for at, kind in template.slots
             if kind in ("i32", "i64")
-        }
+        ]
         if "jump" in template.ends or "jump_annulled" in template.ends:
             here = self.code.pc_of(record)
-            pcs.update(sorted((pc for pc in dynamic if abs(pc - here) < NEAR), key=lambda pc: abs(pc - here)))
-        return [self.follow(self.key_of(dynamic[pc])) for pc in pcs if pc in dynamic]
+            near = (pc for pc in dynamic if abs(pc - here) < NEAR)
+            pcs += sorted(near, key=lambda pc: (abs(pc - here), pc))
+        return [self.follow(self.key_of(dynamic[pc])) for pc in dict.fromkeys(pcs) if pc in dynamic]
 
     def _walk(self, start: Key, dynamic: Mapping[int, int]) -> list[Key]:
         """The region's nodes, those first that are reached over few jumps; straight code in sequence."""

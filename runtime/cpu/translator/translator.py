@@ -261,6 +261,7 @@ class Translator:
         self._hinted: dict[int, list[Hint]] = {}
         """Those of the last time, by the addresses that they name."""
         self._tries: dict[int, int] = {}
+        self._took_all = False
         self._read_hints()
 
     def _helper_table(self) -> ctypes.Array[ctypes.c_uint64]:
@@ -299,12 +300,26 @@ class Translator:
             if tries >= TRIES or not (self.ranges or self._in_one_page(pc, hint)):
                 continue
             self._tries[hint.head] = tries + 1
-            head, *seen = (self._record_at(pc) for pc in (hint.head, *hint.seen))
-            if not head or head in self._covered:
-                continue
-            dynamic = {pc: there for pc in hint.dynamic if (there := self._record_at(pc))}
-            found |= self._translate(head, {there for there in seen if there}, dynamic, kept=True)
+            found |= self._take_hint(hint)
         return found
+
+    def _take_hint(self, hint: Hint) -> bool:
+        """Put in place a region of the last time, if it is kept: whether it was."""
+        head, *seen = (self._record_at(pc) for pc in (hint.head, *hint.seen))
+        if not head or head in self._covered:
+            return False
+        dynamic = {pc: there for pc in hint.dynamic if (there := self._record_at(pc))}
+        return self._translate(head, {there for there in seen if there}, dynamic, kept=True)
+
+    def _take_all_hints(self) -> bool:
+        """Before anything is compiled that wasn't the last time: put all of that in place, in the order in
+        which it was found then. Regions overlap, and what is sampled next depends on those there are. Only in
+        user mode: there addresses mean the same all the time. Whether there was a region.
+        """
+        if self._took_all or not self.ranges:
+            return False
+        self._took_all = True
+        return sum(self._take_hint(hint) for hint in decoded(self._kept_hints)) > 0
 
     @staticmethod
     def _in_one_page(pc: int, hint: Hint) -> bool:
@@ -377,6 +392,8 @@ class Translator:
         count = self._counts.get(bucket, 0) + passed
         self._counts[bucket] = count
         if count >= self._limits.get(bucket, self.hot):
+            if self._take_all_hints():
+                return self._slice
             self._limits[bucket] = 2 * count
             self._seen.clear()
             self._burst = BURST
