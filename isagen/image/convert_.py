@@ -59,6 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on where a killed conversion stopped")
     parser.add_argument("--verify", action="store_true", help="compare the result with the source")
     parser.add_argument("--salvage", action="store_true", help="put zeroes where the source can't be read")
+    parser.add_argument("--bitmaps", action="store_true", help="take over the dirty bitmaps (qcow2)")
+    parser.add_argument(
+        "--skip-broken-bitmaps", action="store_true", help="but not those that were left in use"
+    )
     parser.add_argument(
         "-m", "--threads", type=int, metavar="N", help="that read and compress (default: processors)"
     )
@@ -72,7 +76,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     # qemu-img's ways of copying: ours is chosen for them.
     parser.add_argument("-W", dest="out_of_order", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("-C", dest="copy_offloading", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--bitmaps", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--target-image-opts", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("files", nargs="*", metavar="file", help="the sources and, last, the target")
     options.add_access(parser)
@@ -85,8 +88,10 @@ def run(arguments: argparse.Namespace) -> int:
     from runtime.block.jobs.convert import Request, convert, identity_of
     from runtime.block.registry import find_format, format_of_name
 
-    if arguments.bitmaps or arguments.target_image_opts:
-        raise NotYetError("--bitmaps and --target-image-opts aren't supported")
+    if arguments.target_image_opts:
+        raise NotYetError("--target-image-opts isn't supported", remedy="name the target and its format")
+    if arguments.skip_broken_bitmaps and not arguments.bitmaps:
+        raise ImageOption("--skip-broken-bitmaps goes with --bitmaps")
     if options.asks_for_help(arguments.options):
         name = arguments.output_format or "raw"
         show.print_options(name, find_format(name).driver.options())
@@ -111,6 +116,8 @@ def run(arguments: argparse.Namespace) -> int:
             create=not arguments.no_create,
             resume=arguments.resume,
             verify=arguments.verify,
+            bitmaps=arguments.bitmaps,
+            skip_broken_bitmaps=arguments.skip_broken_bitmaps,
             durable=arguments.cache not in (None, "unsafe"),
             passphrase=options.passphrase(arguments, arguments.target_passphrase_file),
         )

@@ -344,6 +344,10 @@ class FormatNode(Node):
             else:
                 compression.write([(offset + at, packed)])
 
+    def copy_bitmaps(self, source: Node, *, skip_broken: bool = False) -> None:
+        """Take over the dirty bitmaps that `source` keeps; `skip_broken`: without those that mean nothing."""
+        raise ImageUnsupported(f"{self.format} images can't hold dirty bitmaps", where=self.name)
+
     def set_backing(self, reference: str | None, format: str | None) -> None:
         """Record another backing file, by the name that the image shall hold (data isn't changed)."""
         raise ImageUnsupported(f"{self.format} images have no backing file", where=self.name)

@@ -115,7 +115,7 @@ def _run(words: Sequence[str], package: str, good: tuple[int, ...] = (0,)) -> No
     program = shutil.which(words[0], path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if program is None:
         raise ImageError(f"the program {words[0]} isn't installed", remedy=f"install the package {package}")
-    environment = {**os.environ, "MTOOLSRC": os.devnull, "MTOOLS_SKIP_CHECK": "1", "LC_ALL": "C"}
+    environment = {**os.environ, "MTOOLSRC": os.devnull, "MTOOLS_SKIP_CHECK": "1", "LC_ALL": "C.UTF-8"}
     try:
         result = subprocess.run(
             [program, *words[1:]],

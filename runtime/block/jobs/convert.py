@@ -43,7 +43,8 @@ class Request:
 
     `identity` describes the source; a resumed conversion wants the same. `options` are the create options of
     `format`. `create` False writes into an image that exists. `durable` waits for stable storage at
-    checkpoints and at the end.
+    checkpoints and at the end. `bitmaps`: take over the source's dirty bitmaps, too; `skip_broken_bitmaps`:
+    but not those that mean nothing.
     """
 
     source: Node
@@ -56,6 +57,8 @@ class Request:
     resume: bool = False
     verify: bool = False
     durable: bool = False
+    bitmaps: bool = False
+    skip_broken_bitmaps: bool = False
     passphrase: Callable[[], bytes] | None = None
 
 
@@ -91,6 +94,7 @@ def _into_existing(request: Request, progress: Progress) -> Result:
         copied = copy(request.source, image.node, request.copying, progress=progress)
         if image.size > request.source.length() and not request.copying.target_is_zero:
             image.write_zeroes(request.source.length(), image.size - request.source.length())
+        _copy_bitmaps(request, image)
         image.flush()
         verified = _verify(request, image, progress)
     return Result(request.source.length(), copied, verified=verified)
@@ -153,6 +157,7 @@ class _NewImage:
                 progress=progress,
                 checkpoint=checkpoints,
             )
+            _copy_bitmaps(request, image)
             image.close()
         except BaseException as error:
             worth = not isinstance(error, ImageError) or _has_data(self._work)
@@ -255,6 +260,11 @@ class _Checkpoints:
             self._image.flush()
             self._journal.advance(offset, synced=self._durable)
             self._next = now + CHECKPOINT_SECONDS
+
+
+def _copy_bitmaps(request: Request, image: Image) -> None:
+    if request.bitmaps:
+        image.node.copy_bitmaps(request.source, skip_broken=request.skip_broken_bitmaps)
 
 
 def _verify(request: Request, image: Image, progress: Progress) -> bool:

@@ -303,3 +303,39 @@ def test_backing_files_among_the_options(raw: bytes, tell: Run) -> None:
     assert tell("convert", "--resume", "disk.raw", "y.qcow2")[1].startswith(
         "y.qcow2: there was nothing to resume"
     )
+
+
+def test_bitmaps_go_along(raw: bytes, tell: Run, require_tool: Callable[..., str]) -> None:
+    qemu, io = require_tool("qemu-img"), require_tool("qemu-io")
+    run("convert", "disk.raw", "from.qcow2")
+    for words in (["-g", "4096", "first"], ["--disable", "second"]):
+        subprocess.run([qemu, "bitmap", "--add", *words[:-1], "from.qcow2", words[-1]], check=True)
+    subprocess.run([io, "-c", "write -P 1 1M 5000", "from.qcow2"], check=True, capture_output=True)
+    for compressed in ([], ["-c"]):
+        assert run("convert", "--bitmaps", *compressed, "-O", "qcow2", "from.qcow2", "to.qcow2") == 0
+        subprocess.run([qemu, "check", "-q", "to.qcow2"], check=True)
+        subprocess.run([qemu, "compare", "-q", "from.qcow2", "to.qcow2"], check=True)
+        found = []
+        for name in ("from.qcow2", "to.qcow2"):
+            told = subprocess.run([qemu, "info", "--output=json", name], check=True, capture_output=True)
+            bitmaps = json.loads(told.stdout)["format-specific"]["data"]["bitmaps"]
+            with Image.open(name) as image:
+                found.append((bitmaps, [image.node.bitmaps.dirty(one["name"]) for one in bitmaps]))  # type: ignore[attr-defined]
+        assert found[0] == found[1]
+        assert found[0][1][0] == [(MIB, 8192)]
+    assert tell("convert", "--bitmaps", "-O", "vdi", "from.qcow2", "x.vdi")[0] == 1
+    assert tell("convert", "--bitmaps", "-O", "qcow2", "disk.raw", "x.qcow2")[0] == 1
+    assert tell("convert", "--skip-broken-bitmaps", "-O", "qcow2", "from.qcow2", "x.qcow2")[0] == 1
+    assert not Path("x.qcow2").exists() and not Path("x.vdi").exists()
+
+
+def test_snapshots_are_named_as_for_qemu_img(raw: bytes, tell: Run) -> None:
+    run("convert", "disk.raw", "from.qcow2")
+    run("snapshot", "-c", "one", "from.qcow2")
+    for name in ("one", "1", "snapshot.name=one", "snapshot.id=1"):
+        assert run("convert", "-l", name, "-O", "raw", "from.qcow2", "x.raw") == 0
+        assert Path("x.raw").read_bytes() == raw
+    assert tell("convert", "-l", "snapshot.name=two", "-O", "raw", "from.qcow2", "x.raw")[0] == 1
+    assert (
+        tell("convert", "-l", "snapshot.name=one,snapshot.id=1", "-O", "raw", "from.qcow2", "x.raw")[0] == 1
+    )

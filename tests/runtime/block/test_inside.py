@@ -224,6 +224,7 @@ def test_putting_files(format: str, disk: Path, tmp_path: Path, require_tool: Ca
         for number in (1, 2):
             put(volume(image.node, number), source, "/etc/hostname", mode=0o600)
             put(volume(image.node, number), source, "/a new file")
+            put(volume(image.node, number), source, "/Überlänge, mit Leerzeichen.ñandú")
             with pytest.raises(ImageError):
                 put(volume(image.node, number), source, "/absent/file")
     raw = tmp_path / "after"
@@ -240,7 +241,7 @@ def test_putting_files(format: str, disk: Path, tmp_path: Path, require_tool: Ca
     for number in (1, 2):
         with FileNode(raw) as node:
             system = FileSystem(volume(node, number))
-            for name in ("/etc/hostname", "/a new file"):
+            for name in ("/etc/hostname", "/a new file", "/Überlänge, mit Leerzeichen.ñandú"):
                 assert b"".join(system.read(name)) == source.read_bytes()
             if number == 1:
                 assert [entry.mode & 0o777 for entry in system.entries("/etc/hostname")] == [0o600]

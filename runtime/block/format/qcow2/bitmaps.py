@@ -182,8 +182,10 @@ class Bitmaps:
                         result.append((start, length))
         return result
 
-    def add(self, name: str, *, granularity: int = 65536, enabled: bool = True) -> Bitmap:
-        """A new, clean bitmap. Raises ImageExists, ImageOption, ImageUnsupported."""
+    def add(self, name: str, *, granularity: int = 65536, enabled: bool = True, bits: bytes = b"") -> Bitmap:
+        """A new bitmap, clean but for `bits` (low ones first). Raises ImageExists, ImageOption,
+        ImageUnsupported.
+        """
         node = self.node
         node.writable_or_raise()
         if node.header.version < 3:
@@ -203,11 +205,25 @@ class Bitmaps:
                 raise ImageOption(
                     "the bitmap would be too large", where=node.name, remedy="a larger granularity"
                 )
+            item.data[: len(bits)] = bits[: len(item.data)]
             node.begin_write()
             item.recording = enabled
             self.items.append(item)
             self._rewrite(in_use=True)
         return item
+
+    def copy_from(self, source: Bitmaps, *, skip_broken: bool = False) -> None:
+        """Take over all bitmaps of another image; those of the same names go. Raises ImageUnsupported for
+        bitmaps that mean nothing, unless `skip_broken`.
+        """
+        for item in source.items:
+            if skip_broken and (item.inconsistent or not item.known):
+                continue
+            with source.node.lock:
+                bits = bytes(source._bits(item))
+            if any(mine.name == item.name for mine in self.items):
+                self.remove(item.name)
+            self.add(item.name, granularity=item.granularity, enabled=item.enabled, bits=bits)
 
     def remove(self, name: str) -> None:
         """Raises ImageNotFound."""

@@ -599,6 +599,13 @@ class Qcow2Node(FormatNode):
             self._bitmaps = Bitmaps(self)
         return self._bitmaps
 
+    def copy_bitmaps(self, source: Node, *, skip_broken: bool = False) -> None:
+        self.writable_or_raise()
+        if not isinstance(source, Qcow2Node):
+            raise ImageUnsupported("only QCOW2 images have dirty bitmaps", where=source.name)
+        with self.lock:
+            self.bitmaps.copy_from(source.bitmaps, skip_broken=skip_broken)
+
     def check(self, repair: Repair | None = None) -> CheckReport:
         from runtime.block.format.qcow2.checker import Checker
 
