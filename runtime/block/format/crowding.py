@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
+from itertools import islice, pairwise
+from operator import eq
 
 from runtime.block.errors import ImageCorrupt
 from runtime.block.node import ProtocolNode
@@ -24,19 +26,12 @@ def crowded(pieces: Iterable[array[int]], room: int) -> bool:
     """Whether a table of tables (in pieces, in order; 0: no table) points to more of them than the `room` in
     its file, or too often from an entry to the place of the one before.
     """
-    tables = same = last = 0
+    tables = same = 0
     for piece in pieces:
-        if not any(piece):
-            last = 0
-            continue
         tables += len(piece) - piece.count(0)
-        if tables > room:
-            return True
-        for entry in piece:
-            if entry and entry == last:
-                same += 1
-            last = entry
-        if same > SHARED:
+        if sum(map(eq, piece, islice(piece, 1, None))):
+            same += sum(one == other != 0 for one, other in pairwise(piece))
+        if tables > room or same > SHARED:
             return True
     return False
 

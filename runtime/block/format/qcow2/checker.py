@@ -19,7 +19,7 @@ from runtime.block.format.qcow2 import header as h
 from runtime.block.format.qcow2.header import COMPRESSED, COPIED, OFFSET_MASK, ZERO, Incompatible
 from runtime.block.format.qcow2.refcounts import Packed, decode_counts, encode_counts, swapped
 from runtime.block.format.qcow2.tables import read_table
-from runtime.block.report import CheckReport, CheckStopped
+from runtime.block.report import CheckReport, CheckStopped, Problem
 
 if TYPE_CHECKING:
     from runtime.block.format.qcow2.checksums import ClusterSet
@@ -360,9 +360,22 @@ class Checker:
                 self._bad_l1(l1, index, offset, active)
                 continue
             uses[place] = uses.get(place, 0) + 1
+        stored = 0
         for place, often in uses.items():
             self.counter.add(place >> self.bits, 1, often * times)
-            self._count_l2(place, often * times, active)
+            stored += self._count_l2(place, often * times, active) * often
+            if stored > self.file_end and not self.node.external:
+                self._crowded(offset)
+
+    def _crowded(self, offset: int) -> None:
+        """One disk has more clusters than the file: most are shared. To tell of each would take too long."""
+        what = f"the tables below lead to more data clusters than the file's {self.file_end}"
+        if self.repair:
+            remedy = "the data that it holds can only be guessed: restore the image from a copy"
+            raise ImageCorrupt(what, offset=offset, field="L1 table", where=self.node.name, remedy=remedy)
+        self._bad(what, offset)
+        self.report.problems.append(Problem("corruption", "the rest wasn't checked"))
+        raise CheckStopped(self.report)
 
     def _bad_l1(self, l1: array[int], index: int, offset: int, active: bool) -> None:
         fix = self.repair == "all"
@@ -371,13 +384,14 @@ class Checker:
             l1[index] = 0
             self.file.pwrite(offset + index * 8, bytes(8))
 
-    def _count_l2(self, place: int, times: int, active: bool) -> None:
+    def _count_l2(self, place: int, times: int, active: bool) -> int:
+        """Count what an L2 table refers to; gives how many plain clusters that are."""
         node = self.node
         mapping, counter = node.mapping, self.counter
         size, bits = self.size, self.bits
         entries = read_table(self.file, place, size // 8)
         report = self.report
-        allocated = compressed = fragmented = 0
+        allocated = compressed = fragmented = plain = 0
         last_end = 0  # of the data so far; gaps are counted within each table, as QEMU does
         items: array[int] = entries[::2] if mapping.extended else entries
         reserved = _L2_RESERVED_EXTENDED if mapping.extended else _L2_RESERVED
@@ -429,6 +443,7 @@ class Checker:
                 index += 1
                 continue
             counter.add(host >> bits, stop - index, times)
+            plain += stop - index
             if self._data is not None and not entry & ZERO:
                 self._data.add(host >> bits, stop - index)
             if not entry & ZERO:
@@ -444,6 +459,7 @@ class Checker:
             report.allocated_clusters = (report.allocated_clusters or 0) + allocated
             report.compressed_clusters = (report.compressed_clusters or 0) + compressed
             report.fragmented_clusters = (report.fragmented_clusters or 0) + fragmented
+        return plain
 
     def _wrong_bitmap(self, entry: int, bitmap: int) -> bool:
         """Whether subclusters are both allocated and zero, or are said to be where none can be."""
