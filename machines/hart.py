@@ -6,6 +6,7 @@ tick for `INSTRUCTIONS_PER_TICK`; each time the hart is started it is brought up
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import Final
 
@@ -38,6 +39,10 @@ class Hart:
         self.spent = 0
         """Instructions executed and traps delivered."""
         self._lines = 0
+        self._parallel = False
+        self._taken = 0
+        """The lines' levels that the CPU knows of."""
+        self._news = threading.Event()
 
     def reset(self, pc: int) -> None:
         """Start over at `pc`. Lines keep their levels; time and counters go on."""
@@ -53,9 +58,44 @@ class Hart:
     def drive(self, bit: int, level: bool) -> None:
         """An interrupt line changes."""
         self._lines = self._lines | 1 << bit if level else self._lines & ~(1 << bit)
+        if self._parallel:
+            self.nudge()
+            return
         self.cpu.set("interrupt_lines", self._lines)
         if level:
             self.waiting = False
+
+    # --- in a thread of its own (`machines.parallel`) ---------------------------------------------------
+
+    def begin_parallel(self) -> None:
+        """From now on lines are driven by other threads than the hart's."""
+        self._parallel = self.cpu.parallel = True
+        self._taken = self._lines
+        self._news.clear()
+
+    def end_parallel(self) -> None:
+        """The hart's thread stands still."""
+        self.take_lines()
+        self._parallel = self.cpu.parallel = False
+
+    def nudge(self) -> None:
+        """From any thread: have the hart's thread look around soon."""
+        self.cpu.interrupt()
+        self._news.set()
+
+    def take_lines(self) -> None:
+        """The hart's thread: let the CPU know of the lines."""
+        lines = self._lines
+        if lines != self._taken:
+            self.cpu.set("interrupt_lines", lines)
+            if lines & ~self._taken:
+                self.waiting = False
+            self._taken = lines
+
+    def sleep(self) -> None:
+        """The hart's thread: wait until somebody nudges it."""
+        self._news.wait()
+        self._news.clear()
 
     @property
     def lines(self) -> int:

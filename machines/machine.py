@@ -8,17 +8,19 @@ alike to the instruction.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import selectors
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, NamedTuple, TypeVar
 
 from machines.hart import INSTRUCTIONS_PER_TICK, Hart
+from machines.parallel import PATIENCE, Team
 from runtime.clock import NANOSECONDS, Clock, CountedClock, HostClock
 from runtime.cpu.exits import Exit, Reason
 from runtime.devices.bus import Bus
@@ -40,8 +42,6 @@ SHARED_SLICE: Final = 1 << 14
 """The same where several harts take turns."""
 ACCESSES: Final = 512
 """Device accesses in a slice between two looks at inputs."""
-PATIENCE: Final = 0.5
-"""Longest wait for inputs, in seconds: signals are looked at in between."""
 
 
 class Ending(Enum):
@@ -87,9 +87,13 @@ class Ticks:
         self.running: Hart | None = None
         """The hart that executes now: its time is a little ahead of the clock's."""
 
+    def now(self) -> int:
+        """Ticks by the clock."""
+        return self._clock.now() // TICK + self.offset
+
     def ticks(self) -> int:
         """See `runtime.devices.aclint.Counter`."""
-        now = self._clock.now() // TICK + self.offset
+        now = self.now()
         return max(now, self.running.time) if self.running is not None else now
 
     def set_ticks(self, value: int) -> None:
@@ -184,6 +188,8 @@ class Machine:
         self._fed: list[Fed] = []
         self.random: random.Random | None = None
         """Where the guest's random numbers come from; None: from the host."""
+        self.team: Team | None = None
+        """Runs the harts in threads of the host, where they don't take turns (`run_in_threads`)."""
         self._round: Round | None = None
         self._ending: Outcome | None = None
         self._restart: str | None = None
@@ -193,6 +199,8 @@ class Machine:
 
     def close(self) -> None:
         """Give back what the machine holds of the host. May be called again."""
+        if self.team is not None:
+            self.team.close()
         for hart in self.harts:
             hart.cpu.close()
         self.exits.close()
@@ -224,19 +232,21 @@ class Machine:
         self._ending = Outcome(Ending.STOPPED)
         for hart in self.harts:
             hart.cpu.interrupt()
-        self._wake_up()
+        self.wake_up()
 
     def post(self, call: Callable[[], None]) -> None:
         """Have `call` called between two slices, by the thread that runs the machine. For other threads."""
         self._posted.append(call)
-        self._wake_up()
+        self.wake_up()
 
-    def _wake_up(self) -> None:
+    def wake_up(self) -> None:
+        """Have whoever waits for inputs look around. From any thread."""
         if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
 
     def _run_posted(self) -> None:
-        os.eventfd_read(self._wake)
+        with contextlib.suppress(BlockingIOError):  # somebody may have read it
+            os.eventfd_read(self._wake)
         while self._posted:
             self._posted.popleft()()
 
@@ -376,8 +386,19 @@ class Machine:
         """Instructions of all harts since the machine was made."""
         return sum(hart.cpu.executed for hart in self.harts)
 
+    def run_in_threads(self) -> None:
+        """From now on each hart has a thread of the host, where nothing asks for an exact order: a debugger,
+        a record of what comes from outside. Raises IsagenError with a counted clock.
+        """
+        if not isinstance(self.clock, HostClock):
+            raise IsagenError(
+                "harts in threads of the host don't count instructions together",
+                remedy="take the host's clock, or let harts take turns",
+            )
+        self.team = Team(self)
+
     @property
-    def _halting(self) -> bool:
+    def halting(self) -> bool:
         """Whether harts have to stand still now."""
         return self._ending is not None or self._restart is not None or self.paused
 
@@ -405,9 +426,9 @@ class Machine:
                     continue
                 if journal is not None and journal.repeating and not self.alone:
                     self._serve(0)  # commands and debuggers: the guest's inputs come from the record
-                    if self._halting:
+                    if self.halting:
                         continue
-                if last is not None and self._is_asleep():
+                if last is not None and self.is_asleep():
                     return Outcome(Ending.ASLEEP)
                 if self.fence is not None and self.spent >= self.fence:
                     if journal is not None:
@@ -415,13 +436,22 @@ class Machine:
                     self.on_fence()
                     continue
                 self._let_time_pass(True)
-                self._turn(last if self.fence is None else min(self.fence, last or self.fence))
+                until = last if self.fence is None else min(self.fence, last or self.fence)
+                if self.team is not None and self._may_be_parallel:
+                    self.team.run(until)
+                else:
+                    self._turn(until)
             return self._ending
         finally:
             if journal is not None:
                 journal.active = False
             self._ending = None
             self._let_time_pass(False)
+
+    @property
+    def _may_be_parallel(self) -> bool:
+        """Whether nothing asks for harts that take turns."""
+        return self.journal is None and self.goal is None and not self.held and self._round is None
 
     def _let_time_pass(self, running: bool) -> None:
         if self.journal is not None and self.journal.repeating:
@@ -442,7 +472,7 @@ class Machine:
                 self._idle()
                 return
             if (
-                self._poll(0).halted or self._halting or self._round is not None
+                self.poll(0).halted or self.halting or self._round is not None
             ):  # (a restored machine may be in the middle of one)
                 return
             now = self.clock.now()
@@ -456,7 +486,7 @@ class Machine:
                 if budget <= 0:
                     return
                 self._run_hart(hart, turn, budget)
-                if self._halting or self._round is not turn:  # a state may have been restored
+                if self.halting or self._round is not turn:  # a state may have been restored
                     return
             turn.longest = max(turn.longest, turn.used)
             turn.hart, turn.used = turn.hart + 1, 0
@@ -503,8 +533,8 @@ class Machine:
                 hart.spent += used
                 self.spent += used
                 if stop.reason is Reason.MMIO:
-                    self._access(hart, stop)
-                    finishing = self._halting
+                    self.access(hart, stop)
+                    finishing = self.halting
                     accesses += 1
                 elif stop.reason is Reason.WAITING:
                     hart.waiting = True
@@ -521,7 +551,7 @@ class Machine:
                     finishing = True
                 elif self.on_stop is not None and stop.reason in (Reason.BREAKPOINT, Reason.WATCH):
                     self.on_stop(hart, stop)
-                    finishing = self._halting
+                    finishing = self.halting
                     if finishing and not cpu.answered:
                         break
                 else:
@@ -539,7 +569,7 @@ class Machine:
         self.ticks.running = None
         self._serve(0)
         self.ticks.running = hart
-        return not self._halting and self._round is turn
+        return not self.halting and self._round is turn
 
     def _reach(self, hart: Hart) -> None:
         """The goal is reached."""
@@ -547,7 +577,8 @@ class Machine:
         if self.on_stop is not None:
             self.on_stop(hart, Exit(Reason.BUDGET, hart.cpu.pc))
 
-    def _access(self, hart: Hart, stop: Exit) -> None:
+    def access(self, hart: Hart, stop: Exit) -> None:
+        """A hart's access to a device."""
         if stop.write:
             self.bus.write(stop.address, stop.size, stop.value)
             hart.cpu.answer()
@@ -556,7 +587,7 @@ class Machine:
 
     # --- waiting ----------------------------------------------------------------------------------------
 
-    def _is_asleep(self) -> bool:
+    def is_asleep(self) -> bool:
         """Whether nothing can happen any more."""
         asleep = all(hart.waiting for hart in self.harts)
         return asleep and self.clock.next_deadline() is None and not self._has_inputs
@@ -569,30 +600,38 @@ class Machine:
         """All harts wait: for the next timer, or for an input."""
         deadline = self.clock.next_deadline()
         if isinstance(self.clock, CountedClock) and deadline is not None:
-            if not self._poll(0).served:
+            if not self.poll(0).served:
                 self.clock.advance(deadline)
             return
         wait = PATIENCE
         if deadline is not None:
             wait = min(wait, max(0, deadline - self.clock.now()) / NANOSECONDS)
-        self._poll(wait)
+        self.poll(wait)
 
-    def _poll(self, timeout: float) -> Poll:
+    def poll(self, timeout: float) -> Poll:
         """Serve the inputs that are ready, and hand over what came from outside. While a part of the run is
         repeated, what came then.
         """
         journal = self.journal
         if journal is None:
-            return Poll(self._serve(timeout), self._halting)
+            return Poll(self._serve(timeout), self.halting)
         if journal.repeating:
             found: tuple[Poll, tuple[Fed, ...]] = journal.value("poll", lambda: (Poll(False, False), ()))
         else:
-            poll = Poll(self._serve(timeout), self._halting)
+            poll = Poll(self._serve(timeout), self.halting)
             fed, self._fed = tuple(self._fed), []
             found = journal.value("poll", lambda: (poll, fed))
         for name, data in found[1]:
             self.characters[name].deliver(data)
         return found[0]
+
+    def is_called(self, ready: Sequence[tuple[selectors.SelectorKey, int]]) -> bool:
+        """Whether inputs that are ready have to be served; that somebody only wants to be noticed is done."""
+        if len(ready) == 1 and ready[0][0].fd == self._wake and not self._posted:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
+            return False
+        return bool(ready) or bool(self._fed)
 
     def _serve(self, timeout: float) -> bool:
         """Call what inputs that are ready are registered with; whether there were any. That is none of the

@@ -189,6 +189,8 @@ class Settings(Model):
     accel: Literal["auto", "engine", "kvm"] = "auto"
     """What executes instructions (`runtime.accel`)."""
     clock: Literal["host", "counted"] = "host"
+    threads: Literal["turns", "host"] = "turns"
+    """How several harts run: they take turns, or each has a thread of the host."""
     seed: int | None = Field(default=None, ge=0)
     """Random numbers that the guest gets come from it; with the counted clock runs are then identical."""
     epoch: int | None = Field(default=None, ge=0)

@@ -136,6 +136,8 @@ class Virt:
         }
         self._place_devices(virtio)
         self._place_flash()
+        if settings.threads == "host":
+            machine.run_in_threads()
         machine.reset()
         self.peripherals.start(machine.selector)
 

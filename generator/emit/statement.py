@@ -138,6 +138,7 @@ class _Body:
         self._outcome = False  # whether a skip is noted in a variable and the end returns it
         self._changes = False  # whether writes to registers that decoding depends on are noted
         self.delayed = False  # the target has delay slots
+        self._atomic: list[nodes.Load] | None = None  # in an atomic: what it has read so far
 
     def _local(self, name: str) -> str:
         if name not in self._names:
@@ -237,7 +238,7 @@ class _Body:
             case nodes.ForSet(local=local, mask=members, body=body):
                 self._for_set(local, members, body)
             case nodes.Atomic(body=body):
-                return self._block(body, last=last)
+                return self._atomically(body, last=last)
             case nodes.Goto():
                 self._goto(stmt)
                 return True
@@ -350,7 +351,9 @@ class _Body:
             host = w.call(access, "cpu", "tlb", address, bytes_)
         w.line(f"host = {host}")
         self._return_if("host == 0", self._leave())
-        if stmt.local in self._used:
+        if self._atomic is not None:
+            self._atomic.append(stmt)
+        if stmt.local in self._used or (self._atomic is not None and stmt.probe_write):
             read = w.call(f"read{width}{self._order(stmt.little, width)}", "host")
             w.line(f"{self._local(stmt.local.name)} = {read}")
 
@@ -360,11 +363,41 @@ class _Body:
         self._bytes(width)
         name = f"write{width}{self._order(stmt.little, width)}"
         address, value = w.argument(stmt.address), w.argument(stmt.value)
+        read = self._read_before(stmt)
         if stmt.space == "phys":
             written = w.call(f"{name}_physical", "cpu", address, value)
+        elif read is not None:
+            expected = self._local(read.local.name)
+            written = w.call(name.replace("write", "exchange"), "cpu", "tlb", address, expected, value)
         else:
             written = w.call(name, "cpu", "tlb", address, value)
         self._return_if(f"{written} == 0", self._leave())
+
+    def _atomically(self, body: Block, *, last: bool) -> bool:
+        """What writes where it has read writes only if nobody else has written there since; else the
+        instruction is executed anew. An empty body is a fence.
+        """
+        if not body:
+            self.writer.line(self.writer.call("fence"))
+            return False
+        self._atomic = []
+        try:
+            return self._block(body, last=last)
+        finally:
+            self._atomic = None
+
+    def _read_before(self, store: nodes.Store) -> nodes.Load | None:
+        """In an atomic: what read the place that is written."""
+        for load in reversed(self._atomic or ()):
+            if (
+                load.probe_write
+                and load.address == store.address
+                and load.space == store.space
+                and load.little == store.little
+                and load.local.width == store.value.width
+            ):
+                return load
+        return None
 
     def _bytes(self, width: int) -> str:
         if width not in MEMORY_WIDTHS:

@@ -286,7 +286,9 @@ class CallStmt:
 
 @dataclass(frozen=True, slots=True)
 class Atomic:
-    """The accesses of `body` are one atomic access for other CPUs."""
+    """The accesses of `body` are one atomic access for other CPUs, and no other is moved across it. An empty
+    one is a fence.
+    """
 
     body: Block
 

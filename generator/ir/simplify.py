@@ -201,6 +201,8 @@ def _keep(block: Block, used: set[Local]) -> Block:
                 if not then and not otherwise:
                     continue
                 out.append(replace(stmt, then=then, otherwise=otherwise))
+            case nodes.Atomic(body=()):
+                out.append(stmt)
             case nodes.ForRange(body=body) | nodes.ForSet(body=body) | nodes.Atomic(body=body):
                 body = _keep(body, used)
                 if body:

@@ -630,7 +630,7 @@ class TreeBuilder(Transformer[Token, Any]):
         return s.ForSetStmt(self._at(c), self._ident(c[1]), c[2], c[3], c[4])
 
     def atomic(self, c: list[Any]) -> s.AtomicStmt:
-        return s.AtomicStmt(self._at(c), c[1])
+        return s.AtomicStmt(self._at(c), c[1], c[2])
 
     def call_stmt(self, c: list[Any]) -> s.ExprStmt:
         return s.ExprStmt(self._at(c), self.call(c))

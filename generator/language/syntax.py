@@ -254,6 +254,7 @@ class ForSetStmt(Node):
 
 @dataclass(eq=False, slots=True)
 class AtomicStmt(Node):
+    when: Expr | None
     body: BlockStmt
 
 

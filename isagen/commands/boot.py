@@ -37,6 +37,7 @@ SCALARS = (
     "append",
     "dtb",
     "clock",
+    "threads",
     "seed",
     "epoch",
     "serial",
@@ -114,6 +115,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a file that firmware and guest read by QEMU's fw_cfg",
     )
     parser.add_argument("--clock", choices=("host", "counted"), help="counted: time follows instructions")
+    parser.add_argument(
+        "--threads",
+        choices=("turns", "host"),
+        help="several harts take turns in one thread (the default), or each has a thread of the host",
+    )
     parser.add_argument("--seed", type=number, metavar="N", help="the guest's random numbers come from it")
     parser.add_argument("--epoch", type=number, metavar="SECONDS", help="the date at the start, since 1970")
     parser.add_argument(

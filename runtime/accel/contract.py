@@ -124,6 +124,14 @@ class Vcpu(Protocol):
         """Take over what another one of the same layout had."""
         ...
 
+    @property
+    def parallel(self) -> bool:
+        """Whether other CPUs over the same memory run at the same time, in threads of their own."""
+        ...
+
+    @parallel.setter
+    def parallel(self, on: bool) -> None: ...
+
     # --- debuggers
 
     @property

@@ -80,6 +80,8 @@ MODE: Final = 336
 MODE_SYSTEM: Final = 1
 """Translate addresses and deliver traps with the spec's functions; else user mode: addresses are as they are.
 """
+MODE_PARALLEL: Final = 2
+"""Other CPUs over the same memory run at the same time, in threads of their own."""
 ADDRESS_MASK: Final = 344
 """Guest addresses wrap around here: 2**32 - 1 or 2**64 - 1."""
 EXIT_TRAPS: Final = 352

@@ -267,6 +267,7 @@ def target_machine() -> Any:
     """LLVM's description of the host, generic within its architecture: objects may move to other machines."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()  # 128-bit exchanges are written in assembly language
     return llvm.Target.from_default_triple().create_target_machine(opt=LEVEL, reloc="pic", codemodel="small")
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -92,6 +93,8 @@ class Cpu:
         self._hook_raised: BaseException | None = None
         self._calling = False
         self._running = False
+        self._forgotten: deque[tuple[int, int]] = deque()
+        """Host addresses and sizes of what others wrote to while it ran."""
         self._breakpoints: tuple[int, ...] = ()
         self._breakpoint_table: ctypes.Array[ctypes.c_uint64] | None = None
         self._stopped_at: int | None = None
@@ -283,6 +286,8 @@ class Cpu:
         self._running = True
         try:
             while True:
+                if self._forgotten:
+                    self._forget_now()
                 part = min(budget, self._slice_left)
                 self._set_header(block.BUDGET, part)
                 reason = run(self.address)
@@ -518,7 +523,29 @@ class Cpu:
 
     def forget_code(self, host: int, size: int) -> None:
         """See `runtime.memory.space.CodeListener`."""
-        self._drop(self.address, host, size)
+        if self.parallel:
+            self._forgotten.append((host, size))
+            self.interrupt()
+        else:
+            self._drop(self.address, host, size)
+
+    @property
+    def parallel(self) -> bool:
+        """Whether other CPUs over the same memory run at the same time, each in a thread of its own. Set it
+        while none of them runs. What the host writes to memory meanwhile they see as other CPUs' stores.
+        """
+        return bool(self._header(block.MODE) & block.MODE_PARALLEL)
+
+    @parallel.setter
+    def parallel(self, on: bool) -> None:
+        mode = self._header(block.MODE)
+        self._set_header(block.MODE, mode | block.MODE_PARALLEL if on else mode & ~block.MODE_PARALLEL)
+        self._forget_now()
+
+    def _forget_now(self) -> None:
+        """Drop the code that other threads wrote to."""
+        while self._forgotten:
+            self._drop(self.address, *self._forgotten.popleft())
 
 
 def merged_ranges(ranges: Iterable[Range]) -> list[Range]:

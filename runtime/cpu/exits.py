@@ -36,6 +36,11 @@ class Reason(IntEnum):
     link.
     """
 
+    AGAIN = 8
+    """`EXIT_RECORD` (and `EXIT_NEXT`): another CPU was faster in writing what the instruction read. It wasn't
+    executed, and is to be.
+    """
+
     # --- threaded code to the run loop, and on to Python with `PC` (and `NEXT_PC`) set
     BUDGET = 16
     """`EXIT_RECORD` (and `EXIT_NEXT`): the next instruction; the budget is spent."""

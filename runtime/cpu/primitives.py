@@ -33,13 +33,16 @@ Memory
 ------
 ``readable(cpu, tlb, address, size)`` is the host address of `size` bytes at `address`, or 0 if the
 instruction must leave; ``writable`` the same for read-modify-write; ``write8 ... write128`` write, or return
-0 if the instruction must leave. The fast path is inline (the TLB of `block.TLB`), the slow one a call of the
+0 if the instruction must leave. ``exchange8 ... exchange128`` write where memory still holds what was read
+there (`generator.ir.nodes.Atomic`); where it doesn't, the instruction leaves, too, and is executed anew. The
+fast path is inline (the TLB of `block.TLB`), the slow one a call of the
 cold code (`runtime.cpu.symbols`).
 """
 
 from __future__ import annotations
 
 import inspect
+import platform
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -500,33 +503,38 @@ read8, read16, read32, read64, read128 = (_reader(bits, False) for bits in (8, 1
 read16_big, read32_big, read64_big, read128_big = (_reader(bits, True) for bits in (16, 32, 64, 128))
 
 
+def _number(b: Any, value: Value, bits: int, big: bool) -> Value:
+    """What an access of `bits` bits writes, as the host stores it."""
+    if bits == 128:
+        value = _pack(b, value)
+    elif bits < 64:
+        value = b.trunc(value, _INTEGERS[bits])
+    return _swap(b, value, bits) if big else value
+
+
+def _halves(b: Any, number: Value) -> tuple[Value, Value]:
+    """The low and the high 64 bits of a number of up to 128."""
+    bits = number.type.width
+    if bits <= 64:
+        return (number if bits == 64 else b.zext(number, _I64)), const(0)
+    return b.trunc(number, _I64), b.trunc(b.lshr(number, ir.Constant(_INTEGERS[128], 64)), _I64)
+
+
 def _writer(bits: int, big: bool, physical: bool) -> Any:
     size = const(bits // 8)
-
-    def number(b: Any, value: Value) -> Value:
-        if bits == 128:
-            value = _pack(b, value)
-        elif bits < 64:
-            value = b.trunc(value, _INTEGERS[bits])
-        return _swap(b, value, bits) if big else value
-
-    def halves(b: Any, value: Value) -> tuple[Value, Value]:
-        if bits <= 64:
-            return (value if bits == 64 else b.zext(value, _I64)), const(0)
-        return b.trunc(value, _I64), b.trunc(b.lshr(value, ir.Constant(_INTEGERS[128], 64)), _I64)
 
     def write(b: Any, cpu: Value, tlb: Value, address: Value, value: Value) -> Value:
         entry = _entry(b, tlb, address, write=True)
         hit = _hits(b, entry, address, size)
         fast, slow, done = (b.append_basic_block(name) for name in ("hit", "miss", "stored"))
-        stored = number(b, value)
+        stored = _number(b, value, bits, big)
         b.cbranch(hit, fast, slow)
         b.position_at_end(fast)
         host = b.add(address, b.load(_at(b, entry, 8)))
         b.store(stored, _pointer(b, host, _INTEGERS[bits]), align=1)
         b.branch(done)
         b.position_at_end(slow)
-        missed = _cold_call(b, symbols.STORE_SLOW, cpu, address, size, *halves(b, stored))
+        missed = _cold_call(b, symbols.STORE_SLOW, cpu, address, size, *_halves(b, stored))
         b.branch(done)
         b.position_at_end(done)
         success = b.phi(_I64)
@@ -535,7 +543,9 @@ def _writer(bits: int, big: bool, physical: bool) -> Any:
         return success
 
     def write_physical(b: Any, cpu: Value, address: Value, value: Value) -> Value:
-        return _cold_call(b, symbols.STORE_PHYSICAL, cpu, address, size, *halves(b, number(b, value)))
+        return _cold_call(
+            b, symbols.STORE_PHYSICAL, cpu, address, size, *_halves(b, _number(b, value, bits, big))
+        )
 
     value_type = WIDE if bits == 128 else INT
     order = "_big" if big else ""
@@ -558,6 +568,76 @@ write8_physical, write16_physical, write32_physical, write64_physical = (
 write16_big_physical, write32_big_physical, write64_big_physical = (
     _writer(bits, True, True) for bits in (16, 32, 64)
 )
+
+# --- several CPUs over one memory ---------------------------------------------------------------------------
+
+
+_CX16: Final = (
+    "lock cmpxchg16b ($2)",
+    "={ax},={dx},r,{ax},{dx},{bx},{cx},~{memory},~{dirflag},~{fpsr},~{flags}",
+)
+"""LLVM takes 16 bytes at a time only for processors that it is told to have the instruction."""
+
+
+def swapped(b: Any, host: Value, bits: int, expected: Value, new: Value) -> Value:
+    """Write `new` at an aligned host address if `expected` is there, in one access, ordered with all others:
+    whether that was so (1 bit).
+    """
+    if bits < 128 or platform.machine() not in ("x86_64", "AMD64"):
+        pair = b.cmpxchg(_pointer(b, host, _INTEGERS[bits]), expected, new, "seq_cst", "seq_cst")
+        return b.extract_value(pair, 1)
+    (low, high), (new_low, new_high) = _halves(b, expected), _halves(b, new)
+    kind = ir.FunctionType(ir.LiteralStructType([_I64, _I64]), [_I64] * 5)
+    found = b.asm(kind, *_CX16, [host, low, high, new_low, new_high], True)
+    same = [b.icmp_unsigned("==", b.extract_value(found, n), half) for n, half in enumerate((low, high))]
+    return b.and_(*same)
+
+
+def _exchanger(bits: int, big: bool) -> Any:
+    size = bits // 8
+
+    def exchange(b: Any, cpu: Value, tlb: Value, address: Value, expected: Value, value: Value) -> Value:
+        old, new = (_number(b, each, bits, big) for each in (expected, value))
+        entry = _entry(b, tlb, address, write=True)
+        aligned = b.icmp_unsigned("==", b.and_(address, const(size - 1)), const(0))
+        hit = b.and_(_hits(b, entry, address, const(size)), aligned)
+        fast, lost, slow, done = (b.append_basic_block(n) for n in ("hit", "lost", "miss", "exchanged"))
+        b.cbranch(hit, fast, slow)
+        b.position_at_end(fast)
+        host = b.add(address, b.load(_at(b, entry, 8)))
+        b.cbranch(swapped(b, host, bits, old, new), done, lost)
+        b.position_at_end(lost)
+        _set_header(b, cpu, block.REASON, const(exits.Reason.AGAIN))
+        b.branch(done)
+        b.position_at_end(slow)
+        words = (*_halves(b, new), *_halves(b, old))
+        missed = _cold_call(b, symbols.EXCHANGE_SLOW, cpu, address, const(size), *words)
+        b.branch(done)
+        b.position_at_end(done)
+        success = b.phi(_I64)
+        for outcome, place in ((const(1), fast), (const(0), lost), (missed, slow)):
+            success.add_incoming(outcome, place)
+        return success
+
+    exchange.__name__ = f"exchange{bits}{'_big' if big else ''}"
+    exchange.__doc__ = f"Write {bits} bits where the expected ones are; 0: leave."
+    value_type = WIDE if bits == 128 else INT
+    return primitive(INT, INT, INT, INT, value_type, value_type, part=True)(exchange)
+
+
+exchange8, exchange16, exchange32, exchange64, exchange128 = (
+    _exchanger(bits, False) for bits in (8, 16, 32, 64, 128)
+)
+exchange16_big, exchange32_big, exchange64_big, exchange128_big = (
+    _exchanger(bits, True) for bits in (16, 32, 64, 128)
+)
+
+
+@primitive(NONE)
+def fence(b: Any) -> None:
+    """No access behind it comes before one in front of it, for other CPUs either."""
+    b.fence("seq_cst")
+
 
 # --- arithmetic that Python's operators on 64-bit integers do not give --------------------------------------
 

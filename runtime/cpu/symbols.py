@@ -19,6 +19,9 @@ effects."""
 STORE_SLOW: Final = "isagen_store_slow"
 """``(s, address, size, low, high) -> done``: a write that missed the TLB; `low` and `high` hold the bytes in
 memory order as a little-endian number. 1: written. 0: nothing written, as above."""
+EXCHANGE_SLOW: Final = "isagen_exchange_slow"
+"""``(s, address, size, low, high, expected low, expected high) -> done``: likewise, where memory holds what
+is expected. 0 with `REASON` AGAIN: it doesn't. What isn't aligned is written in any case."""
 PROBE_WRITE: Final = "isagen_probe_write"
 """``(s, address, size) -> possible``: check that a write would be possible; 0 as above. For devices: 1."""
 LOAD_PHYSICAL: Final = "isagen_load_physical"
@@ -41,7 +44,7 @@ BLOCK_SIZE: Final = "isagen_block_size"
 
 EXPORTS: Final[dict[str, int]] = {
     RUN: 1, LOAD_SLOW: 3, STORE_SLOW: 5, PROBE_WRITE: 3, LOAD_PHYSICAL: 3, STORE_PHYSICAL: 5, DROP_CODE: 3,
-    FLUSH: 1, DECODE: 2, BLOCK_SIZE: 1,
+    FLUSH: 1, DECODE: 2, BLOCK_SIZE: 1, EXCHANGE_SLOW: 7,
 }  # fmt: skip
 """Symbols that the cold code defines, with their number of arguments (`runtime.cpu.native.functions()` has
 the code).

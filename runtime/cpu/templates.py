@@ -67,6 +67,8 @@ def _declarations() -> str:
             kind = wide if bits == 128 else "i64"
             name = f"@{PART_PREFIX}write{bits}{order}"
             lines.append(f"declare range(i64 1, 2) i64 {name}(i64, i64, i64, {kind}) nounwind")
+            name = name.replace("write", "exchange")
+            lines.append(f"declare range(i64 1, 2) i64 {name}(i64, i64, i64, {kind}, {kind}) nounwind")
     for name in ("next", "leave", "skip", "other"):
         lines.append(f"declare void @{_EXIT}{name}() noreturn nounwind")
     for name in ("taken", "taken_annulled", "jump", "jump_annulled"):
@@ -319,6 +321,8 @@ class _Template:
                 self._address_name = _local(arguments[2])
                 size = self.number(arguments[3])
                 self.access(part, size, self.operands(arguments[2]), f"%{self.name(name)}")
+            case _ if part.startswith("exchange") and "[2 x" not in arguments[3]:
+                self.exchange(part.removeprefix("exchange"), arguments)
             case _ if part.startswith("write"):
                 bits, _, order = part.removeprefix("write").partition("_")
                 value = self.operands(arguments[3])
@@ -327,6 +331,46 @@ class _Template:
                 self.access("write" + ("_big" if order else ""), int(bits) // 8, where, value)
             case _:
                 raise _Untranslatable
+
+    def exchange(self, part: str, arguments: list[str]) -> None:
+        """Where others have written meanwhile, or the place isn't aligned, the interpreter tries (anew)."""
+        digits, _, order = part.partition("_")
+        bits, kind = int(digits), f"i{digits}"
+        x = f"\x01ex{self.accesses}"
+        address, expected, new = (self.operands(argument) for argument in arguments[2:])
+        self._address_name = _local(arguments[2])
+        self.lines += [
+            f"%{x}m = and {address}, {bits // 8 - 1}",
+            f"%{x}c = icmp eq i64 %{x}m, 0",
+            f"br i1 %{x}c, label %{x}in, label %{x}no",
+            f"{x}in:",
+        ]
+        first, self.block = self.block, f"{x}in"
+        self.access("writable", bits // 8, address, f"%{x}h")
+        numbers = []
+        for name, value in (("e", expected), ("n", new)):
+            number = value.removeprefix("i64 ")
+            if bits < 64:
+                self.lines.append(f"%{x}{name} = trunc i64 {number} to {kind}")
+                number = f"%{x}{name}"
+            if order:
+                self.intrinsics.add(f"llvm.bswap.{kind}")
+                self.lines.append(f"%{x}{name}s = call {kind} @llvm.bswap.{kind}({kind} {number})")
+                number = f"%{x}{name}s"
+            numbers.append(number)
+        old, stored = numbers
+        self.lines += [
+            f"%{x}p = inttoptr i64 %{x}h to ptr",
+            f"%{x}r = cmpxchg ptr %{x}p, {kind} {old}, {kind} {stored} seq_cst seq_cst, align {bits // 8}",
+            f"%{x}o = extractvalue {{ {kind}, i1 }} %{x}r, 1",
+            f"br i1 %{x}o, label %{x}on, label %{x}no, !prof !1",
+            f"{x}no:",
+            "\x02end leave\x03",
+            f"{x}on:",
+        ]
+        self.ends.add("leave")
+        self.block = f"{x}on"
+        self.renamed[first] = self.block
 
     def access(self, kind: str, size: int, address: str, value: str) -> None:
         """An access to guest memory: a hole; `label` begins what follows."""

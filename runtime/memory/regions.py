@@ -15,15 +15,16 @@ COUNT: Final = 8
 ENTRIES: Final = 16
 """Host address of the entries, sorted by address, without overlaps."""
 CODE_NEWS: Final = 24
-"""Several CPUs taking turns over the memory: host address of what they tell each other about code; else 0.
+"""Several CPUs over the memory: host address of what they tell each other about code; else 0.
 
-A count (u64, 8 bytes unused behind it), then a ring of `NEWS_ENTRIES` entries (u64 host address, u64 size):
-bytes of a page with code changed (size `PAGE_SIZE`: forget its code), or size 0: the page has code from now
-on.
+A count (u64) and a lock (u64, 1 while one of them writes), then a ring of `NEWS_ENTRIES` entries (u64 host
+address, u64 size, u64 who tells it): bytes of a page with code changed (size `PAGE_SIZE`: forget its code),
+or size 0: the page has code from now on.
 """
+NEWS_LOCK: Final = 8
 NEWS_ENTRIES: Final = 1024
 NEWS_HEAD_SIZE: Final = 16
-NEWS_ENTRY_SIZE: Final = 16
+NEWS_ENTRY_SIZE: Final = 32
 HEAD_SIZE: Final = 64
 
 # --- an entry -----------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from generator.ir.lower.places import ConcatPlace
 from generator.ir.lower.report import Mistake, Poisoned, did_you_mean, plural
 from generator.ir.lower.scope import Broken, Mutable, Scope, Values
 from generator.ir.nodes import (
+    DYNAMIC,
     Assign,
     Atomic,
     Block,
@@ -25,6 +26,7 @@ from generator.ir.nodes import (
     Return,
     Skip,
     Stmt,
+    kind_of,
 )
 from generator.language import syntax as s
 
@@ -82,12 +84,24 @@ class StatementPart(CallPart):
                 self._for_range(node, scope)
             case s.ForSetStmt():
                 self._for_set(node, scope)
-            case s.AtomicStmt(body=body):
-                self.emit(Atomic(self._block(body, scope)), node.at)
+            case s.AtomicStmt():
+                self._atomic(node, scope)
             case s.ReturnStmt():
                 if not self.shared or self._function is not None:
                     raise Mistake(node.at, "`return` stands in functions only", "use `if` ... `else`")
                 self.emit(Return(self.return_values(node, scope)), node.at)
+
+    def _atomic(self, node: s.AtomicStmt, scope: Scope) -> None:
+        when = build.TRUE if node.when is None else self.condition(node.when, scope)
+        if kind_of(when) == DYNAMIC:
+            assert node.when is not None
+            raise Mistake(node.when.at, "`atomic when` is decided when the instruction is decoded")
+        if when == build.FALSE:
+            self.statements(node.body.body, scope.inner())
+            return
+        body = self._block(node.body, scope)
+        together = Atomic(body)
+        self.emit(together if when == build.TRUE else If(when, (together,), body), node.at)
 
     def _block(self, block: s.BlockStmt, scope: Scope) -> Block:
         with self.block() as out:

@@ -27,7 +27,7 @@ from runtime.memory import regions
 PAGE: Final = regions.PAGE_SIZE
 STUB, LOOKUP, LOOKUP_NEXT = int(Reason.STUB), int(Reason.LOOKUP), int(Reason.LOOKUP_NEXT)
 STALE, DISPATCH, TRAP = int(Reason.STALE), int(Reason.DISPATCH), int(Reason.TRAP)
-SKIPPED = int(Reason.SKIPPED)
+SKIPPED, AGAIN = int(Reason.SKIPPED), int(Reason.AGAIN)
 MAX_NESTED: Final = 4
 """Traps in the delivery of a trap after which it is given up."""
 BUDGET, FAULT, MMIO = int(Reason.BUDGET), int(Reason.FAULT), int(Reason.MMIO)
@@ -485,7 +485,13 @@ def run(s):  # type: ignore[no-untyped-def]
             stub = load64(s + block.EXIT_RECORD)
             if load64(stub + block.STUB_PATCH) == 0:
                 stub = 0  # it may lie among the records for one use, which are about to be overwritten
-        elif reason == LOOKUP or reason == LOOKUP_NEXT or reason == STALE or reason == SKIPPED:
+        elif (
+            reason == LOOKUP
+            or reason == LOOKUP_NEXT
+            or reason == STALE
+            or reason == SKIPPED
+            or reason == AGAIN
+        ):
             if load64(s + block.ATTENTION) != 0:
                 attend(s, c, t)
                 interrupts_due = 1

@@ -16,7 +16,20 @@ from typing import Final
 from runtime.cpu import block, symbols
 from runtime.cpu.exits import Reason
 from runtime.cpu.native.pages import code_written
-from runtime.cpu.native.raw import load8, load64, store8, store16, store32, store64
+from runtime.cpu.native.raw import (
+    load8,
+    load64,
+    set_bits8,
+    store8,
+    store16,
+    store32,
+    store64,
+    swap8,
+    swap16,
+    swap32,
+    swap64,
+    swap128,
+)
 from runtime.cpu.native.registry import access_fault, cold, translate
 from runtime.cpu.primitives import shr, ule, ult
 from runtime.memory import regions
@@ -39,6 +52,7 @@ PARTIAL: Final = block.PRIVATE + 32
 RANGE_PAGES: Final = 1024
 """Most pages of a range for writes: all of them are looked at."""
 
+REASON_AGAIN: Final = int(Reason.AGAIN)
 REASON_FAULT: Final = int(Reason.FAULT)
 REASON_MMIO: Final = int(Reason.MMIO)
 REASON_WATCH: Final = int(Reason.WATCH)
@@ -146,6 +160,15 @@ def watched(s, address, size, accesses):  # type: ignore[no-untyped-def]
 
 
 @cold
+def mark_dirty(flags):  # type: ignore[no-untyped-def]
+    """Note in a page's flag byte that it may have been written; what the byte was."""
+    state = load8(flags)
+    if state & regions.PAGE_DIRTY == 0:
+        set_bits8(flags, regions.PAGE_DIRTY)
+    return state
+
+
+@cold
 def fill_range(s, entry, address, access):  # type: ignore[no-untyped-def]
     """User mode: note what lies around an address in one piece, and may be accessed without looking it up.
 
@@ -173,11 +196,11 @@ def fill_range(s, entry, address, access):  # type: ignore[no-untyped-def]
         page = here
         while ult(first, page) and load8(flags + page - 1 - start) & regions.PAGE_CODE == 0:
             page -= 1
-            store8(flags + page - start, load8(flags + page - start) | regions.PAGE_DIRTY)
+            mark_dirty(flags + page - start)
         low = page << 12
         page = here + 1
         while ult(page, end) and load8(flags + page - start) & regions.PAGE_CODE == 0:
-            store8(flags + page - start, load8(flags + page - start) | regions.PAGE_DIRTY)
+            mark_dirty(flags + page - start)
             page += 1
         last = (page << 12) - 1
     store64(entry + block.TLB_RANGES, low)
@@ -207,11 +230,8 @@ def resolve(s, address, access):  # type: ignore[no-untyped-def]
     if access == 2:
         return host
     flags = load64(s + PAGE_FLAGS)
-    if access == 1:
-        state = load8(flags)
-        store8(flags, state | regions.PAGE_DIRTY)
-        if state & regions.PAGE_CODE != 0:
-            return host  # writes to code must come here
+    if access == 1 and mark_dirty(flags) & regions.PAGE_CODE != 0:
+        return host  # writes to code must come here
     if load64(s + PARTIAL) != 0:
         return host
     # The bytes of pages that can be written may also be read by way of the TLB's entry for writes.
@@ -341,8 +361,6 @@ def load_slow(s, address, size):  # type: ignore[no-untyped-def]
 @cold
 def store_bytes(s, flags, host, size, low, high):  # type: ignore[no-untyped-def]
     """Write up to 16 bytes, and forget code that they belonged to. `flags`: the page's flag byte or 0."""
-    if flags != 0 and load8(flags) & regions.PAGE_CODE != 0:
-        code_written(s, host, size)
     if size == 8:
         store64(host, low)
     elif size == 4:
@@ -361,6 +379,9 @@ def store_bytes(s, flags, host, size, low, high):  # type: ignore[no-untyped-def
             low = shr(low, 8) | (high << 56)
             high = shr(high, 8)
             i += 1
+    # Behind the write: CPUs that decode again when they are told must see what was written.
+    if flags != 0 and load8(flags) & regions.PAGE_CODE != 0:
+        code_written(s, host, size)
     return 1
 
 
@@ -405,6 +426,46 @@ def store_slow(s, address, size, low, high):  # type: ignore[no-untyped-def]
         tail_high = 0
     store_bytes(s, first_flags, first, head, low, high)
     return store_bytes(s, second_flags, second, size - head, tail_low, tail_high)
+
+
+@cold
+def exchange(host, size, low, high, expected_low, expected_high):  # type: ignore[no-untyped-def]
+    """Write up to 16 bytes at an aligned host address if those expected are there: 1, else 0."""
+    if size == 8:
+        return swap64(host, expected_low, low)
+    if size == 4:
+        return swap32(host, expected_low, low)
+    if size == 2:
+        return swap16(host, expected_low, low)
+    if size == 1:
+        return swap8(host, expected_low, low)
+    return swap128(host, expected_low, expected_high, low, high)
+
+
+@cold
+def exchange_slow(s, address, size, low, high, expected_low, expected_high):  # type: ignore[no-untyped-def]
+    """See `symbols.EXCHANGE_SLOW`."""
+    if address & (size - 1) != 0:
+        return store_slow(s, address, size, low, high)
+    store64(s + block.FAULT_SIZE, size)
+    store64(s + block.FAULT_VALUE, low)
+    address = address & load64(s + block.ADDRESS_MASK)
+    host = resolve_all(s, address, size, 1)
+    if host == FAILED:
+        return FAILED
+    flags = load64(s + PAGE_FLAGS)
+    if may_write(s, address, size, low, high) == 0:
+        return FAILED
+    if host == AT_DEVICE:
+        if device_fits(s, size, 1, address) == 0:
+            return FAILED
+        return device_access(s, size, 1, low)
+    if exchange(host, size, low, high, expected_low, expected_high) == 0:
+        store64(s + block.REASON, REASON_AGAIN)
+        return FAILED
+    if flags != 0 and load8(flags) & regions.PAGE_CODE != 0:
+        code_written(s, host, size)
+    return 1
 
 
 @cold
@@ -460,5 +521,5 @@ def store_physical(s, address, size, low, high):  # type: ignore[no-untyped-def]
             return FAILED
         return device_access(s, size, 1, low)
     flags = load64(s + PAGE_FLAGS)
-    store8(flags, load8(flags) | regions.PAGE_DIRTY)
+    mark_dirty(flags)
     return store_bytes(s, flags, host, size, low, high)

@@ -8,13 +8,17 @@ from typing import Final
 
 from runtime.cpu import block, cache, tables
 from runtime.cpu.native.raw import (
+    clear_bits8,
     load8,
     load32,
     load64,
-    store8,
+    observe64,
+    publish64,
+    set_bits8,
     store16,
     store32,
     store64,
+    swap64,
     zero_bytes,
 )
 from runtime.cpu.native.registry import cold
@@ -66,11 +70,10 @@ def mark_stale(c, entry):  # type: ignore[no-untyped-def]
 
 
 @cold
-def drop_host_page(s, host):  # type: ignore[no-untyped-def]
-    """Forget all code decoded from a host page, and code before it that runs on into it. How many entries
-    that were.
+def drop_records(c, host):  # type: ignore[no-untyped-def]
+    """Forget all code decoded from a host page, and code before it that runs on into it. The last of the
+    entries that were; 0: there were none.
     """
-    c = load64(s + block.CACHE)
     pages = load64(c + cache.PAGES)
     number = load32(bucket_of(c, host))
     dropped = 0
@@ -82,17 +85,25 @@ def drop_host_page(s, host):  # type: ignore[no-untyped-def]
             if tail != 0:
                 mark_stale(c, pages + tail * cache.PAGE_ENTRY_SIZE)
                 store64(entry + cache.PAGE_TAIL, 0)
-            flags = load64(entry + cache.PAGE_FLAGS)
-            store8(flags, load8(flags) & ~regions.PAGE_CODE)
-            dropped += 1
+            dropped = entry
         number = load64(entry + cache.PAGE_NEXT)
     return dropped
 
 
 @cold
+def drop_host_page(s, host):  # type: ignore[no-untyped-def]
+    """`drop_records`, and from now on nobody looks at writes to the page. Whether there were any."""
+    entry = drop_records(load64(s + block.CACHE), host)
+    if entry == 0:
+        return 0
+    clear_bits8(load64(entry + cache.PAGE_FLAGS), regions.PAGE_CODE)
+    return 1
+
+
+@cold
 def code_written(s, host, size):  # type: ignore[no-untyped-def]
-    """Bytes of a page that code was decoded from are about to change: drop the page if an instruction may lie
-    there. Tells the other CPUs.
+    """Bytes of a page that code was decoded from have changed: drop the page if an instruction may lie there.
+    Tells the other CPUs.
     """
     hit = is_code(s, host, size)
     if hit != 0:
@@ -139,12 +150,15 @@ def tell(s, host, size):  # type: ignore[no-untyped-def]
     news = load64(load64(s + block.REGIONS) + regions.CODE_NEWS)
     if news == 0:
         return 0
+    while swap64(news + regions.NEWS_LOCK, 0, 1) == 0:
+        pass
     count = load64(news)
     place = news + regions.NEWS_HEAD_SIZE + regions.NEWS_ENTRY_SIZE * (count & (regions.NEWS_ENTRIES - 1))
     store64(place, host)
     store64(place + 8, size)
-    store64(news, count + 1)
-    store64(s + block.CODE_NEWS_SEEN, count + 1)  # CPUs take turns: it had seen all before
+    store64(place + 16, s)
+    publish64(news, count + 1)
+    publish64(news + regions.NEWS_LOCK, 0)
     return 0
 
 
@@ -154,32 +168,39 @@ def hear(s):  # type: ignore[no-untyped-def]
     news = load64(load64(s + block.REGIONS) + regions.CODE_NEWS)
     if news == 0:
         return 0
-    count = load64(news)
     seen = load64(s + block.CODE_NEWS_SEEN)
-    store64(s + block.CODE_NEWS_SEEN, count)
-    if count - seen > regions.NEWS_ENTRIES:
-        flush(s)
+    count = observe64(news)
+    if count == seen:
         return 0
-    c = load64(s + block.CACHE)
     while seen < count:
         place = news + regions.NEWS_HEAD_SIZE + regions.NEWS_ENTRY_SIZE * (seen & (regions.NEWS_ENTRIES - 1))
         host = load64(place)
         size = load64(place + 8)
-        page = host & -PAGE
-        if size == 0:
-            forget_writes(c, page)
-        elif size == PAGE or is_code(s, host, size) != 0:
-            number = load32(bucket_of(c, page))
-            while number != 0:
-                entry = load64(c + cache.PAGES) + number * cache.PAGE_ENTRY_SIZE
-                if load64(entry + cache.PAGE_HOST) == page:
-                    flags = load64(entry + cache.PAGE_FLAGS)
-                    before = load8(flags)
-                    drop_host_page(s, page)
-                    store8(flags, before)
-                    break
-                number = load64(entry + cache.PAGE_NEXT)
+        teller = load64(place + 16)
+        # Others may write on meanwhile: what is overwritten by now can't be trusted.
+        if observe64(news) - seen >= regions.NEWS_ENTRIES:
+            store64(s + block.CODE_NEWS_SEEN, observe64(news))
+            flush(s)
+            return 0
+        if teller != s:
+            heard(s, host, size)
         seen += 1
+    store64(s + block.CODE_NEWS_SEEN, count)
+    return 0
+
+
+@cold
+def heard(s, host, size):  # type: ignore[no-untyped-def]
+    """Act on an entry of the news."""
+    c = load64(s + block.CACHE)
+    page = host & -PAGE
+    if size == 0:
+        if forget_writes(c, page) != 0 and load64(s + block.MODE) & block.MODE_PARALLEL != 0:
+            # What this CPU has written in the meantime nobody looked at.
+            drop_records(c, page)
+            tell(s, page, PAGE)
+    elif size == PAGE or is_code(s, host, size) != 0:
+        drop_records(c, page)
     return 0
 
 
@@ -189,7 +210,7 @@ def mark_code(s, c, entry):  # type: ignore[no-untyped-def]
     flags = load64(entry + cache.PAGE_FLAGS)
     if load8(flags) & regions.PAGE_CODE != 0:
         return 0
-    store8(flags, load8(flags) | regions.PAGE_CODE)
+    set_bits8(flags, regions.PAGE_CODE)
     host = load64(entry + cache.PAGE_HOST)
     forget_writes(c, host)
     tell(s, host, 0)
@@ -198,7 +219,8 @@ def mark_code(s, c, entry):  # type: ignore[no-untyped-def]
 
 @cold
 def forget_writes(c, host):  # type: ignore[no-untyped-def]
-    """Take a host page out of the TLBs for writes."""
+    """Take a host page out of the TLBs for writes: whether it was there."""
+    found = 0
     spaces = load64(c + cache.SPACES)
     number = 0
     while number < load64(c + cache.SPACE_COUNT):
@@ -212,9 +234,10 @@ def forget_writes(c, host):  # type: ignore[no-untyped-def]
                 ahead = guest - load64(place + block.TLB_RANGES)
                 if tag == guest or ult(ahead, load64(place + block.TLB_RANGES + 8)):
                     store64(place, block.TLB_EMPTY)
+                    found = 1
             i += 1
         number += 1
-    return 1
+    return found
 
 
 @cold
@@ -292,7 +315,7 @@ def flush(s):  # type: ignore[no-untyped-def]
         entry = pages + number * cache.PAGE_ENTRY_SIZE
         if load64(load64(s + block.REGIONS) + regions.CODE_NEWS) == 0:  # else others may have code there
             flags = load64(entry + cache.PAGE_FLAGS)
-            store8(flags, load8(flags) & ~regions.PAGE_CODE)
+            clear_bits8(flags, regions.PAGE_CODE)
         zero_bytes(load64(entry + cache.PAGE_MAP), size)
         number += 1
     zero_bytes(load64(c + cache.BUCKETS), 4 * cache.BUCKET_COUNT)

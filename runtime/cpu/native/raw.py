@@ -47,6 +47,63 @@ store8, store16, store32, store64 = (_store(f"store{8 * n}", n) for n in (1, 2, 
 """``storeN(address, value)``: the low N bits of `value`."""
 
 
+def _swap(size: int) -> Any:
+    count = 2 if size == 16 else 1
+
+    def swap(builder: Any, host: Any, *words: Any) -> Any:
+        kind = ir.IntType(8 * size)
+        numbers = []
+        for place in (0, count):
+            number = builder.trunc(words[place], kind) if size < 8 else words[place]
+            if size == 16:
+                low, high = (builder.zext(word, kind) for word in words[place : place + 2])
+                number = builder.or_(low, builder.shl(high, ir.Constant(kind, 64)))
+            numbers.append(number)
+        return builder.zext(primitives.swapped(builder, host, 8 * size, *numbers), _I64)
+
+    def swap_one(builder: Any, host: Any, expected: Any, new: Any) -> Any:
+        return swap(builder, host, expected, new)
+
+    def swap_two(builder: Any, host: Any, expected: Any, expected_high: Any, new: Any, new_high: Any) -> Any:
+        return swap(builder, host, expected, expected_high, new, new_high)
+
+    made = swap_one if count == 1 else swap_two
+    made.__name__ = f"swap{8 * size}"
+    return primitive(INT, *([INT] * (1 + 2 * count)))(made)
+
+
+swap8, swap16, swap32, swap64, swap128 = (_swap(size) for size in (1, 2, 4, 8, 16))
+"""``swapN(address, expected, new)``: write N bits if those expected are there, in one access: 1, else 0. The
+address is aligned. 128 bits are passed in two halves each, the low one first.
+"""
+
+
+@primitive(NONE, INT, INT)
+def set_bits8(builder: Any, address: Any, bits: Any) -> None:
+    """Set bits of a byte that other CPUs write, too."""
+    byte = _BITS[1]
+    builder.atomic_rmw("or", _pointer(builder, address, 1), builder.trunc(bits, byte), "seq_cst")
+
+
+@primitive(NONE, INT, INT)
+def clear_bits8(builder: Any, address: Any, bits: Any) -> None:
+    """Clear bits of a byte that other CPUs write, too."""
+    kept = builder.not_(builder.trunc(bits, _BITS[1]))
+    builder.atomic_rmw("and", _pointer(builder, address, 1), kept, "seq_cst")
+
+
+@primitive(NONE, INT, INT)
+def publish64(builder: Any, address: Any, value: Any) -> None:
+    """Write an aligned word that other CPUs read, behind everything that was written before."""
+    builder.store_atomic(value, _pointer(builder, address, 8), "seq_cst", 8)
+
+
+@primitive(INT, INT)
+def observe64(builder: Any, address: Any) -> Any:
+    """Read an aligned word that other CPUs write, and nothing behind it before it."""
+    return builder.load_atomic(_pointer(builder, address, 8), "seq_cst", 8)
+
+
 @primitive(NONE, INT, INT)
 def zero_bytes(builder: Any, address: Any, size: Any) -> None:
     """Clear `size` bytes."""
