@@ -92,9 +92,16 @@ class Ticks:
         return self._clock.now() // TICK + self.offset
 
     def ticks(self) -> int:
-        """See `runtime.devices.aclint.Counter`."""
+        """See `runtime.devices.aclint.Counter`. A hart that asks goes on from there: one that was behind the
+        clock would find that the timer which it has just set went off too early, and set it again and again.
+        """
         now = self.now()
-        return max(now, self.running.time) if self.running is not None else now
+        hart = self.running
+        if hart is None:
+            return now
+        if now > hart.time:
+            hart.set_time(now)
+        return hart.time
 
     def set_ticks(self, value: int) -> None:
         """See `runtime.devices.aclint.Counter`."""

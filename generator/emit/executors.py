@@ -25,7 +25,7 @@ TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 _WIDE_NAMES = ("128", "256", "512")
 _WIDE = frozenset(("wide", "huge", "giant"))
 _LANEWISE = re.compile(r"[a-z]+\d+((to|with|of)\d+)?x\d+")
-_MEMORY = ("read", "write")
+_MEMORY = ("read", "write", "exchange")
 
 
 class EmitError(Exception):

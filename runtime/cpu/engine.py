@@ -317,6 +317,8 @@ class Cpu:
         from runtime.cpu.translator.translator import FIRST_SLICE, Translator
 
         self.translator = Translator(self, background=background, program=program)
+        if self.parallel:
+            self.translator.keep_order()
         self._slice_left = FIRST_SLICE
 
     @contextmanager
@@ -541,6 +543,8 @@ class Cpu:
         mode = self._header(block.MODE)
         self._set_header(block.MODE, mode | block.MODE_PARALLEL if on else mode & ~block.MODE_PARALLEL)
         self._forget_now()
+        if on and self.translator is not None:
+            self.translator.keep_order()
 
     def _forget_now(self) -> None:
         """Drop the code that other threads wrote to."""

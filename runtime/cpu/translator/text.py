@@ -58,6 +58,13 @@ class Target:
     """User mode: the TLB has ranges."""
     fused: bool
     """The host has a fused multiply-add."""
+    ordered: bool = False
+    """Accesses stay in program order, for other CPUs that run at the same time."""
+
+    @property
+    def access(self) -> str:
+        """What LLVM is to know of each access to the guest's memory."""
+        return " volatile" if self.ordered else ""
 
 
 def header(offset: int) -> int:
@@ -70,6 +77,8 @@ def header(offset: int) -> int:
 _HOLE: Final = re.compile(r"\x02(n|r)(\d+)\x03")
 _END: Final = re.compile(r"\x02end (\w+)(?: ([^\x03]*))?\x03")
 _CALL: Final = re.compile(r"\x07([^\x06]*)\x06")
+_READ: Final = re.compile(r"= load (?=i\d+, ptr [^\n]*, align 1\b)")
+"""In a template's text: where guest memory is read; everything else there is aligned."""
 _ACCESS: Final = re.compile(r"\x05([^\x06]*)\x06")
 
 
@@ -124,7 +133,7 @@ class Formats:
     def _made(self, template: Template, sticky: bool) -> str:
         found = self._gathers[template.op] if sticky else None
         place = None if found is None else found.place
-        text = template.text.replace("%", "%%")
+        text = _READ.sub(f"= load{self.target.access} ", template.text).replace("%", "%%")
         numbers = count()
         text = _ACCESS.sub(lambda match: f"%(access{next(numbers)})s", text)
         text = _CALL.sub(lambda match: self._call(match.group(1).split("\x04"), place), text)
@@ -311,7 +320,7 @@ class Formats:
         if kind == "write_big":
             lines.append(f"{n}w = call i{bits} @llvm.bswap.i{bits}(i{bits} {number})")
             number = f"{n}w"
-        lines.append(f"store i{bits} {number}, ptr {n}p, align 1")
+        lines.append(f"store{self.target.access} i{bits} {number}, ptr {n}p, align 1")
         return "\n".join(lines)
 
 

@@ -13,7 +13,8 @@ import hashlib
 import os
 import struct
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -129,12 +130,14 @@ class CodeView:
         return guest + int(offset)
 
 
-def compiler_for(package: TargetPackage, templates: Templates, *, ranges: bool) -> Compile:
+def compiler_for(
+    package: TargetPackage, templates: Templates, *, ranges: bool, ordered: bool = False
+) -> Compile:
     """What compiles regions of a target; imports LLVM."""
     from runtime.cpu.translator.compiler import Compiler
     from runtime.cpu.translator.text import region_text
 
-    target = target_of(package, templates, ranges=ranges)
+    target = target_of(package, templates, ranges=ranges, ordered=ordered)
     compiler = Compiler()
 
     def compile(description: str, name: str) -> bytes:
@@ -143,7 +146,7 @@ def compiler_for(package: TargetPackage, templates: Templates, *, ranges: bool) 
     return compile
 
 
-def target_of(package: TargetPackage, templates: Templates, *, ranges: bool) -> Target:
+def target_of(package: TargetPackage, templates: Templates, *, ranges: bool, ordered: bool = False) -> Target:
     """What regions' texts depend on beside their descriptions."""
     from runtime.cpu.translator.compiler import has_fused
     from runtime.cpu.translator.text import Target
@@ -153,7 +156,7 @@ def target_of(package: TargetPackage, templates: Templates, *, ranges: bool) -> 
         for register in package.registers.values()
         if register.zero is not None
     )
-    return Target(templates, zeros, package.sink, ranges, has_fused())
+    return Target(templates, zeros, package.sink, ranges, has_fused(), ordered)
 
 
 def loaded_code(code: bytes) -> Code | None:
@@ -168,13 +171,14 @@ def loaded_code(code: bytes) -> Code | None:
         return None
 
 
-def identity(package: TargetPackage, *, ranges: bool) -> bytes:
+def identity(package: TargetPackage, *, ranges: bool, ordered: bool = False) -> bytes:
     """What compiled regions depend on beside their descriptions: a hash. Doesn't import LLVM."""
     total = hashlib.sha256()
     own = sorted(Path(__file__).parent.glob("*.py"))
     for file in (*own, Path(block.__file__), Path(image.__file__), package.directory / TEMPLATES):
         total.update(hashlib.sha256(file.read_bytes()).digest())
-    total.update(repr((compiler_version(), host_processor(), package.layout_digest, ranges)).encode())
+    host = compiler_version(), host_processor()
+    total.update(repr((*host, package.layout_digest, ranges, ordered)).encode())
     return total.digest()
 
 
@@ -243,6 +247,8 @@ class Translator:
         self._helpers = self._helper_table()
         self.ranges = not cpu.system
         """Whether regions work with ranges of addresses: in user mode."""
+        self.ordered = False
+        """Whether other CPUs may run at the same time."""
         if self.ranges:
             struct.pack_into("=Q", cpu.block, block.RANGES, 1)
             cpu.flush()
@@ -272,7 +278,7 @@ class Translator:
 
     def _own_identity(self) -> bytes:
         if not self._identity:
-            self._identity = identity(self.cpu.package, ranges=self.ranges)
+            self._identity = identity(self.cpu.package, ranges=self.ranges, ordered=self.ordered)
         return self._identity
 
     # --- hints --------------------------------------------------------------------------------------------
@@ -340,6 +346,22 @@ class Translator:
         data = encoded([*self._hints.values(), *old])
         if self._hints and data != self._kept_hints:
             self.store.put(self._hints_key(), data)
+
+    def keep_order(self) -> None:
+        """From now on other CPUs over the same memory may run at the same time."""
+        if self.ordered:
+            return
+        self._keep_hints()
+        self.ordered = True
+        self._identity = b""
+        self._hints.clear()
+        self._hinted.clear()
+        self._compile = None
+        if self._worker is not None:
+            self._lost(None)
+        self.cpu.flush()
+        self._notice_flushes()
+        self._read_hints()
 
     # --- sampling -----------------------------------------------------------------------------------------
 
@@ -510,9 +532,14 @@ class Translator:
         rows = zip(known[::2], known[1::2], seen, strict=True)
         return {pc: record for pc, record, target in rows if pc == target and record}
 
+    def _compiler(self) -> Callable[[], Compile]:
+        return partial(
+            compiler_for, self.cpu.package, self.templates, ranges=self.ranges, ordered=self.ordered
+        )
+
     def _compile_here(self) -> None:
         if self._compile is None:
-            self._compile = compiler_for(self.cpu.package, self.templates, ranges=self.ranges)
+            self._compile = self._compiler()()
         while self._queue:
             number = self._queue.pop()
             pending = self._pending[number]
@@ -528,8 +555,7 @@ class Translator:
             if self._worker is None or not self._worker.mine:
                 if self._worker is not None:
                     self._worker.close()
-                package, templates, ranges = self.cpu.package, self.templates, self.ranges
-                self._worker = Worker(lambda: compiler_for(package, templates, ranges=ranges))
+                self._worker = Worker(self._compiler())
             while self._queue and self._worker.waiting < 2:
                 number = self._queue.pop(0)
                 pending = self._pending[number]
