@@ -85,9 +85,9 @@ TIMER = (
 )
 
 
-@pytest.mark.parametrize("clock", ("host", "counted"))
-def test_waiting_ends_when_the_timer_goes_off(tmp_path, clock):
-    machine = board(tmp_path, TIMER, clock=clock)
+@pytest.mark.parametrize(("clock", "threads"), [("host", "turns"), ("counted", "turns"), ("host", "host")])
+def test_waiting_ends_when_the_timer_goes_off(tmp_path, clock, threads):
+    machine = board(tmp_path, TIMER, clock=clock, threads=threads)
     assert machine.machine.run(100_000).ending is Ending.OFF
     words = machine.machine.memory.read(0x80100000, 24)
     pending, now, due = (int.from_bytes(words[n : n + 8], "little") for n in (0, 8, 16))
@@ -96,7 +96,8 @@ def test_waiting_ends_when_the_timer_goes_off(tmp_path, clock):
         assert now < due + 100
 
 
-def test_code_that_another_hart_writes_is_seen(tmp_path):
+@pytest.mark.parametrize("threads", ["turns", "host"])
+def test_code_that_another_hart_writes_is_seen(tmp_path, threads):
     """Hart 1 runs a function over and over until hart 0 has replaced its first instruction."""
     machine = board(
         tmp_path,
@@ -130,8 +131,9 @@ function:
         jalr  zero, 0(ra)
 """,
         smp=2,
+        threads=threads,
     )
-    assert machine.machine.run(10_000_000).ending is Ending.OFF
+    assert machine.machine.run(None if threads == "host" else 10_000_000).ending is Ending.OFF
 
 
 def test_a_fence_of_another_mode_empties_what_was_filled_since_the_last(tmp_path):
