@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.debian import FetchError, tree
+from tests.debian import FetchError, kernel, tree
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -67,6 +67,19 @@ def debian() -> Callable[..., Path]:
             return tree(SUITES.get(architecture, ("bookworm", "oldstable")), architecture, packages)
         except FetchError as error:
             absent(f"Debian's {', '.join(packages)} for {architecture} ({error})")
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def debian_kernel() -> Callable[..., Path]:
+    """``debian_kernel(architecture, module, ...)``: a tree with Debian's kernel and some of its modules."""
+
+    def find(architecture: str, *modules: str) -> Path:
+        try:
+            return kernel(SUITES.get(architecture, ("bookworm", "oldstable")), architecture, modules)
+        except FetchError as error:
+            absent(f"Debian's kernel for {architecture} ({error})")
 
     return find
 

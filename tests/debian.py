@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,25 +37,44 @@ def tree(
     configured. They are those of the first suite that can be had: a mirror's lists may not fit each other for
     a while. Raises `FetchError`.
     """
-    folder = folder or default_folder()
     words = " ".join((*suites, architecture, *sorted(packages)))
+    return kept(words, suites, architecture, lambda apt, root: fetch(apt, packages, root), folder)
+
+
+def kernel(
+    suites: Sequence[str], architecture: str, modules: Sequence[str], folder: Path | None = None
+) -> Path:
+    """A tree with /boot of Debian's kernel for an architecture, and with some of its modules where they lie.
+    The package alone is fetched. Raises `FetchError`.
+    """
+    words = " ".join((*suites, architecture, "kernel", *modules))
+    return kept(words, suites, architecture, lambda apt, root: fetch_kernel(apt, root, modules), folder)
+
+
+Fetch = Callable[["Apt", Path], None]
+"""Makes a new tree. Raises `FetchError`."""
+
+
+def kept(words: str, suites: Sequence[str], architecture: str, make: Fetch, folder: Path | None) -> Path:
+    """The tree that `make` makes from the first suite that can be had, made once for the same `words`."""
+    folder = folder or default_folder()
     target = folder / f"{architecture}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / "lock"), tempfile.TemporaryDirectory(dir=folder) as temporary:
             if not target.exists():  # another process was faster
-                fetch_from_any(suites, architecture, packages, Path(temporary), folder / "apt").rename(target)
+                fetch_from_any(suites, architecture, make, Path(temporary), folder / "apt").rename(target)
     return target
 
 
 def fetch_from_any(
-    suites: Sequence[str], architecture: str, packages: Sequence[str], temporary: Path, state: Path
+    suites: Sequence[str], architecture: str, make: Fetch, temporary: Path, state: Path
 ) -> Path:
     """The new tree, a folder in `temporary`. Raises `FetchError`."""
     failures = []
     for suite in suites:
         try:
-            fetch(Apt(state, suite, architecture), packages, temporary / suite)
+            make(Apt(state, suite, architecture), temporary / suite)
             return temporary / suite
         except FetchError as error:
             failures.append(f"{suite}: {error}")
@@ -77,6 +96,7 @@ class Apt:
         if not shutil.which("apt-get"):
             raise FetchError("there is no apt-get")
         self.folder = folder / f"{suite}-{architecture}"
+        self.architecture = architecture
         self.archives = self.folder / "cache" / "archives"
         self._updated = self.folder / "updated"
         for directory in (self.folder / "lists" / "partial", self.archives / "partial"):
@@ -99,22 +119,40 @@ class Apt:
         ):
             self._command += ["-o", option]
 
-    def run(self, *words: str) -> None:
-        """Raises `FetchError`."""
+    def run(self, *words: str, into: Path | None = None) -> str:
+        """What apt says; `into`: the folder that it works in. Raises `FetchError`."""
         try:
             done = subprocess.run(
-                [*self._command, *words], capture_output=True, text=True, timeout=TIMEOUT, check=False
+                [*self._command, *words],
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT,
+                check=False,
+                cwd=into,
             )
         except subprocess.TimeoutExpired:
             raise FetchError(f"apt-get {words[0]} took more than {TIMEOUT} s") from None
         if done.returncode:
             raise FetchError(f"apt-get {' '.join(words)}: {done.stderr.strip()}")
+        return done.stdout
 
     def update(self) -> None:
         """Get the lists of packages."""
         # Without "any" a mirror that can't be reached is only warned of.
         self.run("update", "--error-on=any")
         self._updated.touch()
+
+    def alone(self, package: str, pattern: str) -> Path:
+        """The file of one package, that of `package` and its needs whose name begins with `pattern`."""
+        if not self._updated.exists():
+            self.update()
+        self.run("clean")
+        listed = self.run("install", "--print-uris", package)
+        found = re.search(rf"^'\S+' ({pattern}[^_\s]*)_", listed, re.MULTILINE)
+        if found is None:
+            raise FetchError(f"{package} needs no {pattern}...")
+        self.run("download", found[1], into=self.archives)
+        return next(self.archives.glob(f"{found[1]}_*.deb"))
 
     def download(self, packages: Sequence[str]) -> list[Path]:
         """The files of the packages and of all that they depend on."""
@@ -148,14 +186,27 @@ def fetch(apt: Apt, packages: Sequence[str], root: Path) -> None:
         (root / "usr" / name).mkdir(parents=True)
         (root / name).symlink_to(f"usr/{name}")
     for package in apt.download(packages):
-        archive = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE)
-        unpacked = subprocess.run(
-            ["tar", "-x", "--keep-directory-symlink", "--no-same-owner", "-C", root],
-            stdin=archive.stdout,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if archive.wait() or unpacked.returncode:
-            raise FetchError(f"{package.name} can't be unpacked: {unpacked.stderr.strip()}")
+        unpack(package, root)
     apt.run("clean")
+
+
+def fetch_kernel(apt: Apt, root: Path, modules: Sequence[str]) -> None:
+    """Unpack /boot of the architecture's kernel, and these modules, into the new directory `root`."""
+    root.mkdir()
+    package = apt.alone(f"linux-image-{apt.architecture}", r"linux-image-\d")
+    unpack(package, root, "./boot", *(f"*/{name}.ko*" for name in modules))
+    apt.run("clean")
+
+
+def unpack(package: Path, root: Path, *names: str) -> None:
+    """Unpack a package, or what of it has these names (`*` stands for anything). Raises `FetchError`."""
+    archive = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE)
+    unpacked = subprocess.run(
+        ["tar", "-x", "--keep-directory-symlink", "--no-same-owner", "-C", root, "--wildcards", *names],
+        stdin=archive.stdout,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if archive.wait() or unpacked.returncode:
+        raise FetchError(f"{package.name} can't be unpacked: {unpacked.stderr.strip()}")
