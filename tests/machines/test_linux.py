@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import lzma
 import random
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -56,9 +55,8 @@ class Shell:
         console = self.machine.console
         # What is typed is echoed, too: there the marks look otherwise.
         console.send(f'echo B""EGIN-{self._count}; {command}; echo E""ND-{self._count}\n')
-        console.expect(rf"(?s)\bBEGIN-{self._count}\r?\n(.*?)END-{self._count}\r?\n", timeout=300)
-        found = re.findall(rf"(?s)\bBEGIN-{self._count}\r?\n(.*?)END-{self._count}\r?\n", console.text)
-        return str(found[-1]).replace("\r", "").splitlines()
+        marks = rf"(?s)\bBEGIN-{self._count}\r?\n(.*?)END-{self._count}\r?\n"
+        return str(console.expect(marks, timeout=300)[1]).replace("\r", "").splitlines()
 
 
 @pytest.fixture(scope="module")

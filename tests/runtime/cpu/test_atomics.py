@@ -53,25 +53,10 @@ again:
     bnez s1, again
     ebreak
 """
-X86 = """
-again:
-    {}
-    dec rcx
-    jnz again
-    int3
-"""
-X86_PAIR = """
-again:
-    mov rbx, rax
-    mov rcx, rdx
-    add rbx, 1
-    adc rcx, 0
-    lock cmpxchg16b [rdi]
-    jnz again
-    dec rsi
-    jnz again
-    int3
-"""
+X86_PAIR = bytes.fromhex(
+    "4889c3 4889d1 4883c301 4883d100"  # again: mov rbx, rax; mov rcx, rdx; add rbx, 1; adc rcx, 0
+    "f0480fc70f 75eb 48ffce 75e6 cc"  # lock cmpxchg16b [rdi]; jnz again; dec rsi; jnz again; int3
+)
 SPARC = """
 again:
     ldx [%g1], %g3
@@ -81,7 +66,7 @@ again:
     bne,pn %xcc, again
     nop
     subcc %g2, 1, %g2
-    bne,pt %xcc, again
+    bne %xcc, again
     nop
     ta 1
 """
@@ -98,8 +83,22 @@ again:
 """
 
 
+def x86_loop(body: str) -> bytes:
+    """The bytes, in a loop that rcx counts, and a breakpoint behind it."""
+    code = bytes.fromhex(body) + bytes.fromhex("48ffc9")
+    return code + bytes((0x75, 0x100 - len(code) - 2, 0xCC))
+
+
+def assembled(target: str, text: str) -> bytes:
+    return Program(Assembler(load_syntax(target)), base=CODE).assemble(text, "test").flat()
+
+
 def counted(
-    folder: Path, text: str, registers: dict[str, int], tier: str = "interpreter", start: bytes = b""
+    folder: Path,
+    program: str | bytes,
+    registers: dict[str, int],
+    tier: str = "interpreter",
+    start: bytes = b"",
 ) -> AddressSpace:
     """The memory after `CPUS` CPUs have run the program at the same time."""
     package = load_target(folder)
@@ -107,7 +106,7 @@ def counted(
     memory.map(CODE, 0x1000)
     memory.map(DATA, 0x1000)
     memory.write(DATA, start)
-    memory.write(CODE, Program(Assembler(load_syntax(folder.name)), base=CODE).assemble(text, "test").flat())
+    memory.write(CODE, program if isinstance(program, bytes) else assembled(folder.name, program))
     cpus = [Cpu(package, memory) for _ in range(CPUS)]
     for cpu in cpus:
         for name, value in registers.items():
@@ -151,20 +150,18 @@ def test_riscv(built: Callable[[str], Path], text: str, offset: int, tier: str) 
 
 @pytest.mark.parametrize("tier", ["interpreter", "translator"])
 @pytest.mark.parametrize(
-    ("text", "step"),
+    ("body", "size", "step"),
     [
-        ("lock inc qword ptr [rdi]", 1),
-        ("lock add dword ptr [rdi], 3", 3),
-        ("lock xadd [rdi], rax\n    mov eax, 2", 2),
-        ("lock sub byte ptr [rdi], 255", 1),
+        ("f048ff07", 8, 1),  # lock inc qword ptr [rdi]
+        ("f0830703", 4, 3),  # lock add dword ptr [rdi], 3
+        ("f0480fc107 b802000000", 8, 2),  # lock xadd [rdi], rax; mov eax, 2
+        ("f0802fff", 1, 1),  # lock sub byte ptr [rdi], 255
     ],
     ids=["inc", "add", "xadd", "sub"],
 )
-def test_x86(built: Callable[[str], Path], text: str, step: int, tier: str) -> None:
-    memory = counted(
-        built("x86_64"), X86.format(text), {"rdi": DATA, "rcx": TURNS, "rax": step}, tier
-    )
-    size = 1 if "byte" in text else 4 if "dword" in text else 8
+def test_x86(built: Callable[[str], Path], body: str, size: int, step: int, tier: str) -> None:
+    registers = {"rdi": DATA, "rcx": TURNS, "rax": step}
+    memory = counted(built("x86_64"), x86_loop(body), registers, tier)
     assert word(memory, 0, size=size) == CPUS * TURNS * step % (1 << 8 * size)
 
 
