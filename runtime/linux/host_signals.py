@@ -58,6 +58,12 @@ class HostSignals:
         with contextlib.suppress(OSError, ValueError):
             signal.signal(host_number, signal.SIG_IGN if handler == SIG_IGN else signal.SIG_DFL)
 
+    def any_pending(self) -> bool:
+        """Whether signals have arrived. What a system call found out may be what a signal tells, too (a child
+        that has ended): as a kernel does, the guest gets that before it goes on.
+        """
+        return bool(signal.sigpending())
+
     def read(self) -> list[SignalInfo]:
         """The signals that have arrived, by the guest's numbers."""
         found: list[SignalInfo] = []

@@ -87,7 +87,6 @@ class Scheduler:
         self.observer = observer
         self._slice = FIRST_SLICE
         self._limit: int | None = None
-        self._current: Thread | None = process.thread
 
     # --- the life of a process ------------------------------------------------------------------------
 
@@ -144,7 +143,7 @@ class Scheduler:
         if len(candidates) == 1:
             return candidates[0]
         order = p.threads
-        last = order.index(self._current) if self._current in order else -1
+        last = order.index(p.thread) if p.thread in order else -1
         for thread in (*order[last + 1 :], *order[: last + 1]):
             if thread in candidates:
                 return thread
@@ -163,13 +162,12 @@ class Scheduler:
 
     def _switch(self, thread: Thread) -> None:
         p = self.p
-        before = self._current
-        if before is thread and p.thread is thread:
+        before = p.thread
+        if before is thread:
             return
-        if before is not None and not before.gone and before in p.threads:
+        if not before.gone:
             before.registers = p.cpu.save()
         p.thread = thread
-        self._current = thread
         if thread.registers is not None:
             p.cpu.restore(thread.registers)
             thread.registers = None
@@ -343,6 +341,8 @@ class Scheduler:
         except StopIteration as end:
             thread.steps = None
             self._finish(thread, end.value, 0)
+            if self.host is not None and self.host.any_pending():
+                self._look_around(wait=False)
         except Interrupted:
             thread.steps = None
             thread.restartable = interrupted is not None and interrupted.restart

@@ -19,6 +19,8 @@ KINDS = {
     "ppc": ("powerpc-linux-gnu-gcc", "qemu-ppc"),
 }
 
+COMPILERS = {kind: compiler for kind, (compiler, _) in KINDS.items()} | {"i386": "i686-linux-gnu-gcc"}
+
 
 @pytest.fixture(scope="session")
 def build(
@@ -31,7 +33,7 @@ def build(
         target: Path = folder / kind / name
         if not target.exists():
             target.parent.mkdir(exist_ok=True)
-            compiler = require_tool(KINDS[kind][0])
+            compiler = require_tool(COMPILERS[kind])
             source = PROGRAMS / f"{name}.c"
             options = ["-O2", "-static", "-w", "-D_FILE_OFFSET_BITS=64"]
             subprocess.run([compiler, *options, "-o", target, source, "-lm", "-pthread"], check=True)
