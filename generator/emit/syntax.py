@@ -155,7 +155,7 @@ class _Builder:
             f"before={form.before!r}" if form.before else "",
             "no_prefix=True" if form.no_prefix else "",
             f"mandatory_prefixes={form.mandatory_prefixes!r}" if form.mandatory_prefixes else "",
-            f"allow={tuple(name for name, _ in form.allow)!r}" if form.allow else "",
+            f"allow={_tuple(f'({name!r}, {_tree(when)})' for name, when in form.allow)}" if form.allow else "",
             f"widths={form.fields!r}" if form.fields else "",
         ]
         return f"Form({', '.join(part for part in parts if part)})"

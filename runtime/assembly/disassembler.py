@@ -24,10 +24,14 @@ from runtime.assembly.tables import (
     Operand,
     Syntax,
     Text,
+    allows,
     presence,
 )
 
-MAX_PREFIXES = 14
+MAX_LENGTH = 15
+"""Bytes of an instruction with prefixes (SDM volume 2, 2.3.11): the rest of the prefixes before a longer one
+is no instruction.
+"""
 Symbolizer = Callable[[int], str | None]
 
 
@@ -84,6 +88,12 @@ class Disassembler:
             by_mask = by_bits.setdefault(form.bits, {})
             by_mask.setdefault(form.mask, defaultdict(list))[form.pattern].append(form)
         self._rank = rank
+        mandatory = [prefix for prefix in syntax.prefixes if prefix.mandatory]
+        self._mandatory = tuple(dict.fromkeys(prefix.variable for prefix in mandatory))
+        self._demanded = {
+            octets: {p.variable: p.value for o in octets for p in mandatory if o & p.mask == p.pattern}
+            for octets in {form.mandatory_prefixes for form in syntax.forms}
+        }
 
     # --- decoding
     # ----------------------------------------------------------------------------------------------------
@@ -91,27 +101,28 @@ class Disassembler:
     def decode(self, data: bytes, address: int, contexts: Mapping[str, int] | None = None) -> Decoded | None:
         """The instruction at the start of `data`, which lies at `address`; None if no form matches."""
         environment = {**self.syntax.defaults, **self._present, **(contexts or {}), "pc": address}
+        if self.syntax.prefixes:
+            data = data[:MAX_LENGTH]
         stream = _Stream(data, 0, self.syntax.big_endian)
-        prefixes = self._prefixes(stream, environment)
+        self._prefixes(stream, environment)
         for name, width, tree in self.syntax.contexts:
             if tree is not None and name not in (contexts or {}):
                 with suppress(KeyError):  # it follows from one that only a running CPU has
                     environment[name] = evaluate(tree, environment) & ((1 << width) - 1)
         for instruction_set in self.syntax.sets:
             if may_hold(instruction_set.when, environment):
-                decoded = self._decode_in(instruction_set, stream, environment, prefixes)
+                decoded = self._decode_in(instruction_set, stream, environment)
                 if decoded is not None:
                     return decoded
         return None
 
-    def _prefixes(self, stream: _Stream, environment: dict[str, int]) -> list[int]:
-        seen: list[int] = []
+    def _prefixes(self, stream: _Stream, environment: dict[str, int]) -> None:
         for prefix in self.syntax.prefixes:
             environment.setdefault(prefix.variable, 0)
             for name, _, _ in prefix.fields:
                 environment.setdefault(name, 0)
         pending: dict[str, int] = {}
-        while self.syntax.prefixes and stream.position < len(stream.data) and len(seen) < MAX_PREFIXES:
+        while self.syntax.prefixes and stream.position < len(stream.data):
             byte = stream.data[stream.position]
             found = next(
                 (
@@ -125,7 +136,6 @@ class Disassembler:
                 break
             prefix = found
             stream.position += 1
-            seen.append(byte)
             values = {prefix.variable: prefix.value} | {
                 name: byte >> low & ((1 << width) - 1) for name, width, low in prefix.fields
             }
@@ -134,14 +144,12 @@ class Disassembler:
             if not prefix.last:
                 environment.update(values)
         environment.update(pending)
-        return seen
 
     def _decode_in(
         self,
         instruction_set: InstructionSet,
         stream: _Stream,
         environment: dict[str, int],
-        prefixes: list[int],
     ) -> Decoded | None:
         start = stream.position
         candidates: list[tuple[Form, int]] = []
@@ -157,11 +165,7 @@ class Disassembler:
         for form, word in sorted(
             candidates, key=lambda c: (-len(c[0].mandatory_prefixes), self._rank[c[0].name])
         ):
-            if not set(form.mandatory_prefixes) <= set(prefixes):
-                continue
-            if form.no_prefix and any(
-                p.mandatory and b & p.mask == p.pattern for p in self.syntax.prefixes for b in prefixes
-            ):
+            if not self._mandatory_fit(form, environment):
                 continue
             stream.position = start + form.bits // 8
             try:
@@ -173,6 +177,18 @@ class Disassembler:
             if chosen is None or chosen.form.mnemonic in form.before:
                 chosen = decoded
         return chosen
+
+    def _mandatory_fit(self, form: Form, environment: Mapping[str, int]) -> bool:
+        """Whether the prefixes that are there are those that the form's picture demands: its own, and none of
+        those that the spec lists behind it.
+        """
+        if form.no_prefix:
+            return not any(environment[name] for name in self._mandatory)
+        if not form.mandatory_prefixes:
+            return True
+        demanded = self._demanded[form.mandatory_prefixes]
+        first = min(self._mandatory.index(name) for name in demanded)
+        return all(environment[name] == demanded.get(name, 0) for name in self._mandatory[first:])
 
     def _bind(self, form: Form, word: int, stream: _Stream, environment: dict[str, int]) -> Decoded | None:
         environment["@bits"] = word
@@ -208,7 +224,7 @@ class Disassembler:
         if not may_hold(form.when, environment):
             return None
         if any(
-            p.reject and environment.get(p.variable) == p.value and p.variable not in form.allow
+            p.reject and environment.get(p.variable) == p.value and not allows(form, p.variable, environment)
             for p in self.syntax.prefixes
         ):
             return None
@@ -292,7 +308,8 @@ class Disassembler:
     def _written_prefixes(self, decoded: Decoded) -> list[str]:
         """Prefixes that stand as words before the mnemonic: those that the form allows by name (lock)."""
         named = dict.fromkeys(prefix.variable for prefix in self.syntax.prefixes if prefix.reject)
-        return [name for name in named if name in decoded.form.allow and decoded.environment.get(name)]
+        allowed = {name for name, _ in decoded.form.allow}
+        return [name for name in named if name in allowed and decoded.environment.get(name)]
 
     def line(
         self,

@@ -11,7 +11,7 @@ from functools import lru_cache
 from runtime.assembly.binding import gather, scatter
 from runtime.assembly.expressions import Tree, evaluate, invert, may_hold, names
 from runtime.assembly.matcher import Chosen, Written
-from runtime.assembly.tables import Appended, Case, Form, Operand, Prefix, Syntax, presence
+from runtime.assembly.tables import Appended, Case, Form, Operand, Prefix, Syntax, allows, presence
 from runtime.assembly.values import Operation, Undefined, Value
 from runtime.assembly.values import evaluate as calculate
 
@@ -94,7 +94,7 @@ class Encoder:
         wanted: frozenset[str],
     ) -> Encoding:
         extra = {p.variable: p for p in reversed(self._prefixes) if p.variable in wanted}.values()
-        if not wanted.issubset(form.allow):
+        if not wanted.issubset(name for name, _ in form.allow):
             raise Unencodable(f"{form.mnemonic} does not take {' '.join(sorted(wanted))}")
         head = bytes(p.pattern for p in extra)
         forced = {p.variable: p.value for p in extra}
@@ -109,7 +109,7 @@ class Encoder:
             if not may_hold(form.when, known):
                 continue
             try:
-                data = head + prefix_bytes + self._body(form, written, symbols, known)
+                data = head + prefix_bytes + self._body(form, written, symbols, known, wanted)
                 return Encoding(data, len(prefix_bytes) - len(form.mandatory_prefixes))
             except Unencodable as error:
                 last = error
@@ -175,7 +175,14 @@ class Encoder:
     # --- one attempt
     # -------------------------------------------------------------------------------------------------
 
-    def _body(self, form: Form, written: Written, symbols: Mapping[str, int], known: dict[str, int]) -> bytes:
+    def _body(
+        self,
+        form: Form,
+        written: Written,
+        symbols: Mapping[str, int],
+        known: dict[str, int],
+        wanted: frozenset[str],
+    ) -> bytes:
         fields: dict[str, int] = {}
         widths = dict(form.widths)
         for name, value in written.numbers.items():
@@ -192,6 +199,9 @@ class Encoder:
             fields.update({f"{name}.{field}": number for field, number in encoded.fields.items()})
         if form.when is not None:
             self._satisfy(form.when, fields, widths, known)
+        for variable in wanted:
+            if not allows(form, variable, {**known, **fields}):
+                raise Unencodable(f"{form.mnemonic} does not take {variable} with these operands")
         word = form.pattern
         for name, pieces in form.fields:
             word |= scatter(fields.get(name, 0), pieces)

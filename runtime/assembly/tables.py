@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from runtime.assembly.expressions import Tree
+from runtime.assembly.expressions import Environment, Tree, may_hold
 
 Gather = tuple[tuple[int, int, int], ...]
 """Where a field's bits lie in a word: (lowest bit in the word, width, lowest bit in the field), any number
@@ -83,7 +83,11 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One encoding of one instruction: `bits` of head with `mask` and `pattern`."""
+    """One encoding of one instruction: `bits` of head with `mask` and `pattern`.
+
+    `allow`: variables of prefixes that are illegal with other forms, and the condition under which this one
+    takes them.
+    """
 
     name: str
     mnemonic: str
@@ -100,7 +104,7 @@ class Form:
     before: tuple[str, ...] = ()
     no_prefix: bool = False
     mandatory_prefixes: tuple[int, ...] = ()
-    allow: tuple[str, ...] = ()
+    allow: tuple[tuple[str, Tree | None], ...] = ()
     widths: tuple[tuple[str, int], ...] = ()
 
 
@@ -141,6 +145,11 @@ class Alias:
     expansion: tuple[Text, ...]
     use: str = ""
     unless: Text | None = None
+
+
+def allows(form: Form, variable: str, environment: Environment) -> bool:
+    """Whether `form`, with the fields and operands in `environment`, takes the prefix that sets `variable`."""
+    return any(name == variable and may_hold(when, environment) for name, when in form.allow)
 
 
 def presence(syntax: Syntax, features: frozenset[str] | None) -> dict[str, int]:

@@ -11,6 +11,7 @@ from runtime.assembly.disassembler import Disassembler
 from runtime.assembly.program import Image, Program
 from runtime.assembly.tables import Syntax
 from runtime.assembly.values import AssemblyError
+from runtime.errors import IsagenError
 
 SyntaxOf = Callable[[str, str], Syntax]
 
@@ -134,6 +135,42 @@ def test_encodings(syntax_of: SyntaxOf, family: str, target: str, line: str, cod
     assert printed.length == len(data)
     assert "4294967" not in printed.text
     assert Assembler(syntax).assemble(printed.text) == data
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("f0 01 08", "lock add dword ptr [rax], ecx"),
+        ("f0 01 c8", None),  # the destination is a register
+        ("f0 03 08", None),  # memory is the source
+        ("f0 39 08", None),  # nothing is written
+        ("f0 0f ba 28 05", "lock bts dword ptr [rax], 5"),
+        ("f0 0f ba ed 05", None),
+        ("f0 86 ce", None),
+        ("66 66 f2 0f 10 08", "movsd xmm1, qword ptr [rax]"),  # F2 and F3 beat 66
+        ("66 f3 0f 10 08", "movss xmm1, dword ptr [rax]"),
+        ("f2 f3 0f 10 08", "movss xmm1, dword ptr [rax]"),  # the last of them counts
+        ("f3 f2 0f 10 08", "movsd xmm1, qword ptr [rax]"),
+        ("66 0f 38 f0 18", "movbe bx, word ptr [rax]"),
+        ("66 f2 0f 38 f1 c1", "crc32 eax, cx"),
+        ("41 63 d6", "movsxd edx, r14d"),
+        ("26" * 13 + "01 ce", "add esi, ecx"),
+        ("26" * 14 + "01 ce", None),  # 16 bytes
+        ("26" * 7 + "48 b8 0415263775a51234", None),
+    ],
+)
+def test_prefixes(syntax_of: SyntaxOf, code: str, text: str | None) -> None:
+    """Which prefixes an encoding takes, and how they choose among encodings (SDM volume 2, 2.1.1, 2.3.11)."""
+    data = bytes.fromhex(code)
+    line = Disassembler(syntax_of("x86", "x86_64")).line(data, 0)
+    assert (line.text if line.form else None) == text
+    assert text is None or line.length == len(data)
+
+
+@pytest.mark.parametrize("line", ["lock add eax, ecx", "lock add eax, dword ptr [rbx]", "lock nop"])
+def test_lock_is_refused(syntax_of: SyntaxOf, line: str) -> None:
+    with pytest.raises(IsagenError):
+        Assembler(syntax_of("x86", "x86_64")).assemble(line)
 
 
 def test_dialects(syntax_of: SyntaxOf) -> None:
