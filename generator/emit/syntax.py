@@ -144,6 +144,7 @@ class _Builder:
             for operand in form.operands
             if operand.path not in placed and _has_tail(operand)
         ]
+        allowed = [f"({name!r}, {_tree(condition)})" for name, condition in form.allow]
         parts = [
             f"{form.name!r}, {form.mnemonic!r}, {form.set_name!r}, {bits}, {mask:#x}, {pattern:#x}",
             f"fields={tuple(fields)!r}" if fields else "",
@@ -155,7 +156,7 @@ class _Builder:
             f"before={form.before!r}" if form.before else "",
             "no_prefix=True" if form.no_prefix else "",
             f"mandatory_prefixes={form.mandatory_prefixes!r}" if form.mandatory_prefixes else "",
-            f"allow={_tuple(f'({name!r}, {_tree(when)})' for name, when in form.allow)}" if form.allow else "",
+            f"allow={_tuple(allowed)}" if allowed else "",
             f"widths={form.fields!r}" if form.fields else "",
         ]
         return f"Form({', '.join(part for part in parts if part)})"

@@ -178,6 +178,9 @@ class TreeBuilder(Transformer[Token, Any]):
     def section(self, c: list[Any]) -> s.SectionItem:
         return s.SectionItem(self._at(c), c[0])
 
+    def first(self, c: list[Any]) -> s.FirstItem:
+        return s.FirstItem(self._at(c), self._as_block(c[0]))
+
     def only(self, c: list[Any]) -> s.OnlyItem:
         return s.OnlyItem(self._at(c), c[0])
 

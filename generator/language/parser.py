@@ -56,7 +56,7 @@ _OPENING = frozenset(("LPAR", "LSQB"))
 _CLOSING = frozenset(("RPAR", "RSQB"))
 
 _ITEM = re.compile(
-    r"^(?=(?:isa|set|target|param|feature|cpu|needs|only|little|enum|trap|regs?|view|bank|context|prefix|operand|shared|fn|rows"
+    r"^(?=(?:isa|set|target|param|feature|cpu|needs|first|only|little|enum|trap|regs?|view|bank|context|prefix|operand|shared|fn|rows"
     r"|insn|alias|example|debug)[ \t])",
     re.M,
 )

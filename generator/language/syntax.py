@@ -398,6 +398,11 @@ class SectionItem(Node):
 
 
 @dataclass(eq=False, slots=True)
+class FirstItem(Node):
+    body: BlockStmt
+
+
+@dataclass(eq=False, slots=True)
 class OnlyItem(Node):
     when: Expr
 
@@ -660,6 +665,7 @@ Item: TypeAlias = (
     | FeatureItem
     | CpuItem
     | SectionItem
+    | FirstItem
     | OnlyItem
     | LittleItem
     | EnumItem

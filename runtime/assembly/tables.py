@@ -148,7 +148,7 @@ class Alias:
 
 
 def allows(form: Form, variable: str, environment: Environment) -> bool:
-    """Whether `form`, with the fields and operands in `environment`, takes the prefix that sets `variable`."""
+    """Whether `form`, its fields and operands in `environment`, takes the prefix that sets `variable`."""
     return any(name == variable and may_hold(when, environment) for name, when in form.allow)
 
 

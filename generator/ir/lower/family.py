@@ -15,13 +15,14 @@ Declared = TypeVar("Declared", bound=s.Node)
 
 @dataclass
 class Instruction:
-    """An `insn` and the sections that it stands in: its set and the features that the file's `needs` asks
-    for.
+    """An `insn` and the sections that it stands in: its set, the features that the file's `needs` asks for,
+    and what the file's `first` has every behaviour begin with.
     """
 
     item: s.InsnItem
     set_name: str
     needs: tuple[s.Ident, ...]
+    first: s.BlockStmt | None
 
 
 @dataclass
@@ -89,6 +90,7 @@ def collect(files: Iterable[tuple[Source, list[s.Item]]], family: Family, report
     for _, items in files:
         set_name = family.isa.name
         needs: tuple[s.Ident, ...] = ()
+        first: s.BlockStmt | None = None
         for item in items:
             match item:
                 case s.FeatureItem():
@@ -104,6 +106,8 @@ def collect(files: Iterable[tuple[Source, list[s.Item]]], family: Family, report
                     set_name = item.name
                 case s.SectionItem():
                     needs = item.needs
+                case s.FirstItem():
+                    first = item.body
                 case s.LittleItem():
                     if family.little is not None:
                         report.add(
@@ -149,7 +153,7 @@ def collect(files: Iterable[tuple[Source, list[s.Item]]], family: Family, report
                 case s.RowsItem():
                     _declare(family.rows, item.name, item, report)
                 case s.InsnItem():
-                    family.instructions.append(Instruction(item, set_name, needs))
+                    family.instructions.append(Instruction(item, set_name, needs, first))
                 case s.AliasItem():
                     family.aliases.append(item)
                 case s.ExampleItem():

@@ -480,6 +480,9 @@ class FormLowering:
                     f"`{item.name.name}` has no behaviour",
                     "add an `exec` line; `exec {}` does nothing",
                 )
+            opening = expansion.instruction.first
+            if opening is not None:
+                body.body(opening, encoding.scope.inner())
             for block in item.execs:
                 body.body(block, scope)
             guard = None

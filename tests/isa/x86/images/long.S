@@ -110,6 +110,31 @@ main64:
         TRY     "mov eax, 0x203ffc; mov rbx, [rax]"
         TRY     "movabs rax, 0x800000000000; jmp rax"
         TRY     "mov ecx, 0xc0000080; rdmsr; mov ebx, eax; call print32"
+
+        # where CR0.EM, CR0.TS and CR4.OSFXSR do not let SSE, MMX and the x87 be used (volume 3, 2.5)
+        .macro  EXTENSIONS
+        TRY     "movaps xmm1, xmm2"
+        TRY     "addss xmm1, [rsp]"
+        TRY     "paddb xmm1, xmm2"
+        TRY     "ldmxcsr [0x800000]"
+        TRY     "fnop"
+        TRY     "mov eax, 0x203000; fxsave [rax]"
+        TRY     "sfence"
+        .endm
+        fninit
+        .irp    bits, 0, 4, 8
+        mov     rax, cr0
+        and     eax, ~12
+        or      eax, \bits
+        mov     cr0, rax
+        EXTENSIONS
+        .endr
+        TRY     "paddb mm1, mm2"                # (QEMU 7.2 doesn't look at CR0.EM there, and not at all for EMMS)
+        clts
+        mov     rax, cr4
+        and     eax, ~0x200
+        mov     cr4, rax
+        EXTENSIONS
         mov     rbx, [PML4]
         call    print32
         mov     rbx, [PML4 + 0x3008]
