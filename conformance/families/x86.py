@@ -31,6 +31,17 @@ NAMES = {
     32: ["EAX", "ECX", "EDX", "EBX", "ESP", "EBP", "ESI", "EDI"],
     16: ["AX", "CX", "DX", "BX", "SP", "BP", "SI", "DI"],
 }
+# fmt: off
+SYSTEM = frozenset((
+    "seg_base", "selector", "seg_limit", "seg_rights", "xcr0", "cr0", "cr2", "cr3", "cr4", "cr8", "efer",
+    "dr", "gdt_base", "gdt_limit", "idt_base", "idt_limit", "ldt_selector", "ldt_base", "ldt_limit",
+    "ldt_rights", "task_selector", "task_base", "task_limit", "task_rights", "sysenter_cs", "sysenter_esp",
+    "sysenter_eip", "star", "lstar", "cstar", "fmask", "kernel_gs_base", "pat", "apic_base", "misc_enable",
+    "tsc_offset", "tsc_aux", "entropy", "shutdown", "interrupt_request", "interrupt_vector", "nmi_request",
+    "delivering",
+))
+# fmt: on
+"""What programs don't set: as after a reset mostly."""
 FLAGS = (("cf", 0), ("pf", 2), ("af", 4), ("zf", 6), ("sf", 7), ("df", 10), ("of", 11))
 
 
@@ -159,7 +170,7 @@ def describe(target: str) -> Family:
     """The family as `target` sees it."""
     ours = {"x86_64": (64, 32, 16), "i386": (32, 16), "i8086": (16,)}[target]
     return Family(
-        system=frozenset({"seg_base", "selector"}),
+        system=SYSTEM,
         never=frozenset({"features", "flag_bits", "cpl", "held_at", "instret", "translations", "waiting"}),
         wild=0.15,
         step=1,

@@ -27,6 +27,14 @@ def test_literals_take_the_other_sides_width_and_fold() -> None:
     assert toy_body("rd = rs1 + -1") == "x[$rd.n] = (x[$rs1.n] + 0xffffffff'32)"
 
 
+def test_first_begins_the_behaviours_below_it() -> None:
+    enabled = "fn enabled() {\n    if flag == 0 { raise bad(1) }\n}\n"
+    written = toy_body("enabled()\nrd = rs1", enabled)
+    assert "raise" in written
+    assert toy_body("rd = rs1", enabled + "first enabled()\n") == written
+    assert toy_body("rd = rs1", enabled + "first enabled()\nfirst { }\n") == toy_body("rd = rs1")
+
+
 def test_extensions_take_their_destinations_width() -> None:
     assert toy_body("let u : bits(33) = zext(rs1) + sext(rs2)\nrd = u[32:1]").splitlines() == [
         "let u:33 = (zext(x[$rs1.n], 33) + sext(x[$rs2.n], 33))",
