@@ -122,8 +122,21 @@ class Compiled:
             self.slow.append(("probe", address & (1 << 64) - 1, size))
             return int(self._host(address, size) != 0)
 
+        def exchange(s: int, address: int, size: int, *words: int) -> int:
+            self.slow.append(("exchange", address & (1 << 64) - 1, size))
+            host = self._host(address, size)
+            new, expected = (
+                ((low & (1 << 64) - 1) | (high & (1 << 64) - 1) << 64).to_bytes(16, "little")[:size]
+                for low, high in (words[:2], words[2:])
+            )
+            if host:
+                assert ctypes.string_at(host, size) == expected, "nobody else writes"
+                ctypes.memmove(host, new, size)
+            return int(host != 0)
+
         made = []
         for name, count, function in (
+            (symbols.EXCHANGE_SLOW, 7, exchange),
             (symbols.LOAD_SLOW, 3, load),
             (symbols.STORE_SLOW, 5, store),
             (symbols.PROBE_WRITE, 3, probe),

@@ -326,9 +326,13 @@ def test_memory(machine: Machine, fast: bool) -> None:
     assert machine.step("wide", rs1=1, vd=3, imm=0) == DONE
     assert machine.get("v", 3).to_bytes(16, "little") == machine.memory[1:17]
     assert machine.memory[17:33] == machine.memory[1:17][::-1]
-    assert machine.step("atomic", rd=4, rs1=1, rs2=3, imm=0x80) == DONE
-    assert machine.memory[0x81:0x89].hex() == "8877665544332211"
+    assert machine.step("atomic", rd=4, rs1=1, rs2=3, imm=0x7F) == DONE
+    assert machine.memory[0x80:0x88].hex() == "8877665544332211"
     assert bool(machine.slow) is not fast
+    machine.slow.clear()
+    assert machine.step("atomic", rd=4, rs1=1, rs2=3, imm=0x90) == DONE
+    assert machine.memory[0x91:0x99].hex() == "8877665544332211"
+    assert machine.slow[-1] == ("exchange", 0x7091, 8), "what isn't aligned isn't exchanged directly"
 
 
 def test_accesses_across_a_page_are_slow(machine: Machine) -> None:
