@@ -7,7 +7,7 @@ from runtime.cpu import block
 NO_PLACES = {
     "TRAP_ARGUMENT_COUNT",
     "RESULT_COUNT",
-    "MODE_SYSTEM",
+    "MODE_SYSTEM", "MODE_PARALLEL",
     "TLB_ENTRIES",
     "TLB_ENTRY_SIZE",
     "TLB_OFFSET_MASK",
