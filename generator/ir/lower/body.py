@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from generator.ir import build
-from generator.ir.lower.linear import linear_value
 from generator.ir.lower.places import Place, ValuePlace
 from generator.ir.lower.report import Mistake, did_you_mean, plural
-from generator.ir.lower.scope import Bound, RawField, Scope
+from generator.ir.lower.scope import Bound, Operand, OperandCase, RawField, Scope
 from generator.ir.lower.statements import StatementPart
 from generator.ir.lower.widths import Widths
 from generator.ir.nodes import Expr, Local
 from generator.language import syntax as s
-
-if TYPE_CHECKING:
-    from generator.ir.lower.operands import CaseUse, OperandUse
 
 
 class Body(StatementPart):
@@ -23,7 +17,7 @@ class Body(StatementPart):
 
     # --- operands ----------------------------------------------------------------------------
 
-    def operand_widths(self, operand: OperandUse, node: s.Name) -> Widths:  # type: ignore[override]
+    def operand_widths(self, operand: Operand, node: s.Name) -> Widths:  # type: ignore[override]
         if not operand.has_value:
             raise Mistake(
                 node.at,
@@ -80,7 +74,7 @@ class Body(StatementPart):
             operand.known_values[key] = values
         return values
 
-    def _operand_values(self, operand: OperandUse, widths: Widths) -> tuple[Expr, ...]:
+    def _operand_values(self, operand: Operand, widths: Widths) -> tuple[Expr, ...]:
         number = self.choices.get(operand.path)
         if number is None and operand.kind == "linear":
             return self._linear_values(operand, widths)
@@ -88,12 +82,13 @@ class Body(StatementPart):
             return self._decode_values(operand, widths)
         return self.case_values(operand, operand.cases[number or 0], widths)
 
-    def _linear_values(self, operand: OperandUse, widths: Widths) -> tuple[Expr, ...]:
+    def _linear_values(self, operand: Operand, widths: Widths) -> tuple[Expr, ...]:
         """The address over the linear form's fields; the further values are decode-time."""
         values = self._decode_values(operand, widths)
-        return (linear_value(operand, values[0].width), *values[1:])
+        assert operand.linear is not None
+        return (operand.linear.value(operand.path, values[0].width), *values[1:])
 
-    def _decode_values(self, operand: OperandUse, widths: Widths) -> tuple[Expr, ...]:
+    def _decode_values(self, operand: Operand, widths: Widths) -> tuple[Expr, ...]:
         """Decode-time values: a choice by the cases' conditions, which the decoder resolves."""
         results = self.case_values(operand, operand.cases[-1], widths)
         for case in reversed(operand.cases[:-1]):
@@ -101,7 +96,7 @@ class Body(StatementPart):
             results = tuple(build.select(case.condition, v, r) for v, r in zip(values, results, strict=True))
         return results
 
-    def case_values(self, operand: OperandUse, case: CaseUse, widths: Widths | None) -> tuple[Expr, ...]:
+    def case_values(self, operand: Operand, case: OperandCase, widths: Widths | None) -> tuple[Expr, ...]:
         """The values of one case."""
         value = case.item.value
         if value is None:
@@ -126,7 +121,7 @@ class Body(StatementPart):
             )
         return result
 
-    def operand_place(self, operand: OperandUse, node: s.Name) -> Place:  # type: ignore[override]
+    def operand_place(self, operand: Operand, node: s.Name) -> Place:  # type: ignore[override]
         number = self.choices.get(operand.path)
         if number is None and operand.kind in ("linear", "decode"):
             values = self.read_operand(node, Bound(operand), None)
@@ -136,7 +131,7 @@ class Body(StatementPart):
         self.operand_widths(operand, node)
         return self.case_place(operand, operand.cases[number or 0])
 
-    def case_place(self, operand: OperandUse, case: CaseUse) -> Place:
+    def case_place(self, operand: Operand, case: OperandCase) -> Place:
         """The place that a case's value is."""
         value = case.item.value
         want = operand.declared[0] if operand.declared is not None and len(operand.declared) == 1 else None

@@ -5,23 +5,18 @@ behaviours.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from generator.ir import build
-from generator.ir.lower.entities import StateElement
 from generator.ir.nodes import DECODE, Binary, Const, Expr, Field, ReadReg, Select, Unary, kind_of
 from generator.model.target import Register
-
-if TYPE_CHECKING:
-    from generator.ir.lower.operands import OperandUse
 
 MAX_TERMS = 64
 
 
 @dataclass(frozen=True)
 class Linear:
-    """One alternative: at most one plain register, at most one shifted (or second) register, a decode-time
-    offset.
+    """One way through a value: at most one plain register, at most one shifted (or second) register, a
+    decode-time offset.
     """
 
     when: Expr
@@ -30,6 +25,52 @@ class Linear:
     scale: Expr
     offset: Expr
     files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LinearAddress:
+    """`reg[base] + (reg[index] << scale) + offset` under a condition; None: no such register."""
+
+    when: Expr
+    base: Expr | None
+    index: Expr | None
+    scale: Expr
+    offset: Expr
+
+
+@dataclass(frozen=True)
+class LinearAddresses:
+    """All addresses that an operand can be, over the entries of one register file."""
+
+    file: Register
+    alternatives: tuple[LinearAddress, ...]
+
+    @property
+    def none(self) -> int:
+        """The number that stands for no register: one behind the file's last entry."""
+        return self.file.count or 0
+
+    @property
+    def entry_width(self) -> int:
+        """The bits of an entry's number, `none` included."""
+        return self.none.bit_length()
+
+    @property
+    def scale_width(self) -> int:
+        """The bits of the widest shift amount."""
+        return max(a.scale.width for a in self.alternatives)
+
+    def value(self, path: str, width: int) -> Expr:
+        """The address, `width` bits wide, over the decode-time fields `.base`, `.index`, `.scale` and
+        `.offset` of the operand at `path`.
+        """
+        base = build.zext(self._entry(f"{path}.base"), width)
+        index = build.zext(self._entry(f"{path}.index"), width)
+        scaled = Binary(width, "shl", index, Field(self.scale_width, f"{path}.scale"))
+        return Binary(width, "add", Binary(width, "add", base, scaled), Field(width, f"{path}.offset"))
+
+    def _entry(self, field: str) -> Expr:
+        return ReadReg(self.file.width, self.file.name, Field(self.entry_width, field))
 
 
 NO_SCALE = Const(2, 0)
@@ -92,35 +133,3 @@ def _sum(a: Linear, b: Linear) -> Linear | None:
             return None
         return Linear(when, a.base, b.base, NO_SCALE, offset, files)
     return Linear(when, a.base if a.base is not None else b.base, index, scale, offset, files)
-
-
-def linear_value(use: OperandUse, width: int) -> Expr:
-    """The value of a linear operand over its decode-time fields `.base`, `.index`, `.scale` and `.offset`."""
-    assert use.linear is not None
-    file = _file(use)
-    entries = entry_width(use)
-    base = build.zext(ReadReg(file.width, file.name, Field(entries, f"{use.path}.base")), width)
-    index = build.zext(ReadReg(file.width, file.name, Field(entries, f"{use.path}.index")), width)
-    scaled = Binary(width, "shl", index, Field(scale_width(use), f"{use.path}.scale"))
-    return Binary(width, "add", Binary(width, "add", base, scaled), Field(width, f"{use.path}.offset"))
-
-
-def _file(use: OperandUse) -> Register:
-    assert use.linear is not None
-    element = use.spec.entities[use.linear[0]]
-    assert isinstance(element, StateElement)
-    return element.model
-
-
-def entry_count(use: OperandUse) -> int:
-    """Entries of the operand's register file; this number itself stands for no register."""
-    return _file(use).count or 0
-
-
-def entry_width(use: OperandUse) -> int:
-    return entry_count(use).bit_length()
-
-
-def scale_width(use: OperandUse) -> int:
-    assert use.linear is not None
-    return max(a.scale.width for a in use.linear[1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from generator.ir import build
 from generator.ir.lower.entities import Elaboration, EnumMember, StateElement
-from generator.ir.lower.linear import entry_count, entry_width, scale_width
 from generator.ir.lower.operands import CaseUse, OperandClasses, OperandUse
 from generator.ir.lower.report import Mistake, did_you_mean
 from generator.ir.lower.state import span_of
@@ -125,9 +124,8 @@ class OperandModels:
     @staticmethod
     def _linear(use: OperandUse) -> LinearForm:
         assert use.linear is not None
-        file, alternatives = use.linear
-        entries, scale = entry_width(use), scale_width(use)
-        none = Const(entries, entry_count(use))
+        entries, scale = use.linear.entry_width, use.linear.scale_width
+        none = Const(entries, use.linear.none)
 
         def entry(index: Expr | None) -> Expr:
             return none if index is None else build.zext(index, entries)
@@ -140,6 +138,6 @@ class OperandModels:
                 scale=build.zext(a.scale, scale),
                 offset=a.offset,
             )
-            for a in alternatives
+            for a in use.linear.alternatives
         )
-        return LinearForm(register_file=file, cases=cases)
+        return LinearForm(register_file=use.linear.file.name, cases=cases)

@@ -6,21 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING
 
 from generator.ir import build
 from generator.ir.effects import statements
 from generator.ir.lower.body import Body
-from generator.ir.lower.linear import linear_alternatives
+from generator.ir.lower.entities import Elaboration, StateElement
+from generator.ir.lower.linear import LinearAddress, LinearAddresses, linear_alternatives
 from generator.ir.lower.pictures import Layout, PlacedField, WidthsOfFields, lay_out
 from generator.ir.lower.report import Mistake, did_you_mean, plural
 from generator.ir.lower.scope import Binding, Bound, Number, RawField, Scope
 from generator.ir.nodes import CONSTANT, DECODE, Const, Expr, Field, Load, Stmt, kind_of
 from generator.language import syntax as s
 from generator.language.source import Pos
-
-if TYPE_CHECKING:
-    from generator.ir.lower.entities import Elaboration
 
 MAX_ALTERNATIVES = 256  # of a linear form, and of the choices among an instruction's operands
 
@@ -56,17 +53,6 @@ class Probe:
     @property
     def is_decode(self) -> bool:
         return not self.statements and all(kind_of(v) <= DECODE for v in self.values)
-
-
-@dataclass(frozen=True)
-class LinearAddress:
-    """`reg[base] + (reg[index] << scale) + offset` under a condition; None: no such register."""
-
-    when: Expr
-    base: Expr | None
-    index: Expr | None
-    scale: Expr
-    offset: Expr
 
 
 @dataclass
@@ -158,10 +144,10 @@ class OperandUse:
         return self.kind in ("none", "decode")
 
     @cached_property
-    def linear(self) -> tuple[str, list[LinearAddress]] | None:
-        """The register file and the alternatives, where the first value of every case is an address of one
-        shape (and the
-        others are decode-time)."""
+    def linear(self) -> LinearAddresses | None:
+        """The addresses, where the first value of every case is an address of one shape (and the others are
+        decode-time).
+        """
         if not self.has_value or len(self.cases) < 2 or any(p.statements for p in self.probes):
             return None
         if any(kind_of(v) > DECODE for p in self.probes for v in p.values[1:]):
@@ -192,9 +178,9 @@ class OperandUse:
             if len(found) > MAX_ALTERNATIVES:
                 return None
         element = self.spec.entities.get(file)
-        if not file or terms < 2 or element is None:
+        if terms < 2 or not isinstance(element, StateElement):
             return None
-        return file, found
+        return LinearAddresses(element.model, tuple(found))
 
     @cached_property
     def flat_values(self) -> list[tuple[Expr, tuple[Expr, ...]]]:

@@ -1,17 +1,15 @@
-"""What names stand for while behaviour is lowered, and the places that can be assigned."""
+"""What names stand for while behaviour is lowered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Protocol, TypeAlias
 
+from generator.ir.lower.linear import LinearAddresses
 from generator.ir.nodes import Expr, Local
 from generator.language import syntax as s
 from generator.language.source import Pos
-
-if TYPE_CHECKING:
-    from generator.ir.lower.operands import OperandUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +43,57 @@ class Mutable:
     local: Local
 
 
+class OperandCase(Protocol):
+    """A case of an operand, as behaviours see it: its value is lowered among the case's own names."""
+
+    @property
+    def item(self) -> s.CaseNode: ...
+
+    @property
+    def scope(self) -> Scope: ...
+
+    @property
+    def condition(self) -> Expr: ...
+
+
+class Operand(Protocol):
+    """An operand, as behaviours see it; `operands.OperandUse` is it."""
+
+    @property
+    def item(self) -> s.OperandItem: ...
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def fields(self) -> dict[str, RawField]: ...
+
+    @property
+    def declared(self) -> tuple[int, ...] | None: ...
+
+    @property
+    def cases(self) -> Sequence[OperandCase]: ...
+
+    @property
+    def known_values(self) -> dict[tuple[object, ...], tuple[Expr, ...]]: ...
+
+    @property
+    def has_value(self) -> bool: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def linear(self) -> LinearAddresses | None: ...
+
+    def memory_condition(self, at: Pos) -> Expr: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Bound:
     """An operand of the instruction, or a nested one."""
 
-    operand: OperandUse
+    operand: Operand
 
 
 @dataclass(frozen=True, slots=True)
