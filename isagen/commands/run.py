@@ -157,7 +157,8 @@ def run_linux(arguments: argparse.Namespace) -> int:
     finally:
         process.cpu.close()
         at_end(arguments, cpu.engine)
-    inspection.finish(0 if end is None else end.status, process.instructions)
+    status, killer = (0, 0) if end is None else end
+    inspection.finish(status, killer, process.instructions)
     if end is None:
         say(f"isagen: stopped after {process.instructions} instructions, as --limit asks\n")
         return LIMIT_REACHED

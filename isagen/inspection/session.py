@@ -104,7 +104,6 @@ class Inspection:
         self._process: Process | None = None
         self._files: MappedFiles | None = None
         self._cpu: EngineCpu | None = None
-        self._abi: Abi | None = None
         self._counters: Counters | None = None
         self._sampler: Sampler | None = None
         self._tracer: Tracer | None = None
@@ -114,7 +113,7 @@ class Inspection:
     def attach(self, cpu: EngineCpu, abi: Abi, elf: ElfFile) -> None:
         """Put what is asked for around a CPU."""
         arguments, engine = self.arguments, cpu.engine
-        self._cpu, self._abi = cpu, abi
+        self._cpu = cpu
         if arguments.profile or arguments.coverage:
             from isagen.inspection.counters import Counters
 
@@ -144,6 +143,8 @@ class Inspection:
                 run=cpu.step,
             )
             cpu.step = self._tracer.run
+        if self._debugger is not None:
+            self._debugger.follow(cpu)
         if self._process is not None:
             self._settle()
 
@@ -157,12 +158,8 @@ class Inspection:
         if self.arguments.gdb is not None:
             from isagen.inspection.debugger import Debugger
 
-            assert self._cpu is not None and self._abi is not None
-            executable = Path(os.fsdecode(process.executable))
-            self._debugger = Debugger(
-                self._cpu.engine, self._abi, executable, self.arguments.gdb, self._cpu.step
-            )
-            self._cpu.step = self._debugger.run
+            assert self._cpu is not None
+            self._debugger = Debugger(process, self._cpu, self.arguments.gdb)
             self._debugger.wait()
 
     def _settle(self) -> None:
@@ -189,12 +186,14 @@ class Inspection:
                     return function.start, function.start + max(function.size, 1) - 1
         raise IsagenError(f"--trace-at {place}: the program has no function of that name")
 
-    def finish(self, status: int, count: int) -> None:
-        """The process has ended with `status` after `count` instructions: show what was found."""
+    def finish(self, status: int, killer: int, count: int) -> None:
+        """The process has ended with `status`, or by the host's signal `killer`, after `count` instructions:
+        show what was found.
+        """
         if os.getpid() != self._process_id:
             return
         if self._debugger is not None:
-            self._debugger.ended(status)
+            self._debugger.ended(status, killer)
         if self.arguments.count:
             sys.stderr.write(f"isagen: {count} instructions\n")
         if self._sampler is not None:

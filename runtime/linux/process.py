@@ -25,6 +25,7 @@ from runtime.linux.waiting import Steps, Wait
 
 if TYPE_CHECKING:
     from runtime.elf import ElfFile
+    from runtime.linux.supervisor import Supervisor
 
 FIRST_THREAD: Final = 1 << 23
 """Numbers of threads beyond the first one start here: above all process numbers (4194304 at most)."""
@@ -208,6 +209,8 @@ class Process:
         self.instructions = 0
         self.attention = False
         """There may be a signal to deliver."""
+        self.supervisor: Supervisor | None = None
+        """A debugger. Children have none."""
 
     # --- threads --------------------------------------------------------------------------------------
 

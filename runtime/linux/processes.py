@@ -95,6 +95,7 @@ def become_child(p: Process) -> None:
     p.timers.forget_all()
     p.futexes.clear()
     p.before_end.clear()
+    p.supervisor = None
     for action in p.after_fork:
         action()
 

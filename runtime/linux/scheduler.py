@@ -123,6 +123,9 @@ class Scheduler:
         """One thread's turn, or waiting until one can go on."""
         p = self.p
         candidates = [thread for thread in p.threads if self._can_go_on(thread)]
+        if not candidates and p.supervisor is not None and all(map(p.supervisor.holds, p.threads)):
+            p.supervisor.stuck()
+            return
         self._look_around(wait=not candidates)
         if not candidates:
             candidates = [thread for thread in p.threads if self._can_go_on(thread)]
@@ -150,6 +153,8 @@ class Scheduler:
         return candidates[0]
 
     def _can_go_on(self, thread: Thread) -> bool:
+        if self.p.supervisor is not None and self.p.supervisor.holds(thread):
+            return False
         wait = thread.wait
         if wait is None or wait.woken or wait.ready:
             return True
@@ -187,8 +192,11 @@ class Scheduler:
             p.instructions += stop.instructions
             left -= stop.instructions
             if stop.kind == "budget":
-                continue
-            if p.abi.is_system_call(stop):
+                if p.supervisor is None:
+                    continue
+                if thread.wait is not None or p.supervisor.holds(thread):
+                    return
+            elif p.abi.is_system_call(stop):
                 p.instructions += 1
                 left -= CALL_COST
                 self.answer(stop)
@@ -203,6 +211,8 @@ class Scheduler:
                     number = p.abi.signals[name]
                     self.observer.signalled(p, SignalInfo(number, code, address=address, fault=True))
                 signals.fault(p, stop)
+                if thread.wait is not None:  # the supervisor has put it back into its call
+                    return
             if p.attention:
                 self._deliver()
         if lone:
@@ -247,14 +257,21 @@ class Scheduler:
         """
         p = self.p
         waits = [thread.wait for thread in p.threads if thread.wait is not None]
+        supervisor = p.supervisor
+        awake = waits
+        if supervisor is not None:  # what held threads wait for can come later
+            awake = [t.wait for t in p.threads if t.wait is not None and not supervisor.holds(t)]
         wanted: dict[int, int] = {}
-        for one in waits:
+        for one in awake:
             for descriptor, events in one.descriptors.items():
                 wanted[descriptor] = wanted.get(descriptor, 0) | events
         if self.host is not None and wait:
             wanted[self.host.descriptor] = READABLE
-        found = ready(wanted, self._patience(waits) if wait else 0)
-        for one in waits:
+        calling = supervisor.descriptor if supervisor is not None and wait else None
+        if calling is not None:
+            wanted[calling] = READABLE
+        found = ready(wanted, self._patience(awake) if wait else 0)
+        for one in awake:
             for descriptor, events in one.descriptors.items():
                 got = found.get(descriptor, 0) & (events | FAILURES)
                 if got:
@@ -268,6 +285,8 @@ class Scheduler:
                 signals.send(p, timer.info(), target)
         if p.signal_files and p.attention:
             show_signals(p)
+        if supervisor is not None and calling in found:
+            supervisor.called()
 
     def _patience(self, waits: list[Wait]) -> float | None:
         """Milliseconds to wait for the host; None for ever."""

@@ -139,6 +139,11 @@ def finish_interrupted(p: Process, thread: Thread, *, restart: bool) -> None:
 
 def act(p: Process, info: SignalInfo, stop: Stop | None = None) -> None:
     """Take the action of a signal. Of a fault (`stop`), blocked or ignored: it kills."""
+    if p.supervisor is not None:
+        taken = p.supervisor.signal(info)
+        if taken is None:
+            return
+        info = taken
     number = info.number
     name = name_of(p, number)
     action = p.actions.get(number, NONE)

@@ -37,6 +37,67 @@ int main(int argc, char **argv) {
 }
 """
 
+THREADS = r"""
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <signal.h>
+#include <unistd.h>
+#include <sys/wait.h>
+int shared, table[4];
+pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+pthread_barrier_t barrier;
+__attribute__((noinline)) void visit(int id, int i) {
+  pthread_mutex_lock(&lock);
+  shared += id;
+  pthread_mutex_unlock(&lock);
+  table[id] = i;
+}
+static void *worker(void *arg) {
+  int id = (long)arg;
+  char name[16];
+  snprintf(name, sizeof name, "worker-%d", id);
+  pthread_setname_np(pthread_self(), name);
+  pthread_barrier_wait(&barrier);
+  for (int i = 0; i < 5; i++) visit(id, i);
+  return arg;
+}
+static void handler(int n) { write(1, "handled\n", 8); }
+int main(int argc, char **argv) {
+  pthread_t threads[3];
+  setbuf(stdout, 0);
+  pthread_barrier_init(&barrier, 0, 4);
+  for (long i = 1; i <= 3; i++) pthread_create(&threads[i - 1], 0, worker, (void *)i);
+  pthread_barrier_wait(&barrier);
+  for (int i = 0; i < 3; i++) pthread_join(threads[i], 0);
+  printf("shared %d\n", shared);
+  switch (argc > 1 ? argv[1][0] : 0) {
+  case 'a': abort();
+  case 'p': signal(SIGUSR1, handler); pause(); puts("woken"); break;
+  case 'x': {
+    int status;
+    pid_t child = fork();
+    if (!child) { visit(2, 1); _exit(3); }
+    waitpid(child, &status, 0);
+    printf("child %d\n", WEXITSTATUS(status));
+    execl(argv[0], argv[0], (char *)0);
+  }
+  }
+  return 7;
+}
+"""
+
+
+def compiled(compiler: str, folder: Path, name: str, source: str) -> Path:
+    (folder / f"{name}.c").write_text(source)
+    subprocess.run(
+        [compiler, "-w", "-g", "-O0", "-static", "-pthread", "-o", folder / name, folder / f"{name}.c"],
+        check=True,
+        timeout=60,
+    )
+    return folder / name
+
 
 @pytest.fixture(scope="module")
 def program(
@@ -46,14 +107,18 @@ def program(
 ) -> Path:
     require_target("riscv64")
     compiler = require_tool("riscv64-linux-gnu-gcc")
-    folder = tmp_path_factory.mktemp("gdb")
-    (folder / "prog.c").write_text(SOURCE)
-    subprocess.run(
-        [compiler, "-w", "-g", "-O0", "-static", "-o", folder / "prog", folder / "prog.c"],
-        check=True,
-        timeout=60,
-    )
-    return folder / "prog"
+    return compiled(compiler, tmp_path_factory.mktemp("gdb"), "prog", SOURCE)
+
+
+@pytest.fixture(scope="module")
+def threads(
+    tmp_path_factory: pytest.TempPathFactory,
+    require_tool: Callable[..., str],
+    require_target: Callable[[str], Path],
+) -> Path:
+    require_target("riscv64")
+    compiler = require_tool("riscv64-linux-gnu-gcc")
+    return compiled(compiler, tmp_path_factory.mktemp("gdb"), "threads", THREADS)
 
 
 @contextmanager
@@ -157,3 +222,67 @@ def test_a_debugger_that_goes_away_detaches(program: Path) -> None:
     with waiting(program) as (process, port):
         socket.create_connection(("127.0.0.1", port)).close()
         assert process.wait(30) == 3
+
+
+def test_threads_and_their_watchpoints(threads: Path, require_tool: Callable[..., str]) -> None:
+    gdb = require_tool("gdb-multiarch")
+    with waiting(threads, "a") as (process, port):
+        text = debug(
+            gdb, threads, port,
+            "break visit if i == 2", "continue", "info threads", "thread apply all bt", "delete",
+            "awatch table[3]", "continue", "delete", "rwatch shared", "continue", "delete",
+            "set scheduler-locking on", "next", "info threads", "set scheduler-locking off",
+            "continue", "print $_siginfo.si_signo", "continue",
+        )  # fmt: skip
+        assert process.wait(30) == -signal.SIGABRT
+        assert process.stdout is not None
+        assert process.stdout.read() == "shared 30\n", text
+    first = re.search(r'Thread \d+ "worker-(\d)" hit Breakpoint 1, visit \(id=(\d), i=2\)', text)
+    assert first, text
+    assert first[1] == first[2]
+    for name in ("worker-1", "worker-2", "worker-3"):
+        assert re.search(rf'Thread \d+ \(Thread \d+ "{name}"\):\n#0 .*(\n#.*)*worker \(arg=', text), text
+    assert re.search(r"pthread_barrier_wait .*\n#\d+ .* in main \(argc=2", text), text
+    hit = r'Thread \d+ "worker-3" hit Hardware access \(read/write\) watchpoint 2: table\[3\]\n'
+    assert re.search(hit + "\nOld value = 1\nNew value = 2", text), text
+    assert re.search(r"hit Hardware read watchpoint 3: shared\n\nValue = \d+", text), text
+    assert re.search(r'Thread \d+ "threads" received signal SIGABRT', text), text
+    assert "$1 = 6" in text
+    assert "Program terminated with signal SIGABRT" in text
+
+
+def test_a_waiting_program(threads: Path, require_tool: Callable[..., str]) -> None:
+    """It can be interrupted, call a function, go on with its system call, and be sent a signal."""
+    gdb = require_tool("gdb-multiarch")
+    with waiting(threads, "p") as (process, port):
+        commands = [f"target remote localhost:{port}", "continue", "bt", "call visit(2, 77)", "print table"]
+        words = [gdb, "-batch", "-nx", "-ex", "set confirm off"]
+        words += [word for command in (*commands, "signal SIGUSR1") for word in ("-ex", command)]
+        with subprocess.Popen(
+            [*words, str(threads)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as debugger:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "shared 30\n"
+            time.sleep(0.3)
+            debugger.send_signal(signal.SIGINT)
+            text = debugger.communicate(timeout=60)[0]
+        assert process.wait(30) == 7
+        assert process.stdout.read() == "handled\nwoken\n", text
+    assert "received signal SIGINT" in text
+    assert re.search(r"#0 .* pause \(\)\n#1 .* main ", text), text
+    assert "{0, 4, 77, 4}" in text
+
+
+def test_forks_and_other_programs(threads: Path, require_tool: Callable[..., str]) -> None:
+    """The child of a fork has no breakpoints; another program has those that gdb sets anew."""
+    gdb = require_tool("gdb-multiarch")
+    with waiting(threads, "x") as (process, port):
+        text = debug(
+            gdb, threads, port, "break visit if id == 2 && i == 1", *["continue"] * 3, "info threads"
+        )
+        assert process.wait(30) == 7
+        assert process.stdout is not None
+        assert process.stdout.read() == "shared 30\nchild 3\nshared 30\n", text
+    assert text.count("hit Breakpoint 1, visit (id=2, i=1)") == 2, text
+    assert "is executing new program" in text
+    assert "exited with code 07" in text

@@ -6,8 +6,7 @@ debugger.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
 
@@ -23,12 +22,6 @@ SLICE: Final = 5_000_000
 """Instructions between two looks at whether the debugger asks for a stop."""
 SIGNAL_TRAP: Final = 5
 SIGNAL_INTERRUPT: Final = 2
-SIGNALS: Final = {
-    **{"SIGHUP": 1, "SIGINT": 2, "SIGQUIT": 3, "SIGILL": 4, "SIGTRAP": 5, "SIGABRT": 6, "SIGFPE": 8},
-    **{"SIGKILL": 9, "SIGBUS": 10, "SIGSEGV": 11, "SIGSYS": 12, "SIGPIPE": 13, "SIGALRM": 14},
-    **{"SIGTERM": 15, "SIGCHLD": 20, "SIGUSR1": 30, "SIGUSR2": 31},
-}
-"""gdb's numbers of signals, which are those of no system (gdb: include/gdb/signals.def)."""
 SYSTEM_ONLY: Final = frozenset({"priv"})
 """Registers that a program without a system doesn't see, beside those of banks."""
 _ACCESS: Final[dict[WatchKind, int]] = {"read": 1, "write": 2, "access": 3}
@@ -37,21 +30,29 @@ _ACCESS: Final[dict[WatchKind, int]] = {"read": 1, "write": 2, "access": 3}
 class CpuDebuggee:
     """One CPU; see `Debuggee`.
 
-    `signal_of`: the name of the signal that an exit of the engine means to the program, or None where it is
-    none of the debugger's business (system calls). `objects`: what ``qXfer`` can read. `kill`: ends the
-    program, by raising.
+    Traps and faults are the business of those above, who may be `thread`s that take turns. `kill`: ends the
+    program, by raising. `run`: stands in for `Cpu.run`.
     """
 
     def __init__(
         self,
         cpu: Cpu,
         *,
-        signal_of: Callable[[Exit], str | None] = lambda end: "SIGTRAP",
-        objects: Mapping[str, bytes] | None = None,
         kill: Callable[[], None] = lambda: None,
         run: Callable[[int], Exit] | None = None,
     ) -> None:
+        self.adopt(cpu, run or cpu.run)
+        self._kill = kill
+        self._watches: frozenset[tuple[WatchKind, int, int]] = frozenset()
+        self.server: GdbServer | None = None
+        self._resume: Resume | None = None
+        self._stepped = 0
+        """The thread whose step ended in something that those above deal with."""
+
+    def adopt(self, cpu: Cpu, run: Callable[[int], Exit]) -> None:
+        """This is the CPU from now on."""
         self.cpu = cpu
+        self._run = run
         self.registers = RegisterFile(cpu)
         package = cpu.package
         self.byte_order: Literal["little", "big"] = "big" if package.big_endian else "little"
@@ -63,17 +64,26 @@ class CpuDebuggee:
             Path(package.directory),
             absent=SYSTEM_ONLY.union(*package.banks.values()),
         )
-        self._signal_of = signal_of
-        self._objects = dict(objects or {})
-        self._kill = kill
-        self._watches: frozenset[tuple[WatchKind, int, int]] = frozenset()
-        self.server: GdbServer | None = None
-        self._resume: Resume | None = None
-        self._stepping = False
-        self._process = os.getpid()
-        self._run = run or cpu.run
 
     slots: tuple[RegisterSlot, ...]
+
+    # --- threads --------------------------------------------------------------------------------------------
+
+    @property
+    def thread(self) -> int:
+        """The number of the thread that has the CPU."""
+        return 1
+
+    def held(self, thread: int) -> bool:
+        """Whether the debugger doesn't want the thread to run now."""
+        resume, server = self._resume, self.server
+        if resume is None or resume.only is None or server is None or not server.connected:
+            return False
+        return thread not in resume.only
+
+    def waits_above(self) -> bool:
+        """Whether those above have something to do before the CPU goes on."""
+        return False
 
     # --- Debuggee -------------------------------------------------------------------------------------------
 
@@ -120,7 +130,7 @@ class CpuDebuggee:
         self._kill()
 
     def object(self, kind: str) -> bytes | None:
-        return self._objects.get(kind)
+        return None
 
     def command(self, text: str) -> str | None:
         words = text.split()
@@ -141,58 +151,47 @@ class CpuDebuggee:
         """Wait for the debugger; from then on `run` obeys it."""
         server.accept()
         self.server = server
-        self._resume = server.stopped(StopEvent(), report=False)
+        self._resume = server.stopped(StopEvent(thread=self.thread), report=False)
 
     def run(self, budget: int) -> Exit:
         """As `Cpu.run`, with stops where the debugger wants them."""
         server = self.server
-        if server is None or os.getpid() != self._process:  # the child of a fork has no debugger
+        if server is None:
             return self._run(budget)
-        end = Exit(Reason.BUDGET, self.cpu.pc)
-        if self._stepping and self._resume is not None and self._resume.how == "step":
-            # The step ended in something that those above have dealt with meanwhile.
-            self._stepping = False
-            self._stop(StopEvent(SIGNAL_TRAP))
+        thread = self.thread
+        if self._stepped == thread:
+            self._stop(StopEvent(SIGNAL_TRAP, thread))
         while budget > 0:
             resume = self._resume
-            if resume is None or resume.how == "detach":
+            if resume is None or resume.how == "detach" or not server.connected:
                 return self._run(budget)
+            if self.held(thread) or self.waits_above():
+                break
             before = self.cpu.executed
-            stepping = resume.how == "step"
+            stepping = resume.how == "step" and (resume.thread or server.thread) == thread
             end = self._run(1 if stepping else min(budget, SLICE))
             budget -= self.cpu.executed - before
             match end.reason:
                 case Reason.BUDGET:
                     if stepping and not (resume.within and resume.within[0] <= end.pc < resume.within[1]):
-                        self._stop(StopEvent(SIGNAL_TRAP))
+                        self._stop(StopEvent(SIGNAL_TRAP, thread))
                     elif server.interrupted():
-                        self._stop(StopEvent(SIGNAL_INTERRUPT))
+                        self._stop(StopEvent(SIGNAL_INTERRUPT, thread))
                 case Reason.BREAKPOINT:
-                    self._stop(StopEvent(SIGNAL_TRAP, breakpoint=True))
+                    self._stop(StopEvent(SIGNAL_TRAP, thread, breakpoint=True))
                 case Reason.WATCH:
-                    self._watched(end)
+                    self._watched(end, thread)
                 case _:
-                    name = self._signal_of(end)
-                    if name is None:
-                        self._stepping = stepping
-                        return end
-                    signal = SIGNALS.get(name, SIGNAL_TRAP)
-                    self._stop(StopEvent(signal))
-                    chosen = self._resume
-                    delivered = chosen is None or chosen.how == "detach" or chosen.signal == signal
-                    if delivered and self.cpu.pc == end.pc:
-                        self._stepping = chosen is not None and chosen.how == "step"
-                        return end
-        return end if end.reason is Reason.BUDGET else Exit(Reason.BUDGET, self.cpu.pc)
+                    self._stepped = thread if stepping else 0
+                    return end
+        return Exit(Reason.BUDGET, self.cpu.pc)
 
     def _stop(self, event: StopEvent) -> None:
         assert self.server is not None
+        self._stepped = 0
         self._resume = self.server.stopped(event)
-        if self._resume.how == "detach":
-            self.cpu.breakpoints = ()
-            self.cpu.set_watches(())
 
-    def _watched(self, end: Exit) -> None:
+    def _watched(self, end: Exit, thread: int) -> None:
         """Let the access happen, then tell which watchpoint it hit."""
         last = end.address + end.size - 1
         hit = next(
@@ -210,4 +209,4 @@ class CpuDebuggee:
             self.cpu.answer()
             stop = self._run(1)
         if stop.reason is Reason.BUDGET and hit is not None:
-            self._stop(StopEvent(SIGNAL_TRAP, watch=hit))
+            self._stop(StopEvent(SIGNAL_TRAP, thread, watch=hit))

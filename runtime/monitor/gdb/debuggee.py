@@ -19,6 +19,10 @@ class StopEvent:
     breakpoint: bool = False
     history: Literal["", "begin", "end"] = ""
     """An end of what can be replayed was reached."""
+    executing: bytes | None = None
+    """The path of another program that takes the place of the one before."""
+    stuck: bool = False
+    """None of the threads that were to go on is left."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ UNKNOWN: Final = b""
 PHYSICAL: Final = b"qemu.PhyMemMode"
 MAX_POINTS: Final = 1024
 """Breakpoints, and watchpoints."""
+MAX_LISTED: Final = 512
+"""Threads in a packet."""
 MAX_WATCH: Final = 1 << 20
 """Bytes of a watchpoint."""
 _WATCHES: Final[dict[bytes, WatchKind]] = {b"2": "write", b"3": "read", b"4": "access"}
@@ -102,8 +104,12 @@ class GdbServer:
         self.watchpoints: frozenset[tuple[WatchKind, int, int]] = frozenset()
         self._connection: Connection | None = None
         self._chosen = 0  # the thread that register packets are about; 0: any
+        self._unlisted: list[int] = []
+        """Threads that a list in several packets still lacks."""
         self._event = StopEvent()
         self._features: frozenset[bytes] = frozenset()
+        self.passed: frozenset[int] = frozenset()
+        """Signals (gdb's numbers) that it doesn't want to hear of: they just reach the program."""
         if isinstance(port, int):
             port = Address(host=host, port=port)
         elif not isinstance(port, Address):
@@ -183,13 +189,19 @@ class GdbServer:
             self._listener.close()
             self._address.release()
 
+    def abandon(self) -> None:
+        """The same in a forked process, whose parent goes on with the debugger."""
+        self._disconnect()
+        self._listener.close()
+
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        self._clear_points()
+        self.clear_points()
 
-    def _clear_points(self) -> None:
+    def clear_points(self) -> None:
+        """Forget all breakpoints and watchpoints."""
         if self.breakpoints or self.watchpoints:
             self.breakpoints, self.watchpoints = frozenset(), frozenset()
             self.debuggee.set_breakpoints(self.breakpoints)
@@ -294,10 +306,14 @@ class GdbServer:
 
     def _stop_reply(self) -> bytes:
         event = self._event
+        if event.stuck and b"no-resumed+" in self._features:
+            return b"N"
         reply = b"T%02xthread:%x;" % (event.signal, event.thread)
         if event.watch is not None:
             kind, address = event.watch
             reply += b"%s:%x;" % (_WATCH_NAMES[kind].encode(), address)
+        elif event.executing is not None and b"exec-events+" in self._features:
+            reply += b"exec:%s;" % event.executing.hex().encode()
         elif event.breakpoint and b"swbreak+" in self._features:
             reply += b"swbreak:;"
         if event.history:
@@ -321,7 +337,7 @@ class GdbServer:
         return self._resume(how, address, number(signal) & 0xFF)
 
     def _detach(self) -> Resume:
-        self._clear_points()
+        self.clear_points()
         return Resume("detach")
 
     def _kill(self) -> bytes:
@@ -502,18 +518,21 @@ class GdbServer:
                 features += [b"ReverseStep+", b"ReverseContinue+"]
             features += [
                 b"qXfer:%s:read+" % kind.encode()
-                for kind in ("auxv", "exec-file")
+                for kind in ("auxv", "exec-file", "siginfo", "threads")
                 if self.debuggee.object(kind) is not None
             ]
+            if self.debuggee.object("exec-file") is not None:
+                features += [b"exec-events+", b"QPassSignals+", b"no-resumed+"]
             return b";".join(features)
         if name == b"Xfer":
             return self._transfer(rest)
         if data == b"C":
             return b"QC%x" % self._thread()
         if data == b"fThreadInfo":
-            return b"m" + b",".join(b"%x" % thread for thread in self.debuggee.threads())
-        if data == b"sThreadInfo":
-            return b"l"
+            self._unlisted = list(self.debuggee.threads())
+        if data in (b"fThreadInfo", b"sThreadInfo"):
+            part, self._unlisted = self._unlisted[:MAX_LISTED], self._unlisted[MAX_LISTED:]
+            return b"m" + b",".join(b"%x" % thread for thread in part) if part else b"l"
         if name == b"Attached":
             return b"1"
         if data == b"qemu.Supported" and self._can_be_physical:
@@ -558,6 +577,9 @@ class GdbServer:
 
     def _set(self, data: bytes) -> bytes:
         name, _, value = data.partition(b":")
+        if name == b"PassSignals":
+            self.passed = frozenset(number(text) for text in value.split(b";") if text)
+            return OK
         if name == PHYSICAL and self._can_be_physical:
             if value not in (b"0", b"1"):
                 return BAD
