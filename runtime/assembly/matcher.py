@@ -218,6 +218,7 @@ def _alternatives(table: dict[str, int], line: str, position: int) -> Iterator[t
 def _operand_tables(syntax: Syntax) -> set[str]:
     """The tables whose names stand among operands; those in mnemonics only (conditions) name no register."""
     found: set[str] = set(syntax.numbered)
+    known: dict[int, set[str]] = {}
     for form in syntax.forms:
         operands = {name: operand for name, operand, _ in form.operands}
         for text in form.texts:
@@ -226,23 +227,23 @@ def _operand_tables(syntax: Syntax) -> set[str]:
                 if isinstance(part, str):
                     behind = behind or " " in part
                 elif behind:
-                    found |= _tables_of(part, operands)
+                    found.add(part.format.rstrip("*|"))
+                    if part.name in operands:
+                        found |= _tables_of(operands[part.name], known)
     return found
 
 
-def _tables_of(hole: Hole, operands: dict[str, Operand]) -> set[str]:
-    """The tables by which a hole may be read."""
-    found = {hole.format.rstrip("*|")}
-    operand = operands.get(hole.name)
-    for case in operand.cases if operand is not None else ():
-        inner = {name: nested for name, nested, _ in case.operands}
-        found.add(case.register_file)
-        for text in case.texts:
-            for part in text.parts:
-                if isinstance(part, Hole):
-                    found |= _tables_of(part, inner)
-        for name in inner:
-            found |= _tables_of(Hole(name), inner)
+def _tables_of(operand: Operand, known: dict[int, set[str]]) -> set[str]:
+    """The tables by which an operand may be read. `known`: those of others by identity: forms share them."""
+    found = known.get(id(operand))
+    if found is None:
+        found = known[id(operand)] = set()
+        for case in operand.cases:
+            found.add(case.register_file)
+            holes = (part for text in case.texts for part in text.parts if isinstance(part, Hole))
+            found.update(hole.format.rstrip("*|") for hole in holes)
+            for _, inner, _ in case.operands:
+                found |= _tables_of(inner, known)
     return found
 
 
