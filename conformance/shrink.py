@@ -19,12 +19,13 @@ Fails = Callable[[Start, bytes], bool]
 
 def shrink(start: Start, base: Start, pattern: bytes, fails: Fails) -> tuple[Start, bytes]:
     """A start state, and memory, that still fail while as many registers as possible are as in `base`, and
-    memory is zeros if it may be. The arguments themselves where hypothesis isn't installed.
+    memory is zeros if it may be. The arguments themselves where hypothesis isn't installed, and for a failure
+    that doesn't repeat.
     """
     try:
         from hypothesis import HealthCheck, Phase, Verbosity, find, settings
         from hypothesis import strategies as st
-        from hypothesis.errors import NoSuchExample
+        from hypothesis.errors import Flaky, NoSuchExample
     except ImportError:
         return start, pattern
     places = _places(start, base)
@@ -56,7 +57,7 @@ def shrink(start: Start, base: Start, pattern: bytes, fails: Fails) -> tuple[Sta
             ),
             random=Random(0),
         )
-    except NoSuchExample:
+    except (NoSuchExample, Flaky):
         return start, pattern
     return made(found)
 
