@@ -6,32 +6,39 @@ from __future__ import annotations
 
 from generator.ir import build
 from generator.ir.lower import builtins
-from generator.ir.lower.base import is_pure
+from generator.ir.lower.constants import Constants
+from generator.ir.lower.draft import Draft
 from generator.ir.lower.entities import Ambiguous, ContextEntity, EnumMember, Special, StateElement
-from generator.ir.lower.lanes import LanesPart
+from generator.ir.lower.flow import is_pure
+from generator.ir.lower.lanes import LaneLowering
+from generator.ir.lower.operand_lowering import OperandLowering
+from generator.ir.lower.recursion import Recursion, Widths
 from generator.ir.lower.report import Mistake, Poisoned, plural
 from generator.ir.lower.scope import Bound, Broken, Column, Mutable, Number, RawField, Scope, Values
-from generator.ir.nodes import (
-    DECODE,
-    Assign,
-    Const,
-    Context,
-    Expr,
-    Field,
-    If,
-    Local,
-    NextPc,
-    Pc,
-    ReadReg,
-    Stmt,
-    kind_of,
-)
+from generator.ir.lower.widths import WidthFinder
+from generator.ir.nodes import DECODE, Const, Context, Expr, Field, NextPc, Pc, ReadReg, kind_of
 from generator.language import syntax as s
 from generator.language.source import Pos
 
 
-class ExpressionPart(LanesPart):
-    """Values. Places are read through `read_place` (places.py), calls lowered by calls.py."""
+class ExpressionLowering:
+    """Values of expressions."""
+
+    def __init__(
+        self,
+        draft: Draft,
+        constants: Constants,
+        widths: WidthFinder,
+        lanes: LaneLowering,
+        operands: OperandLowering,
+        recursion: Recursion,
+    ) -> None:
+        self.draft = draft
+        self.constants = constants
+        self.widths = widths
+        self.lanes = lanes
+        self.operands = operands
+        self.recursion = recursion
 
     def expr(self, node: s.Expr, scope: Scope, want: int | None = None) -> Expr:
         """`node`'s value, `want` bits wide. Raises Mistake."""
@@ -47,8 +54,8 @@ class ExpressionPart(LanesPart):
 
     def condition(self, node: s.Expr, scope: Scope) -> Expr:
         """A 1-bit value."""
-        value = self.const(node, scope)
-        if value is not None and self.width(node, scope) in (None, 1):
+        value = self.constants.value(node, scope)
+        if value is not None and self.widths.of(node, scope) in (None, 1):
             if value not in (0, 1):
                 raise Mistake(node.at, f"a condition is 1 bit, and this is {value}", "compare it: ... != 0")
             return Const(1, value)
@@ -59,9 +66,7 @@ class ExpressionPart(LanesPart):
             )
         return result
 
-    def values(
-        self, node: s.Expr, scope: Scope, wants: tuple[int | None, ...] | None = None
-    ) -> tuple[Expr, ...]:
+    def values(self, node: s.Expr, scope: Scope, wants: Widths | None = None) -> tuple[Expr, ...]:
         """All values of a tuple, call, ... ; one for other expressions."""
         match node:
             case s.TupleOf(items=items):
@@ -70,20 +75,20 @@ class ExpressionPart(LanesPart):
                     self.expr(i, scope, w) for i, w in zip(items, wants or (None,) * len(items), strict=True)
                 )
             case s.Call():
-                results = self.call(node, scope, wants)
+                results = self.recursion.call(node, scope, wants)
             case s.Name():
-                found = self.look_up(node.name, scope, node.at)
+                found = self.draft.look_up(node.name, scope, node.at)
                 if isinstance(found, Column):
-                    with self.column(found, node.at) as cell:
+                    with self.draft.column(found, node.at) as cell:
                         return self.values(cell, scope, wants)
                 if isinstance(found, Values):
                     results = found.items
                 elif isinstance(found, Bound):
-                    results = self.read_operand(node, found, wants)
+                    results = self.operands.read(found.operand, node)
                 else:
                     results = (self.expr(node, scope, wants[0] if wants else None),)
             case s.Ternary():
-                chosen = self.const(node.condition, scope)
+                chosen = self.constants.value(node.condition, scope)
                 if chosen is not None:
                     return self.values(node.then if chosen else node.otherwise, scope, wants)
                 return self._alternatives(
@@ -95,7 +100,7 @@ class ExpressionPart(LanesPart):
             case s.MatchOf():
                 return self._match(node, scope, wants)
             case s.Lanes():
-                results = self.lane_values(node, scope, wants)
+                results = self.lanes.values(node, scope, wants)
             case _:
                 results = (self.expr(node, scope, wants[0] if wants and len(wants) == 1 else None),)
         self._count(node, len(results), wants)
@@ -109,19 +114,17 @@ class ExpressionPart(LanesPart):
         return results
 
     @staticmethod
-    def _count(node: s.Expr, count: int, wants: tuple[int | None, ...] | None) -> None:
+    def _count(node: s.Expr, count: int, wants: Widths | None) -> None:
         if wants is not None and len(wants) != count:
             raise Mistake(
                 node.at,
                 f"{plural(count, 'value')} where {len(wants)} {'is' if len(wants) == 1 else 'are'} wanted",
             )
 
-    def _wants(
-        self, node: s.Expr, scope: Scope, wants: tuple[int | None, ...] | None
-    ) -> tuple[int | None, ...]:
+    def _wants(self, node: s.Expr, scope: Scope, wants: Widths | None) -> Widths:
         if wants is not None and None not in wants:
             return wants
-        found = self.widths(node, scope)
+        found = self.widths.all_of(node, scope)
         if wants is None:
             return found
         if len(wants) != len(found):
@@ -142,17 +145,19 @@ class ExpressionPart(LanesPart):
                 return self._slice(node, scope)
             case s.Member(name=name) if name.isdigit():
                 values = self.values(node.base, scope)
-                return values[self.part_number(node, len(values))]
+                return values[self.widths.part_number(node, len(values))]
             case s.Index() | s.Member():
-                return self.read_place(node, scope)
+                return self._read_place(node, scope)
             case s.Call():
-                return self._single(self.call(node, scope, (want,) if want is not None else None), node)
+                return self._single(
+                    self.recursion.call(node, scope, (want,) if want is not None else None), node
+                )
             case s.Ternary() | s.MatchOf() | s.Lanes():
                 return self._single(self.values(node, scope, (want,)), node)
             case s.UnaryOp():
                 return self._unary(node, scope, want)
             case s.Mem():
-                return self.read_place(node, scope)
+                return self._read_place(node, scope)
             case s.SliceFrom():
                 return self._slice_from(node, scope)
             case s.TupleOf():
@@ -185,21 +190,21 @@ class ExpressionPart(LanesPart):
         return build.const(want, value)
 
     def _name(self, node: s.Name, scope: Scope, want: int | None) -> Expr:
-        found = self.look_up(node.name, scope, node.at)
+        found = self.draft.look_up(node.name, scope, node.at)
         match found:
             case Values(items=items):
                 return self._single(items, node)
             case Number(value=value):
                 return self.literal(value, want, node.at)
             case Column():
-                with self.column(found, node.at) as cell:
+                with self.draft.column(found, node.at) as cell:
                     return self.expr(cell, scope, want)
             case RawField(value=value):
                 return value
             case Mutable(local=local):
                 return local
-            case Bound():
-                return self._single(self.read_operand(node, found, None if want is None else (want,)), node)
+            case Bound(operand=operand):
+                return self._single(self.operands.read(operand, node), node)
             case Broken():
                 raise Poisoned
             case ContextEntity():
@@ -215,27 +220,30 @@ class ExpressionPart(LanesPart):
             case StateElement():
                 return self._register(node, found, scope)
             case s.ViewItem():
-                return self.read_place(node, scope)
+                return self._read_place(node, scope)
             case Special(name=name):
                 return self._next_pc(node.at) if name == "next_pc" else self._opcode_bits(node.at)
             case _:
                 raise Mistake(node.at, f"`{node.name}` is a function", f"call it: {node.name}(...)")
 
     def _register(self, node: s.Name, found: StateElement, scope: Scope) -> Expr:
-        if node.name == "pc" and not self.shared:
+        if node.name == "pc" and not self.draft.shared:
             return Pc(found.width)
-        return self.read_place(node, scope)
+        return self._read_place(node, scope)
+
+    def _read_place(self, node: s.Expr, scope: Scope) -> Expr:
+        return self.recursion.place(node, scope).read(self.draft, node.at)
 
     def context_value(self, entity: ContextEntity, at: Pos) -> Expr:
         """A context: decode-time in instructions; in shared functions what it derives from, or its stored
         value.
         """
-        if not self.shared:
+        if not self.draft.shared:
             return Context(entity.width, entity.name)
         if entity.stepped:
             return ReadReg(entity.width, entity.name, None)
         if entity.item is not None and entity.item.value is not None:
-            with self.deeper(at, entity.name):
+            with self.draft.deeper(at, entity.name):
                 return self.expr(entity.item.value, Scope(), entity.width)
         if entity.model is not None and entity.model.value is not None:
             return entity.model.value
@@ -246,21 +254,21 @@ class ExpressionPart(LanesPart):
         )
 
     def _next_pc(self, at: Pos) -> Expr:
-        if self.shared:
+        if self.draft.shared:
             raise Mistake(at, "`next_pc` is known only in instructions")
-        return NextPc(self.spec.pc_width)
+        return NextPc(self.draft.spec.pc_width)
 
     def _opcode_bits(self, at: Pos) -> Expr:
-        if not self.opcode_width:
+        if not self.draft.opcode_width:
             raise Mistake(at, "`opcode_bits` is known only in instructions whose encodings are one number")
-        return Field(self.opcode_width, "opcode_bits")
+        return Field(self.draft.opcode_width, "opcode_bits")
 
     def _unary(self, node: s.UnaryOp, scope: Scope, want: int | None) -> Expr:
         if node.op == "!":
             return build.not_(self.condition(node.operand, scope))
-        width = self.width(node.operand, scope)
+        width = self.widths.of(node.operand, scope)
         if width is None:
-            value = self.const(node, scope)
+            value = self.constants.value(node, scope)
             if value is not None:
                 return self.literal(value, want, node.at)
         operand = self.expr(node.operand, scope, width if width is not None else want)
@@ -276,10 +284,10 @@ class ExpressionPart(LanesPart):
             return self._compare(node, scope)
         if op in builtins.SHIFTS:
             return self._shift(node, scope, want)
-        left = self.width(node.left, scope)
-        width = left if left is not None else self.width(node.right, scope)
+        left = self.widths.of(node.left, scope)
+        width = left if left is not None else self.widths.of(node.right, scope)
         if width is None:
-            value = self.const(node, scope)
+            value = self.constants.value(node, scope)
             if value is not None:
                 return self.literal(value, want, node.at)
             width = want
@@ -289,7 +297,7 @@ class ExpressionPart(LanesPart):
             )
         if op not in builtins.ARITHMETIC:
             raise Mistake(node.at, f"`{op}` is for constants", f"say the sign: {op}u or {op}s")
-        right_width = self.width(node.right, scope) if left is not None else width
+        right_width = self.widths.of(node.right, scope) if left is not None else width
         if right_width is not None and right_width != width:
             raise Mistake(
                 node.at,
@@ -301,28 +309,28 @@ class ExpressionPart(LanesPart):
         )
 
     def _part(self, node: s.Expr, scope: Scope) -> Expr:
-        digits = self.digits(node, scope)
+        digits = self.constants.digits(node, scope)
         if digits is not None:
             return self.expr(node, scope, digits)
-        return self.expr(node, scope, self._part_width(node, scope))
+        return self.expr(node, scope, self.widths.part_width(node, scope))
 
     def _logic(self, node: s.BinaryOp, scope: Scope) -> Expr:
         decisive = node.op == "||"
         left = self.condition(node.left, scope)
         if isinstance(left, Const) and bool(left.value) == decisive:
             return left
-        right_const = self.const(node.right, scope)
+        right_const = self.constants.value(node.right, scope)
         if right_const is not None and bool(right_const) == decisive:
             return Const(1, int(decisive))
         right = self.condition(node.right, scope)
         return build.or_(left, right) if decisive else build.and_(left, right)
 
     def _compare(self, node: s.BinaryOp, scope: Scope) -> Expr:
-        value = self.const(node, scope)
+        value = self.constants.value(node, scope)
         if value is not None:
             return Const(1, value)
-        left_width = self.width(node.left, scope)
-        right_width = self.width(node.right, scope)
+        left_width = self.widths.of(node.left, scope)
+        right_width = self.widths.of(node.right, scope)
         width = left_width if left_width is not None else right_width
         if width is None:
             raise Mistake(node.at, "how wide are the two sides?", "name a width: zext(x, 64)")
@@ -337,9 +345,9 @@ class ExpressionPart(LanesPart):
         return build.binary(op, right, left) if swapped else build.binary(op, left, right)
 
     def _shift(self, node: s.BinaryOp, scope: Scope, want: int | None) -> Expr:
-        left_width = self.width(node.left, scope)
+        left_width = self.widths.of(node.left, scope)
         if left_width is None:
-            value = self.const(node, scope)
+            value = self.constants.value(node, scope)
             if value is not None:
                 return self.literal(value, want, node.at)
         left = self.expr(node.left, scope, left_width if left_width is not None else want)
@@ -357,9 +365,9 @@ class ExpressionPart(LanesPart):
 
     def amount(self, node: s.Expr, scope: Scope, width: int) -> Expr:
         """A shift amount: a constant has as many bits as it needs, a widthless expression `width`."""
-        own = self.width(node, scope)
+        own = self.widths.of(node, scope)
         if own is None:
-            value = self.const(node, scope)
+            value = self.constants.value(node, scope)
             if value is not None:
                 if value < 0:
                     raise Mistake(node.at, f"a shift by {value}")
@@ -370,8 +378,8 @@ class ExpressionPart(LanesPart):
 
     def bit_range(self, node: s.SliceOf, width: int, scope: Scope) -> tuple[int, int]:
         """The slice's lowest bit and width, numbered from the least significant bit."""
-        first = self.require_const(node.first, scope, "a slice's bound")
-        last = self.require_const(node.last, scope, "a slice's bound")
+        first = self.widths.require_const(node.first, scope, "a slice's bound")
+        last = self.widths.require_const(node.last, scope, "a slice's bound")
         high, low = (width - 1 - first, width - 1 - last) if node.at.source.msb0 else (first, last)
         if high < low:
             raise Mistake(node.at, f"the slice {first}:{last} is upside down", f"write {last}:{first}")
@@ -386,16 +394,16 @@ class ExpressionPart(LanesPart):
 
     def sized(self, node: s.Expr, scope: Scope) -> Expr:
         """A value that must know its width by itself."""
-        width = self.width(node, scope)
+        width = self.widths.of(node, scope)
         if width is None:
-            width = self.digits(node, scope)
+            width = self.constants.digits(node, scope)
         if width is None:
             raise Mistake(node.at, "how wide is this?", "name a width: zext(x, 64)")
         return self.expr(node, scope, width)
 
     def _slice_from(self, node: s.SliceFrom, scope: Scope) -> Expr:
         base = self.sized(node.base, scope)
-        width = self.require_width(node.width, scope)
+        width = self.widths.require_width(node.width, scope)
         start = self.slice_start(node, base.width, width, scope)
         if isinstance(start, int):
             return build.slice_(base, start, width)
@@ -406,7 +414,7 @@ class ExpressionPart(LanesPart):
         if width > base_width:
             raise Mistake(node.at, f"{plural(width, 'bit')} of a value of {base_width}")
         msb0 = node.at.source.msb0
-        value = self.const(node.start, scope)
+        value = self.constants.value(node.start, scope)
         if value is not None:
             low = base_width - value - width if msb0 else value
             if low < 0 or low + width > base_width:
@@ -419,13 +427,13 @@ class ExpressionPart(LanesPart):
         return build.binary("sub", Const(bits, base_width - width), build.zext(start, bits))
 
     def bit_number(self, node: s.Expr, base_width: int, scope: Scope) -> Expr:
-        own = self.width(node, scope)
+        own = self.widths.of(node, scope)
         return self.expr(node, scope, own if own is not None else max(1, (base_width - 1).bit_length()))
 
     def bit_position(self, node: s.Index, base_width: int, scope: Scope) -> int | Expr:
         """The bit that `base[index]` names: a number, or an expression."""
         msb0 = node.at.source.msb0
-        value = self.const(node.index, scope)
+        value = self.constants.value(node.index, scope)
         if value is not None:
             if not 0 <= value < base_width:
                 raise Mistake(node.at, f"there is no bit {value} in a value of {plural(base_width, 'bit')}")
@@ -438,13 +446,13 @@ class ExpressionPart(LanesPart):
 
     # --- alternatives ------------------------------------------------------------------------
 
-    def _match(self, node: s.MatchOf, scope: Scope, wants: tuple[int | None, ...] | None) -> tuple[Expr, ...]:
-        value = self.const(node.subject, scope)
+    def _match(self, node: s.MatchOf, scope: Scope, wants: Widths | None) -> tuple[Expr, ...]:
+        value = self.constants.value(node.subject, scope)
         if value is not None:
-            arm = self.static_arm(node, value, scope)
+            arm = self.constants.chosen_arm(node, value, scope)
             if arm is not None:
                 return self.values(arm, scope, wants)
-        subject = self.settle(self.sized(node.subject, scope), "subject", node.subject.at)
+        subject = self.draft.settle(self.sized(node.subject, scope), "subject", node.subject.at)
         arms: list[tuple[Expr | None, s.Expr]] = []
         for patterns, condition in self.arm_conditions(
             node.at, [(a.patterns, a.at) for a in node.arms], subject, scope
@@ -499,7 +507,7 @@ class ExpressionPart(LanesPart):
         return result
 
     def _alternatives(
-        self, at: Pos, arms: list[tuple[Expr | None, s.Expr]], scope: Scope, wants: tuple[int | None, ...]
+        self, at: Pos, arms: list[tuple[Expr | None, s.Expr]], scope: Scope, wants: Widths
     ) -> tuple[Expr, ...]:
         """The values of the first arm whose condition holds."""
         condition, node = arms[0]
@@ -507,9 +515,9 @@ class ExpressionPart(LanesPart):
             return self.values(node, scope, wants)
         if condition == build.FALSE:
             return self._alternatives(at, arms[1:], scope, wants)
-        with self.block() as then_block:
+        with self.draft.block() as then_block:
             then = self.values(node, scope, wants)
-        with self.block() as other_block:
+        with self.draft.block() as other_block:
             otherwise = self._alternatives(at, arms[1:], scope, wants)
         for block, place in ((then_block, node), (other_block, arms[1][1])):
             if kind_of(condition) > DECODE and not is_pure(block):
@@ -518,49 +526,7 @@ class ExpressionPart(LanesPart):
                     "a memory access, call or assignment in a part that only sometimes runs",
                     "use `if`",
                 )
-        return self.join(condition, (then_block, then), (other_block, otherwise), at)
-
-    def join(
-        self,
-        condition: Expr,
-        then: tuple[list[Stmt], tuple[Expr, ...]],
-        otherwise: tuple[list[Stmt], tuple[Expr, ...]],
-        at: Pos,
-    ) -> tuple[Expr, ...]:
-        """The values of one of two branches: `Select` if they have no statements, else locals set in both."""
-        for one, other in zip(then[1], otherwise[1], strict=True):
-            if one.width != other.width:
-                raise Mistake(
-                    at, f"the alternatives have {one.width} and {other.width} bits", "make them equally wide"
-                )
-        if not then[0] and not otherwise[0]:
-            return tuple(build.select(condition, a, b) for a, b in zip(then[1], otherwise[1], strict=True))
-        results: list[Local] = []
-        for value in then[1]:
-            local = self.fresh("result", value.width)
-            self.mutable.add(local.name)
-            results.append(local)
-        blocks: list[tuple[Stmt, ...]] = []
-        for statements, values in (then, otherwise):
-            assigns: list[Stmt] = [Assign(r, v) for r, v in zip(results, values, strict=True)]
-            blocks.append((*statements, *assigns))
-        self.emit(If(condition, blocks[0], blocks[1]), at)
-        for local in results:
-            self.mutable.discard(local.name)  # nothing sets it behind this
-        return tuple(results)
-
-    # --- in other parts ----------------------------------------------------------------------
-
-    def read_place(self, node: s.Expr, scope: Scope) -> Expr:
-        raise NotImplementedError
-
-    def read_operand(
-        self, node: s.Name, bound: Bound, wants: tuple[int | None, ...] | None
-    ) -> tuple[Expr, ...]:
-        raise NotImplementedError
-
-    def call(self, node: s.Call, scope: Scope, wants: tuple[int | None, ...] | None) -> tuple[Expr, ...]:
-        raise NotImplementedError
+        return self.draft.join(condition, (then_block, then), (other_block, otherwise), at)
 
 
 def _resizing(have: int, want: int) -> str:

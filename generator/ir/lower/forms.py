@@ -208,7 +208,7 @@ class FormLowering:
         if isinstance(cell, s.Number):
             return Number(cell.value, cell.digits)
         if isinstance(cell, (s.UnaryOp, s.BinaryOp)) and not _names_something(cell):
-            value = body.const(cell, Scope())
+            value = body.constants.value(cell, Scope())
             if value is not None:
                 return Number(value)
         return Column(cell)
@@ -218,7 +218,7 @@ class FormLowering:
         for number, node in enumerate(axis.values):
             bit: dict[str, Binding] = {}
             if axis.bit is not None:
-                value = body.require_const(axis.bits[number], base, "an axis' bit")
+                value = body.widths.require_const(axis.bits[number], base, "an axis' bit")
                 bit[axis.bit.name] = Number(value, getattr(axis.bits[number], "digits", None))
             entity = self.spec.entities.get(node.name) if isinstance(node, s.Name) else None
             if isinstance(node, s.Str):
@@ -242,7 +242,7 @@ class FormLowering:
                         f"{axis.name.name} = {value}",
                     )
             else:
-                value = body.require_const(node, base, "an axis' value")
+                value = body.widths.require_const(node, base, "an axis' value")
                 yield AxisValue(
                     {**bit, axis.name.name: Number(value)},
                     {},
@@ -256,7 +256,7 @@ class FormLowering:
         body = Body(self.spec, pure=True)
         return (
             all(
-                body.const_condition(when, expansion.scope) is not False
+                body.constants.condition(when, expansion.scope) is not False
                 for when in expansion.instruction.item.whens
             )
             and build.FALSE not in expansion.conditions
@@ -390,7 +390,7 @@ class FormLowering:
     def _when(self, expansion: Expansion, encoding: Encoding) -> Expr | None:
         conditions = list(expansion.conditions)
         for node in expansion.instruction.item.whens:
-            condition = self._body(encoding, pure=True).condition(node, encoding.scope)
+            condition = self._body(encoding, pure=True).expressions.condition(node, encoding.scope)
             if kind_of(condition) > DECODE:
                 raise Mistake(
                     node.at,
@@ -414,7 +414,7 @@ class FormLowering:
             )
         if node is None:
             return None
-        condition = self._body(encoding, pure=True).condition(node, encoding.scope)
+        condition = self._body(encoding, pure=True).expressions.condition(node, encoding.scope)
         if kind_of(condition) > DECODE:
             raise Mistake(node.at, "`allow` is decided when the instruction is decoded")
         return condition
@@ -424,7 +424,7 @@ class FormLowering:
         for clause in item.undefined:
             condition = None
             if clause.when is not None:
-                condition = self._body(encoding, pure=True).condition(clause.when, encoding.scope)
+                condition = self._body(encoding, pure=True).expressions.condition(clause.when, encoding.scope)
                 if condition == build.FALSE:
                     continue
             for node in clause.places:
@@ -482,15 +482,17 @@ class FormLowering:
                 )
             opening = expansion.instruction.first
             if opening is not None:
-                body.body(opening, encoding.scope.inner())
+                body.statements.lower_all(opening.body, encoding.scope.inner())
             for block in item.execs:
-                body.body(block, scope)
+                body.statements.lower_all(block.body, scope)
             guard = None
             if item.guards:
                 pure = self._body(encoding, dict(choices), pure=True)
-                guard = build.conjunction([pure.condition(g, encoding.scope) for g in item.guards])
+                guard = build.conjunction(
+                    [pure.expressions.condition(g, encoding.scope) for g in item.guards]
+                )
             variants.append(
-                Variant(choices=choices, condition=condition, guard=guard, body=mark_updates(body.out))
+                Variant(choices=choices, condition=condition, guard=guard, body=mark_updates(body.draft.out))
             )
         if not variants:
             raise Mistake(item.at, "no case of the operands is possible here", "see the cases' `when`s")

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from generator.ir import build
 from generator.ir.lower.body import Body
 from generator.ir.lower.entities import Elaboration, SharedFunction, StateElement
+from generator.ir.lower.flow import always_leaves
+from generator.ir.lower.places import element_place
 from generator.ir.lower.report import Mistake, plural
 from generator.ir.lower.scope import Scope, Values
 from generator.ir.lower.state import known_register, span_of
-from generator.ir.lower.statements import always_leaves
 from generator.ir.nodes import Block, Const, Expr, If, Local, Return, Stmt
 from generator.language import syntax as s
 from generator.model.target import Bank, BankRow, Function
@@ -35,15 +36,15 @@ def shared_functions(spec: Elaboration) -> list[Function]:
 def _function(spec: Elaboration, fn: s.FnItem, entity: SharedFunction) -> Function:
     body = Body(spec, shared=True)
     scope = _parameters(body, entity)
-    body.result_widths = entity.results
-    body.body(fn.body, scope)
-    if entity.results and not body.failed and not always_leaves(body.out):
+    body.draft.result_widths = entity.results
+    body.statements.lower_all(fn.body.body, scope)
+    if entity.results and not body.draft.failed and not always_leaves(body.draft.out):
         raise Mistake(fn.at, f"`{fn.name}` does not return a value on every path", "end it with `return`")
     return Function(
         name=fn.name,
         parameters=entity.parameters,
         results=entity.results,
-        body=tuple(body.out),
+        body=tuple(body.draft.out),
         restartable=fn.restartable,
         span=span_of(fn.at),
     )
@@ -52,7 +53,7 @@ def _function(spec: Elaboration, fn: s.FnItem, entity: SharedFunction) -> Functi
 def _parameters(body: Body, entity: SharedFunction) -> Scope:
     scope = Scope()
     for parameter in entity.parameters:
-        body.fresh(parameter.name, parameter.width)
+        body.draft.fresh(parameter.name, parameter.width)
         scope.names[parameter.name] = Values((parameter,))
     return scope
 
@@ -116,9 +117,9 @@ def _bank(spec: Elaboration, parts: Sequence[s.BankItem]) -> tuple[Bank, list[Fu
 
 def _row(spec: Elaboration, bank: s.BankItem, item: s.BankRowNode, width: int) -> _Row | None:
     body = Body(spec, pure=True)
-    first = body.require_const(item.first, Scope(), "a system register's number")
+    first = body.widths.require_const(item.first, Scope(), "a system register's number")
     last = (
-        body.require_const(item.last, Scope(), "a system register's number")
+        body.widths.require_const(item.last, Scope(), "a system register's number")
         if item.last is not None
         else first
     )
@@ -126,7 +127,7 @@ def _row(spec: Elaboration, bank: s.BankItem, item: s.BankRowNode, width: int) -
         raise Mistake(item.at, f"the numbers {first:#x} to {last:#x} are no range of {plural(width, 'bit')}")
     if last - first >= MAX_ROWS:
         raise Mistake(item.at, f"a range of more than {MAX_ROWS} numbers")
-    if item.when is not None and body.const_condition(item.when, Scope()) is False:
+    if item.when is not None and body.constants.condition(item.when, Scope()) is False:
         return None
     return _Row(first, last, item, bank)
 
@@ -156,12 +157,12 @@ def _access_function(
     """
     body = Body(spec, shared=True)
     scope = _parameters(body, entity)
-    body.result_widths = entity.results
+    body.draft.result_widths = entity.results
     number = entity.parameters[0]
 
     def otherwise(inner: Scope) -> Block:
-        with body.block() as out:
-            body.statements(bank.otherwise.body, inner.inner())
+        with body.draft.block() as out:
+            body.statements.lower_all(bank.otherwise.body, inner.inner())
             if entity.results and not always_leaves(out):
                 raise Mistake(
                     bank.otherwise.at, f"`else` of the bank `{bank.name}` gives no value", "let it `raise`"
@@ -178,12 +179,12 @@ def _access_function(
             with spec.report.recover(row.item.at):
                 block = _leaf(spec, body, row, scope, writes, block)
         leaves.append((start, block))
-    body.out.extend(_tree(number, leaves))
+    body.draft.out.extend(_tree(number, leaves))
     return Function(
         name=entity.name,
         parameters=entity.parameters,
         results=entity.results,
-        body=tuple(body.out),
+        body=tuple(body.draft.out),
         span=span_of(bank.at),
     )
 
@@ -206,15 +207,15 @@ def _leaf(spec: Elaboration, body: Body, row: _Row, outer: Scope, writes: bool, 
     scope = outer.inner()
     if row.bank.index.name not in scope.outer.names:  # type: ignore[union-attr]
         scope.names[row.bank.index.name] = Values((next(iter(outer.names.values())).items[0],))  # type: ignore[union-attr]
-    with body.block() as out:
-        conditions: list[Expr] = [body.feature(n.name, n.at) for n in item.needs]
+    with body.draft.block() as out:
+        conditions: list[Expr] = [body.calls.feature(n.name, n.at) for n in item.needs]
         if item.when is not None:
-            conditions.append(body.condition(item.when, scope))
+            conditions.append(body.expressions.condition(item.when, scope))
         condition = build.conjunction(conditions)
     statements: list[Stmt] = list(out)
     if condition == build.FALSE:
         return otherwise
-    with body.block() as inner:
+    with body.draft.block() as inner:
         exists = _write_access(spec, body, item, scope) if writes else _read_access(spec, body, item, scope)
     if not exists:
         return otherwise
@@ -224,20 +225,20 @@ def _leaf(spec: Elaboration, body: Body, row: _Row, outer: Scope, writes: bool, 
 
 
 def _read_access(spec: Elaboration, body: Body, item: s.BankRowNode, scope: Scope) -> bool:
-    width = body.result_widths[0]
+    width = body.draft.result_widths[0]
     if item.read is None:
         if item.write is not None:
             return False
         element = _plain_register(spec, item, width)
-        value = body.element_place(element, None).read(body, item.at)
-        body.emit(Return((value,)), item.at)
+        value = element_place(element, None).read(body.draft, item.at)
+        body.draft.emit(Return((value,)), item.at)
         return True
     if isinstance(item.read, s.BlockStmt):
-        body.statements(item.read.body, scope.inner())
-        if not body.failed and not always_leaves(body.out):
+        body.statements.lower_all(item.read.body, scope.inner())
+        if not body.draft.failed and not always_leaves(body.draft.out):
             raise Mistake(item.read.at, f"reading `{item.name}` does not return a value on every path")
         return True
-    body.emit(Return((body.expr(item.read, scope, width),)), item.at)
+    body.draft.emit(Return((body.expr(item.read, scope, width),)), item.at)
     return True
 
 
@@ -248,11 +249,11 @@ def _write_access(spec: Elaboration, body: Body, item: s.BankRowNode, scope: Sco
         found = scope.find("new")
         assert isinstance(found, Values)
         element = _plain_register(spec, item, found.items[0].width)
-        body.element_place(element, None).write(body, found.items[0], item.at)
+        element_place(element, None).write(body.draft, found.items[0], item.at)
     else:
-        body.statements(item.write.body, scope.inner())
-    if not always_leaves(body.out):
-        body.emit(Return(()), item.at)
+        body.statements.lower_all(item.write.body, scope.inner())
+    if not always_leaves(body.draft.out):
+        body.draft.emit(Return(()), item.at)
     return True
 
 

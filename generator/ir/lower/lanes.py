@@ -6,33 +6,36 @@ from functools import reduce
 
 from generator.ir import build, lanes
 from generator.ir.lower import builtins
+from generator.ir.lower.draft import Draft
+from generator.ir.lower.recursion import Recursion, Widths
 from generator.ir.lower.report import Mistake, plural
 from generator.ir.lower.scope import Number, Scope, Values
-from generator.ir.lower.widths import WidthPart
+from generator.ir.lower.widths import WidthFinder
 from generator.ir.nodes import Expr, Local
 from generator.language import syntax as s
 
-MOST_LANES = 128
 
+class LaneLowering:
+    """Lane-wise expressions: all lanes at once where there are operators for it, else lane by lane."""
 
-class LanesPart(WidthPart):
-    """Lane-wise expressions."""
+    def __init__(self, draft: Draft, widths: WidthFinder, recursion: Recursion) -> None:
+        self.draft = draft
+        self.widths = widths
+        self.recursion = recursion
 
-    def lane_values(
-        self, node: s.Lanes, scope: Scope, wants: tuple[int | None, ...] | None
-    ) -> tuple[Expr, ...]:
+    def values(self, node: s.Lanes, scope: Scope, wants: Widths | None) -> tuple[Expr, ...]:
         """The values of a `lanes` expression: each part of the body's, joined over the lanes."""
-        count, width = self._lane_count(node, scope)
+        count, width = self.widths.lane_count(node, scope)
         inner = self._lane_wants(node, count, wants)
         if node.type is None:
-            first = self.require_const(node.values[0], scope, "the first number")
+            first = self.widths.require_const(node.values[0], scope, "the first number")
             rounds = [
                 self._lane(node, scope, {node.names[0].name: Number(first + number)}, inner)
                 for number in range(count)
             ]
             return self._joined(node, rounds)
         wholes = tuple(
-            self.settle(self.expr(value, scope, count * width), name.name, value.at)
+            self.draft.settle(self.recursion.expr(value, scope, count * width), name.name, value.at)
             for name, value in zip(node.names, node.values, strict=True)
         )
         if count > 1:
@@ -46,45 +49,7 @@ class LanesPart(WidthPart):
             rounds.append(self._lane(node, scope, bound, inner))
         return self._joined(node, rounds)
 
-    def lane_widths(self, node: s.Lanes, scope: Scope) -> tuple[int | None, ...]:
-        """The widths of the values."""
-        count, width = self._lane_count(node, scope)
-        inner = scope.inner()
-        for name in node.names:
-            inner.names[name.name] = Number(0) if node.type is None else Values((Local(width, name.name),))
-        widths = self.widths(node.body, inner)
-        factor = count if node.fold == "@" else 1
-        return tuple(None if w is None else w * factor for w in widths)
-
-    def _lane_count(self, node: s.Lanes, scope: Scope) -> tuple[int, int]:
-        """How many lanes there are, and their width (0 for counted ones)."""
-        if node.type is None:
-            first, last = (self.require_const(value, scope, "a lane's number") for value in node.values)
-            count, width = last - first + 1, 0
-        else:
-            if len(node.names) != len(node.values):
-                raise Mistake(
-                    node.at, f"{plural(len(node.names), 'name')} for {plural(len(node.values), 'value')}"
-                )
-            width = self.type_width(node.type, scope)
-            widths = [self.width(value, scope) for value in node.values]
-            whole = next((w for w in widths if w is not None), None)
-            if whole is None:
-                raise Mistake(node.values[0].at, "how wide is this?", "name a width: zext(x, 64)")
-            for value, have in zip(node.values, widths, strict=True):
-                if have is not None and (have != whole or have % width):
-                    raise Mistake(
-                        value.at,
-                        f"{plural(have, 'bit')} are not {whole // width} lanes of {plural(width, 'bit')}",
-                    )
-            count = whole // width
-        if not 1 <= count <= MOST_LANES:
-            raise Mistake(node.at, f"{count} lanes", f"between 1 and {MOST_LANES}")
-        return count, width
-
-    def _lane_wants(
-        self, node: s.Lanes, count: int, wants: tuple[int | None, ...] | None
-    ) -> tuple[int | None, ...] | None:
+    def _lane_wants(self, node: s.Lanes, count: int, wants: Widths | None) -> Widths | None:
         """The widths that are wanted of the body's values."""
         if wants is None or node.fold != "@":
             return wants
@@ -98,12 +63,12 @@ class LanesPart(WidthPart):
         node: s.Lanes,
         scope: Scope,
         bound: dict[str, Number] | dict[str, Values],
-        wants: tuple[int | None, ...] | None,
+        wants: Widths | None,
     ) -> tuple[Expr, ...]:
         inner = scope.inner()
         inner.names.update(bound)
-        values = self.values(node.body, inner, wants)
-        return tuple(self.settle(value, "lane", node.body.at) for value in values)
+        values = self.recursion.values(node.body, inner, wants)
+        return tuple(self.draft.settle(value, "lane", node.body.at) for value in values)
 
     def _lifted(
         self,
@@ -111,23 +76,23 @@ class LanesPart(WidthPart):
         scope: Scope,
         wholes: tuple[Expr, ...],
         count: int,
-        wants: tuple[int | None, ...] | None,
+        wants: Widths | None,
     ) -> tuple[Expr, ...] | None:
         """All lanes at once, if there are operators for what the body does."""
         inner = scope.inner()
         parts: dict[Local, Expr] = {}
         for name, whole in zip(node.names, wholes, strict=True):
-            local = self.fresh(name.name, whole.width // count)
+            local = self.draft.fresh(name.name, whole.width // count)
             parts[local] = whole
             inner.names[name.name] = Values((local,))
-        with self.block() as statements:
-            results = self.values(node.body, inner, wants)
-        vector = lanes.lifted(statements, results, parts, count, self.fresh)
+        with self.draft.block() as statements:
+            results = self.recursion.values(node.body, inner, wants)
+        vector = lanes.lifted(statements, results, parts, count, self.draft.fresh)
         if vector is None:
             return None
         lets, values = vector
         for let in lets:
-            self.emit(let, node.at)
+            self.draft.emit(let, node.at)
         return tuple(value if node.fold == "@" else self._folded(node, value, count) for value in values)
 
     def _folded(self, node: s.Lanes, value: Expr, count: int) -> Expr:
@@ -135,7 +100,7 @@ class LanesPart(WidthPart):
         op = builtins.ARITHMETIC[node.fold]
         width = value.width // count
         while count % 2 == 0:
-            value = self.settle(value, "half", node.at)
+            value = self.draft.settle(value, "half", node.at)
             count //= 2
             half = count * width
             low, high = build.slice_(value, 0, half), build.slice_(value, half, half)
@@ -150,10 +115,3 @@ class LanesPart(WidthPart):
             reduce(lambda lower, upper: build.binary(op, upper, lower), parts)
             for parts in zip(*rounds, strict=True)
         )
-
-    # --- in other parts ----------------------------------------------------------------------
-
-    def values(
-        self, node: s.Expr, scope: Scope, wants: tuple[int | None, ...] | None = None
-    ) -> tuple[Expr, ...]:
-        raise NotImplementedError

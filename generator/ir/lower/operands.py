@@ -12,7 +12,7 @@ from generator.ir.effects import statements
 from generator.ir.lower.body import Body
 from generator.ir.lower.entities import Elaboration, StateElement
 from generator.ir.lower.linear import LinearAddress, LinearAddresses, linear_alternatives
-from generator.ir.lower.pictures import Layout, PlacedField, WidthsOfFields, lay_out
+from generator.ir.lower.pictures import Layout, PlacedField, lay_out
 from generator.ir.lower.report import Mistake, did_you_mean, plural
 from generator.ir.lower.scope import Binding, Bound, Number, RawField, Scope
 from generator.ir.nodes import CONSTANT, DECODE, Const, Expr, Field, Load, Stmt, kind_of
@@ -93,21 +93,21 @@ class OperandUse:
             raise Mistake(
                 case.item.at, f"this case of `{self.item.name}` has no value, and others have", "add `=> ...`"
             )
-        values = body.case_values(self, case, self.declared)
+        values = body.operands.case_values(self, case, self.declared)
         # A value may be made of what lies in memory: zext(mem(32)[a]).
-        in_memory = any(isinstance(stmt, Load) for stmt in statements(tuple(body.out)))
+        in_memory = any(isinstance(stmt, Load) for stmt in statements(tuple(body.draft.out)))
         written: tuple[Stmt, ...] | None = None
         if not isinstance(case.item.value, s.BlockStmt) and len(values) == 1:
-            in_memory = in_memory or body.case_place(self, case).in_memory
+            in_memory = in_memory or body.operands.case_place(self, case).in_memory
             writer = Body(self.spec)
             try:
-                writer.case_place(self, case).write(
-                    writer, writer.fresh("probe", values[0].width), case.item.at
+                writer.operands.case_place(self, case).write(
+                    writer.draft, writer.draft.fresh("probe", values[0].width), case.item.at
                 )
-                written = tuple(writer.out)
+                written = tuple(writer.draft.out)
             except Mistake:
                 pass
-        return Probe(values, tuple(body.out), in_memory, written)
+        return Probe(values, tuple(body.draft.out), in_memory, written)
 
     @cached_property
     def kind(self) -> str:
@@ -189,7 +189,7 @@ class OperandUse:
         for number, case in enumerate(self.cases):
             for choices, conditions in combine([n.ways() for n in case.nested]):
                 body = Body(self.spec, choices=dict(choices))
-                values = body.case_values(self, case, self.declared)
+                values = body.operands.case_values(self, case, self.declared)
                 condition = build.conjunction([self.exclusive_condition(number), *conditions]) or build.TRUE
                 result.append((condition, values))
         return result
@@ -267,7 +267,7 @@ def _fixed_bits(layout: Layout) -> tuple[int, int]:
     return mask, value
 
 
-class OperandClasses(WidthsOfFields):
+class OperandClasses:
     """All operand classes and enums of a target; makes (and keeps) their uses."""
 
     def __init__(self, spec: Elaboration) -> None:
@@ -281,7 +281,7 @@ class OperandClasses(WidthsOfFields):
 
     def generic_values(self, reference: s.OperandRef, scope: Scope) -> tuple[int, ...]:
         body = Body(self.spec, pure=True)
-        return tuple(body.require_const(g, scope, "a generic width") for g in reference.generics)
+        return tuple(body.widths.require_const(g, scope, "a generic width") for g in reference.generics)
 
     def reference_width(self, reference: s.OperandRef, scope: Scope) -> int:
         enum = self.spec.enums.get(reference.name)
@@ -317,7 +317,8 @@ class OperandClasses(WidthsOfFields):
         scope = Scope(names={n: Number(v) for n, v in zip(item.generics, generics, strict=True)})
         body = Body(self.spec, pure=True)
         widths = [
-            (name.name, body.require_const(width, scope, "a field's width")) for name, width in item.fields
+            (name.name, body.widths.require_const(width, scope, "a field's width"))
+            for name, width in item.fields
         ]
         for (_, width), (_, node) in zip(widths, item.fields, strict=True):
             if width < 0:
@@ -361,7 +362,7 @@ class OperandClasses(WidthsOfFields):
             layout.append((f"{path}.{name}", width, low))
             scope.names[name] = fields[name]
         body = Body(self.spec, pure=True)
-        declared = body.type_widths(item.type, scope) if item.type is not None else None
+        declared = body.widths.type_widths(item.type, scope) if item.type is not None else None
         use = OperandUse(self.spec, item, path, generics, total, fields, tuple(layout), declared, [])
         for number, case in enumerate(item.cases):
             made = self._case(item, case, number, scope, path, bits, total)
@@ -384,7 +385,7 @@ class OperandClasses(WidthsOfFields):
         """The case in use; None if its `when` is false for these generic values."""
         scope = outer.inner()
         body = Body(self.spec, pure=True)
-        if case.when is not None and body.const_condition(case.when, outer) is False:
+        if case.when is not None and body.constants.condition(case.when, outer) is False:
             return None
         layout = Layout()
         if case.picture is not None:
@@ -409,7 +410,7 @@ class OperandClasses(WidthsOfFields):
             value = self._gather(placed, bits, total, path)
             scope.names[placed.name] = self._bind(placed, value, scope, path, made)
         if case.when is not None:
-            made.when = body.condition(case.when, scope)
+            made.when = body.expressions.condition(case.when, scope)
             if kind_of(made.when) > DECODE:
                 raise Mistake(
                     case.when.at,

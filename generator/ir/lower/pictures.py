@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from generator.ir.lower.body import Body
 from generator.ir.lower.report import Mistake, plural
@@ -42,15 +43,14 @@ class Layout:
         return sum(p.width for p in self.pieces)
 
 
-class WidthsOfFields:
-    """Finds how wide a field is that a picture names; implemented by the operand classes."""
+class WidthsOfFields(Protocol):
+    """Finds how wide a field is that a picture names; `operands.OperandClasses` is it."""
 
     def reference_width(self, reference: s.OperandRef, scope: Scope) -> int:
-        raise NotImplementedError
+        """The bits of an operand class. Raises Mistake if there is none of this name."""
 
     def known(self, name: str) -> bool:
         """Whether an operand class (or enum) of this name exists."""
-        raise NotImplementedError
 
 
 def lay_out(
@@ -125,7 +125,7 @@ def is_prefix(element: s.PicElement) -> bool:
 def _prefix(element: s.PicElement, layout: Layout, scope: Scope, body: Body) -> None:
     assert isinstance(element, s.PicField)
     found = scope.find(element.name)
-    value = body.const(s.Name(element.at, element.name), scope) if found is not None else None
+    value = body.constants.value(s.Name(element.at, element.name), scope) if found is not None else None
     if value is None or not 0 <= value <= 0xFF:
         raise Mistake(
             element.at, f"`{element.name}` is no prefix in this row", "a byte, or 0 where there is none"
@@ -141,14 +141,14 @@ def _constant(element: s.PicField, scope: Scope, body: Body) -> tuple[int, int |
     if isinstance(found, Number):
         return found.value, found.digits
     if isinstance(found, Column):
-        value = body.const(found.expression, scope)
+        value = body.constants.value(found.expression, scope)
         if value is None:
             raise Mistake(
                 element.at,
                 f"the column `{element.name}` is no number in this row",
                 related=((found.expression.at, "its value"),),
             )
-        return value, body.digits(found.expression, scope)
+        return value, body.constants.digits(found.expression, scope)
     return None
 
 
@@ -184,7 +184,7 @@ def _fields(
             reference = _named_by_column(reference, scope)
             width = classes.reference_width(reference, scope)
         elif reference is not None:
-            width = body.require_const(reference, scope, "a field's width")
+            width = body.widths.require_const(reference, scope, "a field's width")
             if width < 1:
                 raise Mistake(reference.at, f"a field of {width} bits")
         else:
@@ -224,7 +224,7 @@ def _fixed_field(
     value, digits = constant
     assert not isinstance(element.reference, s.OperandRef)
     width = (
-        body.require_const(element.reference, scope, "a field's width")
+        body.widths.require_const(element.reference, scope, "a field's width")
         if element.reference is not None
         else None
     )

@@ -102,7 +102,7 @@ def elaborate_state(spec: Elaboration) -> None:
             spec.traps[trap.name] = _trap(spec, trap, len(spec.traps))
     if family.little is not None:
         with report.recover(family.little.at):
-            little = Body(spec, pure=True).condition(family.little.when, Scope())
+            little = Body(spec, pure=True).expressions.condition(family.little.when, Scope())
             if kind_of(little) > DECODE:
                 raise Mistake(
                     family.little.when.at,
@@ -120,12 +120,14 @@ def elaborate_state(spec: Elaboration) -> None:
 
 def _enum(spec: Elaboration, item: s.EnumItem) -> None:
     body = Body(spec, pure=True)
-    width = body.type_width(item.type, Scope())
+    width = body.widths.type_width(item.type, Scope())
     entity = EnumEntity(item.name, width, {})
     value = -1
     for row in item.rows:
         value = (
-            body.require_const(row.value, Scope(), "an enum's value") if row.value is not None else value + 1
+            body.widths.require_const(row.value, Scope(), "an enum's value")
+            if row.value is not None
+            else value + 1
         )
         if not 0 <= value < 1 << width:
             raise Mistake(row.at, f"{value} does not fit in {plural(width, 'bit')}")
@@ -166,12 +168,12 @@ def enum_model(spec: Elaboration, item: s.EnumItem) -> Enum | None:
 
 def _register(spec: Elaboration, item: s.RegItem) -> StateElement:
     body, scope = Body(spec, pure=True), Scope()
-    width = body.type_width(item.type, scope)
+    width = body.widths.type_width(item.type, scope)
     if width > 128:
         raise Mistake(item.type.at, f"a register of {width} bits", "registers have up to 128 bits")
     count = None
     if item.count is not None:
-        count = body.require_const(item.count, scope, "the number of registers")
+        count = body.widths.require_const(item.count, scope, "the number of registers")
         if not 1 <= count <= MAX_COUNT:
             raise Mistake(item.count.at, f"a file of {count} registers", f"1 to {MAX_COUNT}")
     if item.zero is not None and (count is None or item.zero >= count):
@@ -200,7 +202,7 @@ def _register(spec: Elaboration, item: s.RegItem) -> StateElement:
     if item.lazy is not None:
         if width != 1 or count is not None:
             raise Mistake(item.at, "only a register of 1 bit is lazy")
-        width = body.type_width(item.lazy.type, scope)
+        width = body.widths.type_width(item.lazy.type, scope)
         lazy = LazyFlag(argument=Local(width, item.lazy.name), definition=Local(width, item.lazy.name))
     model = Register(
         name=item.name,
@@ -269,8 +271,8 @@ def accepted_names(text: s.TextNode, taken: Sequence[str], count: int) -> tuple[
 
 
 def _bit_field(body: Body, item: s.FieldDef, width: int) -> BitField:
-    first = body.require_const(item.first, Scope(), "a field's bit")
-    last = first if item.last is None else body.require_const(item.last, Scope(), "a field's bit")
+    first = body.widths.require_const(item.first, Scope(), "a field's bit")
+    last = first if item.last is None else body.widths.require_const(item.last, Scope(), "a field's bit")
     high, low = (width - 1 - first, width - 1 - last) if item.at.source.msb0 else (first, last)
     if high < low:
         raise Mistake(item.at, f"the field {first}:{last} is upside down", f"write {last}:{first}")
@@ -285,7 +287,7 @@ def _finish_register(spec: Elaboration, item: s.RegItem, element: StateElement) 
     if item.lazy is not None and element.model.lazy is not None:
         argument = element.model.lazy.argument
         scope = Scope(names={item.lazy.name: Values((argument,))})
-        definition = body.condition(item.lazy.definition, scope)
+        definition = body.expressions.condition(item.lazy.definition, scope)
         changes["lazy"] = LazyFlag(argument=argument, definition=definition)
     if item.reset is not None:
         value = body.expr(item.reset, Scope(), element.model.width)
@@ -303,12 +305,12 @@ def _trap(spec: Elaboration, item: s.TrapItem, number: int) -> Trap:
     body, scope = Body(spec, pure=True), Scope()
     parameters: list[tuple[str, int]] = []
     for parameter in item.params:
-        width = body.type_width(parameter.type, scope)
+        width = body.widths.type_width(parameter.type, scope)
         if width > 64:
             raise Mistake(parameter.at, f"a trap's argument of {width} bits", "at most 64")
         parameters.append((parameter.name, width))
         scope.names[parameter.name] = Values((Local(width, parameter.name),))
-    width = body.width(item.code, scope) or 64
+    width = body.widths.of(item.code, scope) or 64
     if width > 64:
         raise Mistake(item.code.at, f"a trap's code of {width} bits", "at most 64")
     code = build.zext(body.expr(item.code, scope, width), 64)
@@ -327,7 +329,7 @@ def _trap(spec: Elaboration, item: s.TrapItem, number: int) -> Trap:
 
 def _context(spec: Elaboration, item: s.ContextItem) -> None:
     body, scope = Body(spec, pure=True), Scope()
-    width = body.type_width(item.type, scope)
+    width = body.widths.type_width(item.type, scope)
     if width > 64:
         raise Mistake(item.type.at, f"a context of {width} bits", "at most 64")
     stepped = item.next is not None
@@ -337,7 +339,7 @@ def _context(spec: Elaboration, item: s.ContextItem) -> None:
             f"the context `{item.name}` needs either `= value` or `next value`",
             "derive it from state, or step it with each instruction",
         )
-    domain = tuple(body.require_const(v, scope, "a value of the domain") for v in item.domain)
+    domain = tuple(body.widths.require_const(v, scope, "a value of the domain") for v in item.domain)
     for value, node in zip(domain, item.domain, strict=True):
         if not 0 <= value < 1 << width:
             raise Mistake(node.at, f"{value} does not fit in {plural(width, 'bit')}")
@@ -425,7 +427,7 @@ def _prefix_value(spec: Elaboration, row: s.PrefixRowNode) -> int:
     return (
         1
         if row.value is None
-        else Body(spec, pure=True).require_const(row.value, Scope(), "a prefix's value")
+        else Body(spec, pure=True).widths.require_const(row.value, Scope(), "a prefix's value")
     )
 
 
@@ -486,7 +488,7 @@ def _prefix_row(spec: Elaboration, row: s.PrefixRowNode) -> PrefixRow:
         raise Poisoned  # its name is taken, which has been reported
     when = None
     if row.when is not None:
-        when = Body(spec, pure=True).condition(row.when, Scope())
+        when = Body(spec, pure=True).expressions.condition(row.when, Scope())
         if kind_of(when) > DECODE:
             raise Mistake(
                 row.when.at, "a prefix is recognised when the instruction is decoded", "use contexts"
@@ -515,14 +517,14 @@ def _shared(spec: Elaboration, fn: s.FnItem) -> SharedFunction:
             fn.at, "a shared function has fixed widths", "leave out `shared`, or the generic widths"
         )
     body, scope = Body(spec, pure=True), Scope()
-    parameters = tuple(Local(body.type_width(p.type, scope), p.name) for p in fn.params)
-    results = body.type_widths(fn.result, scope) if fn.result is not None else ()
+    parameters = tuple(Local(body.widths.type_width(p.type, scope), p.name) for p in fn.params)
+    results = body.widths.type_widths(fn.result, scope) if fn.result is not None else ()
     return SharedFunction(fn.name, parameters, results, fn)
 
 
 def _bank(spec: Elaboration, item: s.BankItem) -> None:
     body, scope = Body(spec, pure=True), Scope()
-    index, width = body.type_width(item.index.type, scope), body.type_width(item.type, scope)
+    index, width = body.widths.type_width(item.index.type, scope), body.widths.type_width(item.type, scope)
     if index > 32 or width > 64:
         raise Mistake(item.at, "a bank has up to 32 bits of number and 64 of value")
     number = Local(index, item.index.name)

@@ -6,10 +6,15 @@ from collections.abc import Sequence
 
 from generator.ir import build
 from generator.ir.lower import builtins, lazy
-from generator.ir.lower.calls import CallPart, never_ends
+from generator.ir.lower.calls import CallLowering
+from generator.ir.lower.constants import Constants
+from generator.ir.lower.draft import Draft
+from generator.ir.lower.expressions import ExpressionLowering
+from generator.ir.lower.place_lowering import PlaceLowering
 from generator.ir.lower.places import ConcatPlace
 from generator.ir.lower.report import Mistake, Poisoned, did_you_mean, plural
 from generator.ir.lower.scope import Broken, Mutable, Scope, Values
+from generator.ir.lower.widths import WidthFinder
 from generator.ir.nodes import (
     DYNAMIC,
     Assign,
@@ -25,7 +30,6 @@ from generator.ir.nodes import (
     Raise,
     Return,
     Skip,
-    Stmt,
     kind_of,
 )
 from generator.language import syntax as s
@@ -33,32 +37,44 @@ from generator.language import syntax as s
 MAX_LOOP = 4096
 
 
-class StatementPart(CallPart):
+class StatementLowering:
     """Blocks and statements."""
 
-    def body(self, block: s.BlockStmt, scope: Scope) -> None:
-        """A whole body: mistakes are reported statement by statement."""
-        self.statements(block.body, scope)
+    def __init__(
+        self,
+        draft: Draft,
+        constants: Constants,
+        widths: WidthFinder,
+        expressions: ExpressionLowering,
+        places: PlaceLowering,
+        calls: CallLowering,
+    ) -> None:
+        self.draft = draft
+        self.constants = constants
+        self.widths = widths
+        self.expressions = expressions
+        self.places = places
+        self.calls = calls
 
-    def statements(self, statements: Sequence[s.Stmt], scope: Scope) -> None:
+    def lower_all(self, statements: Sequence[s.Stmt], scope: Scope) -> None:
+        """Statements in order. Mistakes are reported one by one, except in functions that are inlined."""
         for statement in statements:
             try:
-                self.statement(statement, scope)
+                self.lower(statement, scope)
             except (Mistake, Poisoned) as problem:
-                if self._function is not None:
+                if self.draft.function is not None:
                     raise  # the call is what fails
                 if isinstance(problem, Mistake):
-                    self.spec.report.add(problem)
-                self.failed = True
+                    self.draft.spec.report.add(problem)
+                self.draft.failed = True
                 if isinstance(statement, s.LetStmt):
                     for name in statement.names:
                         scope.names[name.name] = Broken()
                 elif isinstance(statement, s.VarStmt):
                     scope.names[statement.name.name] = Broken()
 
-    failed = False
-
-    def statement(self, node: s.Stmt, scope: Scope) -> None:
+    def lower(self, node: s.Stmt, scope: Scope) -> None:
+        """One statement. Raises Mistake, or Poisoned if something that it names was mistaken."""
         match node:
             case s.AssignStmt():
                 self._assign(node, scope)
@@ -67,7 +83,7 @@ class StatementPart(CallPart):
             case s.IfStmt():
                 self._if(node, scope)
             case s.ExprStmt(call=call):
-                self.call(call, scope, None)
+                self.calls.call(call, scope, None)
             case s.VarStmt():
                 self._var(node, scope)
             case s.GotoStmt():
@@ -78,8 +94,8 @@ class StatementPart(CallPart):
                 self._branches(self.statement_arms(node, scope), scope, node)
             case s.SkipStmt(condition=condition):
                 self._only_in_instructions(node, "skip")
-                value = build.TRUE if condition is None else self.condition(condition, scope)
-                self.emit(Skip(value), node.at)
+                value = build.TRUE if condition is None else self.expressions.condition(condition, scope)
+                self.draft.emit(Skip(value), node.at)
             case s.ForRangeStmt():
                 self._for_range(node, scope)
             case s.ForSetStmt():
@@ -87,29 +103,29 @@ class StatementPart(CallPart):
             case s.AtomicStmt():
                 self._atomic(node, scope)
             case s.ReturnStmt():
-                if not self.shared or self._function is not None:
+                if not self.draft.shared or self.draft.function is not None:
                     raise Mistake(node.at, "`return` stands in functions only", "use `if` ... `else`")
-                self.emit(Return(self.return_values(node, scope)), node.at)
+                self.draft.emit(Return(self.calls.return_values(node, scope)), node.at)
 
     def _atomic(self, node: s.AtomicStmt, scope: Scope) -> None:
-        when = build.TRUE if node.when is None else self.condition(node.when, scope)
+        when = build.TRUE if node.when is None else self.expressions.condition(node.when, scope)
         if kind_of(when) == DYNAMIC:
             assert node.when is not None
             raise Mistake(node.when.at, "`atomic when` is decided when the instruction is decoded")
         if when == build.FALSE:
-            self.statements(node.body.body, scope.inner())
+            self.lower_all(node.body.body, scope.inner())
             return
         body = self._block(node.body, scope)
         together = Atomic(body)
-        self.emit(together if when == build.TRUE else If(when, (together,), body), node.at)
+        self.draft.emit(together if when == build.TRUE else If(when, (together,), body), node.at)
 
     def _block(self, block: s.BlockStmt, scope: Scope) -> Block:
-        with self.block() as out:
-            self.statements(block.body, scope.inner())
+        with self.draft.block() as out:
+            self.lower_all(block.body, scope.inner())
         return tuple(out)
 
     def _only_in_instructions(self, node: s.Stmt, what: str) -> None:
-        if self.shared:
+        if self.draft.shared:
             raise Mistake(
                 node.at,
                 f"`{what}` stands in instructions only",
@@ -119,40 +135,44 @@ class StatementPart(CallPart):
     # --- names -------------------------------------------------------------------------------
 
     def _let(self, node: s.LetStmt, scope: Scope) -> None:
-        wants = self.type_widths(node.type, scope) if node.type is not None else None
+        wants = self.widths.type_widths(node.type, scope) if node.type is not None else None
         if wants is not None and len(wants) != len(node.names):
             raise Mistake(node.at, f"{plural(len(node.names), 'name')} for {plural(len(wants), 'value')}")
-        self.hint = node.names[0].name
+        self.draft.hint = node.names[0].name
         try:
             if node.is_tuple:
-                values = self.values(node.value, scope, wants)
+                values = self.expressions.values(node.value, scope, wants)
             else:
                 values = (self._let_value(node, scope, wants[0] if wants else None),)
         finally:
-            self.hint = ""
+            self.draft.hint = ""
         if len(values) != len(node.names):
             raise Mistake(node.at, f"{plural(len(node.names), 'name')} for {plural(len(values), 'value')}")
         for name, value in zip(node.names, values, strict=True):
-            scope.names[name.name] = Values((self.settle(value, name.name, node.at),))
+            scope.names[name.name] = Values((self.draft.settle(value, name.name, node.at),))
 
     def _let_value(self, node: s.LetStmt, scope: Scope, want: int | None) -> Expr:
         if want is None:
-            widths = self.widths(node.value, scope)
+            widths = self.widths.all_of(node.value, scope)
             if len(widths) > 1:
                 raise Mistake(node.at, f"{plural(len(widths), 'value')} for one name", "let (a, b) = ...")
             if widths == ():
                 raise Mistake(node.value.at, "this has no value")
             want = widths[0]
-        if want is None and (digits := self.digits(node.value, scope)) is not None:
+        if want is None and (digits := self.constants.digits(node.value, scope)) is not None:
             want = digits
-        return self.expr(node.value, scope, want)
+        return self.expressions.expr(node.value, scope, want)
 
     def _var(self, node: s.VarStmt, scope: Scope) -> None:
-        width = self.type_width(node.type, scope) if node.type is not None else self.width(node.value, scope)
-        value = self.expr(node.value, scope, width)
-        local = self.fresh(node.name.name, value.width)
-        self.mutable.add(local.name)
-        self.emit(Assign(local, value), node.at)
+        width = (
+            self.widths.type_width(node.type, scope)
+            if node.type is not None
+            else self.widths.of(node.value, scope)
+        )
+        value = self.expressions.expr(node.value, scope, width)
+        local = self.draft.fresh(node.name.name, value.width)
+        self.draft.mutable.add(local.name)
+        self.draft.emit(Assign(local, value), node.at)
         scope.names[node.name.name] = Mutable(local)
 
     # --- assignments -------------------------------------------------------------------------
@@ -161,41 +181,43 @@ class StatementPart(CallPart):
         if isinstance(node.target, s.TupleOf):
             self._assign_tuple(node, node.target, scope)
         elif node.op:
-            place = self.settle_place(self.place(node.target, scope).for_update(), node.at)
-            old = place.read(self, node.at)
-            value = self.expr(node.value, scope, place.width)
-            place.write(self, build.binary(builtins.ARITHMETIC[node.op], old, value), node.at)
+            place = self.places.settle_place(self.places.place(node.target, scope).for_update(), node.at)
+            old = place.read(self.draft, node.at)
+            value = self.expressions.expr(node.value, scope, place.width)
+            place.write(self.draft, build.binary(builtins.ARITHMETIC[node.op], old, value), node.at)
         else:
-            width = self.width(node.target, scope)
+            width = self.widths.of(node.target, scope)
             if width is None:
                 raise Mistake(node.target.at, "a constant cannot be assigned")
-            value = self.expr(node.value, scope, width)
-            place = self.place(node.target, scope)
+            value = self.expressions.expr(node.value, scope, width)
+            place = self.places.place(node.target, scope)
             if isinstance(place, ConcatPlace):
-                value = self.settle(value, "whole", node.at)
-            place.write(self, value, node.at)
+                value = self.draft.settle(value, "whole", node.at)
+            place.write(self.draft, value, node.at)
 
     def _assign_tuple(self, node: s.AssignStmt, target: s.TupleOf, scope: Scope) -> None:
         if node.op:
             raise Mistake(node.at, f"`{node.op}=` does not go with a tuple", "assign the places one by one")
-        wants = tuple(self.width(t, scope) for t in target.items)
-        values = self.values(node.value, scope, wants)
+        wants = tuple(self.widths.of(t, scope) for t in target.items)
+        values = self.expressions.values(node.value, scope, wants)
         if len(values) != len(target.items):
             raise Mistake(node.at, f"{plural(len(values), 'value')} for {plural(len(target.items), 'place')}")
         # All right sides first: a write must not change a value that comes later.
-        settled = [self.settle(v, _name_of(t), node.at) for v, t in zip(values, target.items, strict=True)]
-        places = [self.place(t, scope) for t in target.items]
+        settled = [
+            self.draft.settle(v, _name_of(t), node.at) for v, t in zip(values, target.items, strict=True)
+        ]
+        places = [self.places.place(t, scope) for t in target.items]
         for place, value in zip(places, settled, strict=True):
-            place.write(self, value, node.at)
+            place.write(self.draft, value, node.at)
 
     # --- decisions ---------------------------------------------------------------------------
 
     def _if(self, node: s.IfStmt, scope: Scope) -> None:
-        condition = self.condition(node.condition, scope)
+        condition = self.expressions.condition(node.condition, scope)
         if isinstance(condition, Const):
             chosen = node.then if condition.value else node.otherwise
             if chosen is not None:
-                self.statements(chosen.body, scope.inner())
+                self.lower_all(chosen.body, scope.inner())
             return
         then = self._block(node.then, scope)
         otherwise = self._block(node.otherwise, scope) if node.otherwise is not None else ()
@@ -203,19 +225,19 @@ class StatementPart(CallPart):
 
     def _emit_if(self, condition: Expr, then: Block, otherwise: Block, node: s.Stmt) -> None:
         if then or otherwise:
-            self.emit(If(condition, then, otherwise), node.at)
+            self.draft.emit(If(condition, then, otherwise), node.at)
 
     def statement_arms(self, node: s.MatchStmt, scope: Scope) -> list[tuple[Expr | None, s.BlockStmt]]:
         """Each arm with its condition; None where it is certain."""
-        value = self.const(node.subject, scope)
-        if value is not None and self.width(node.subject, scope) is None:
+        value = self.constants.value(node.subject, scope)
+        if value is not None and self.widths.of(node.subject, scope) is None:
             for arm in node.arms:
                 for pattern in arm.patterns:
-                    if pattern is None or self.const(pattern, scope) == value:
+                    if pattern is None or self.constants.value(pattern, scope) == value:
                         return [(None, arm.body)]
             return [(None, s.BlockStmt(node.at, ()))]
-        subject = self.settle(self.sized(node.subject, scope), "subject", node.subject.at)
-        arms = self.arm_conditions(
+        subject = self.draft.settle(self.expressions.sized(node.subject, scope), "subject", node.subject.at)
+        arms = self.expressions.arm_conditions(
             node.at, [(a.patterns, a.at) for a in node.arms], subject, scope, must_cover=False
         )
         return [(condition, node.arms[number].body) for number, condition in arms]
@@ -225,21 +247,21 @@ class StatementPart(CallPart):
             return
         condition, body = arms[0]
         if condition is None or condition == build.TRUE:
-            self.statements(body.body, scope.inner())
+            self.lower_all(body.body, scope.inner())
         elif condition == build.FALSE:
             self._branches(arms[1:], scope, node)
         else:
             then = self._block(body, scope)
-            with self.block() as otherwise:
+            with self.draft.block() as otherwise:
                 self._branches(arms[1:], scope, node)
             self._emit_if(condition, then, tuple(otherwise), node)
 
     # --- loops -------------------------------------------------------------------------------
 
     def _for_range(self, node: s.ForRangeStmt, scope: Scope) -> None:
-        width = self.type_width(node.type, scope)
-        first = self.require_const(node.first, scope, "a loop's bound")
-        last = self.require_const(node.last, scope, "a loop's bound")
+        width = self.widths.type_width(node.type, scope)
+        first = self.widths.require_const(node.first, scope, "a loop's bound")
+        last = self.widths.require_const(node.last, scope, "a loop's bound")
         for value, at in ((first, node.first.at), (last, node.last.at)):
             if not 0 <= value < 1 << width:
                 raise Mistake(
@@ -247,45 +269,45 @@ class StatementPart(CallPart):
                 )
         if abs(last - first) >= MAX_LOOP:
             raise Mistake(node.at, f"a loop of more than {MAX_LOOP} rounds")
-        local = self.fresh(node.name.name, width)
+        local = self.draft.fresh(node.name.name, width)
         inner = scope.inner()
         inner.names[node.name.name] = Values((local,))
-        self.emit(ForRange(local, first, last, self._block(node.body, inner)), node.at)
+        self.draft.emit(ForRange(local, first, last, self._block(node.body, inner)), node.at)
 
     def _for_set(self, node: s.ForSetStmt, scope: Scope) -> None:
-        width = self.type_width(node.type, scope)
-        mask = self.sized(node.mask, scope)
+        width = self.widths.type_width(node.type, scope)
+        mask = self.expressions.sized(node.mask, scope)
         if mask.width - 1 >= 1 << width:
             raise Mistake(
                 node.type.at, f"{plural(width, 'bit')} do not number the bits of a mask of {mask.width}"
             )
-        local = self.fresh(node.name.name, width)
+        local = self.draft.fresh(node.name.name, width)
         inner = scope.inner()
         inner.names[node.name.name] = Values((local,))
-        mask = self.settle(mask, "mask", node.mask.at)
-        self.emit(ForSet(local, mask, self._block(node.body, inner)), node.at)
+        mask = self.draft.settle(mask, "mask", node.mask.at)
+        self.draft.emit(ForSet(local, mask, self._block(node.body, inner)), node.at)
 
     # --- leaving -----------------------------------------------------------------------------
 
     def _goto(self, node: s.GotoStmt, scope: Scope) -> None:
         self._only_in_instructions(node, "goto")
-        target = self.expr(node.target, scope, self.spec.pc_width)
+        target = self.expressions.expr(node.target, scope, self.draft.spec.pc_width)
         annul = None
         if node.annul is not None:
-            annul = self.condition(node.annul, scope)
+            annul = self.expressions.condition(node.annul, scope)
             if annul == build.FALSE:
                 annul = None
-        self.emit(Goto(target, node.delay, annul), node.at)
+        self.draft.emit(Goto(target, node.delay, annul), node.at)
 
     def _raise(self, node: s.RaiseStmt, scope: Scope) -> None:
-        trap = self.spec.traps.get(node.trap.name)
+        trap = self.draft.spec.traps.get(node.trap.name)
         if trap is None:
-            if node.trap.name in self.spec.family.traps:
+            if node.trap.name in self.draft.spec.family.traps:
                 raise Poisoned
             raise Mistake(
                 node.trap.at,
                 f"there is no trap `{node.trap.name}`",
-                did_you_mean(node.trap.name, self.spec.traps),
+                did_you_mean(node.trap.name, self.draft.spec.traps),
             )
         if len(node.args) != len(trap.parameters):
             raise Mistake(
@@ -295,16 +317,11 @@ class StatementPart(CallPart):
         arguments: list[Expr] = []
         code = trap.code
         for argument, (name, width) in zip(node.args, trap.parameters, strict=True):
-            value = self.expr(argument, scope, width)
+            value = self.expressions.expr(argument, scope, width)
             arguments.append(value)
             code = lazy.substitute(code, Local(width, name), value)
-        self.emit(Raise(trap.name, code, tuple(arguments)), node.at)
+        self.draft.emit(Raise(trap.name, code, tuple(arguments)), node.at)
 
 
 def _name_of(node: s.Expr) -> str:
     return node.name if isinstance(node, s.Name) else "value"
-
-
-def always_leaves(block: Sequence[Stmt]) -> bool:
-    """Whether every path through `block` returns or traps."""
-    return any(never_ends(statement) for statement in block)

@@ -201,10 +201,10 @@ def _parameters(family: Family, item: s.TargetItem, report: Report) -> dict[str,
         given[ident.name] = ident, value
     for param in family.params.values():
         with report.recover(param.at):
-            allowed = [body.require_const(v, Scope(), "a parameter's value") for v in param.values]
+            allowed = [body.widths.require_const(v, Scope(), "a parameter's value") for v in param.values]
             if param.name in given:
                 ident, node = given[param.name]
-                number = body.require_const(node, Scope(), "a parameter's value")
+                number = body.widths.require_const(node, Scope(), "a parameter's value")
                 if number not in allowed:
                     raise Mistake(
                         ident.at,
@@ -236,7 +236,9 @@ def _without_excluded(files: Files, spec: Elaboration) -> list[tuple[Source, lis
         for item in items:
             if isinstance(item, s.OnlyItem):
                 with spec.report.recover(item.at):
-                    included = bool(body.require_const(item.when, scope, "the condition of `only when`"))
+                    included = bool(
+                        body.widths.require_const(item.when, scope, "the condition of `only when`")
+                    )
             elif included or isinstance(item, (s.IsaItem, s.TargetItem, s.ParamItem)):
                 kept.append(item)
         result.append((source, kept))
@@ -258,7 +260,7 @@ def _sets(spec: Elaboration) -> list[InstructionSet]:
         with spec.report.recover(item.at):
             made = _set(item.name, item, family.isa)
             if item.when is not None:
-                when = Body(spec, pure=True).condition(item.when, Scope())
+                when = Body(spec, pure=True).expressions.condition(item.when, Scope())
                 if kind_of(when) > DECODE:
                     raise Mistake(
                         item.when.at,
@@ -328,7 +330,7 @@ def closed(names: tuple[str, ...], family: Family) -> list[str]:
 
 
 def _included(spec: Elaboration, node: s.Expr | None) -> bool:
-    return node is None or Body(spec, pure=True).const_condition(node, Scope()) is not False
+    return node is None or Body(spec, pure=True).constants.condition(node, Scope()) is not False
 
 
 def _aliases(spec: Elaboration, defaults: dict[str, int]) -> list[Alias]:
@@ -340,7 +342,7 @@ def _aliases(spec: Elaboration, defaults: dict[str, int]) -> list[Alias]:
                 continue
             when = None
             if item.when is not None:
-                when = Body(spec, pure=True).condition(item.when, Scope())
+                when = Body(spec, pure=True).expressions.condition(item.when, Scope())
                 if kind_of(when) > DECODE:
                     raise Mistake(item.when.at, "an alias depends on decode-time values only", "use contexts")
             text = parser.parse(item.text)
@@ -366,7 +368,7 @@ def _examples(spec: Elaboration) -> list[Example]:
     for item in spec.family.examples:
         with spec.report.recover(item.at):
             if item.when is not None:
-                when = Body(spec, pure=True).const_condition(item.when, Scope())
+                when = Body(spec, pure=True).constants.condition(item.when, Scope())
                 if when is None:
                     raise Mistake(item.when.at, "an example depends on parameters only")
                 if not when:

@@ -1,185 +1,38 @@
-"""Constants and widths of expressions, found without lowering them."""
+"""Widths of expressions, found without lowering them."""
 
 from __future__ import annotations
 
 from generator.ir.lower import builtins
-from generator.ir.lower.base import Base
-from generator.ir.lower.entities import (
-    Ambiguous,
-    ContextEntity,
-    EnumMember,
-    SharedFunction,
-    Special,
-    StateElement,
-)
-from generator.ir.lower.report import Mistake, Poisoned, did_you_mean
-from generator.ir.lower.scope import Bound, Broken, Column, Mutable, Number, RawField, Scope, Values
-from generator.ir.nodes import Const
+from generator.ir.lower.constants import Constants
+from generator.ir.lower.draft import Draft
+from generator.ir.lower.entities import Ambiguous, ContextEntity, EnumMember, Special, StateElement
+from generator.ir.lower.recursion import Recursion, Widths
+from generator.ir.lower.report import Mistake, Poisoned, did_you_mean, plural
+from generator.ir.lower.scope import Bound, Broken, Column, Mutable, Number, Operand, RawField, Scope, Values
+from generator.ir.nodes import Const, Local
 from generator.language import syntax as s
 
 MAX_WIDTH = 4096
-MAX_LITERAL_BITS = 8192
-
-Widths = tuple["int | None", ...]
+MOST_LANES = 128
 
 
-def function_name(node: s.Expr, scope: Scope, body: Base) -> str | None:
-    """The function that a name, or the column it stands for, names; None if it is none."""
-    if not isinstance(node, s.Name) or node.generics:
-        return None
-    found = scope.find(node.name)
-    if isinstance(found, Column):
-        with body.column(found, node.at) as cell:
-            return function_name(cell, scope, body)
-    if found is not None:
-        return None
-    entity = body.spec.entities.get(node.name)
-    if isinstance(entity, (s.FnItem, SharedFunction)) or (entity is None and node.name in builtins.NAMES):
-        return node.name
-    return None
+class WidthFinder:
+    """Width inference: `of` one value, `all_of` a tuple's or call's."""
 
+    def __init__(self, draft: Draft, constants: Constants, recursion: Recursion) -> None:
+        self.draft = draft
+        self.constants = constants
+        self.recursion = recursion
 
-class WidthPart(Base):
-    """Constant evaluation on unbounded integers, and width inference (None: takes the width of its
-    surroundings).
-    """
-
-    # --- constants ---------------------------------------------------------------------------
-
-    def const(self, node: s.Expr, scope: Scope) -> int | None:
-        """The value of an expression of numbers, parameters, axis values and columns; None if it is anything
-        else.
-        """
-        match node:
-            case s.Number(value=value):
-                return value
-            case s.Name():
-                return self._const_name(node, scope)
-            case s.UnaryOp(op=op, operand=operand):
-                inner = self.const(operand, scope)
-                if inner is None:
-                    return None
-                return -inner if op == "-" else ~inner if op == "~" else int(not inner)
-            case s.BinaryOp():
-                return self._const_binary(node, scope)
-            case s.Ternary(condition=condition, then=then, otherwise=otherwise):
-                chosen = self.const(condition, scope)
-                if chosen is None:
-                    return None
-                return self.const(then if chosen else otherwise, scope)
-            case s.MatchOf(subject=subject):
-                chosen = self.const(subject, scope)
-                if chosen is None:
-                    return None
-                chosen_arm = self.static_arm(node, chosen, scope)
-                return None if chosen_arm is None else self.const(chosen_arm, scope)
-            case _:
-                return None
-
-    def _const_name(self, node: s.Name, scope: Scope) -> int | None:
-        found = scope.find(node.name)
-        if found is None:
-            entity = self.spec.entities.get(node.name)
-            if isinstance(entity, Number | EnumMember):
-                return entity.value
-            return None
-        match found:
-            case Number(value=value):
-                return value
-            case Column():
-                with self.column(found, node.at) as cell:
-                    return self.const(cell, scope)
-            case Values(items=(Const(value=value),)):
-                return value
-            case Broken():
-                raise Poisoned
-            case _:
-                return None
-
-    def _const_binary(self, node: s.BinaryOp, scope: Scope) -> int | None:
-        if node.op in ("==", "!="):
-            names = function_name(node.left, scope, self), function_name(node.right, scope, self)
-            if None not in names:  # one name alone may be of a local that isn't known yet
-                return int((names[0] == names[1]) == (node.op == "=="))
-        left = self.const(node.left, scope)
-        if node.op == "&&" and left == 0:
-            return 0
-        if node.op == "||" and left is not None and left != 0:
-            return 1
-        right = self.const(node.right, scope)
-        if node.op == "&&" and right == 0:
-            return 0
-        if node.op == "||" and right is not None and right != 0:
-            return 1
-        if left is None or right is None:
-            return None
-        return self._arithmetic(node, left, right)
-
-    @staticmethod
-    def _arithmetic(node: s.BinaryOp, left: int, right: int) -> int | None:
-        match node.op:
-            case "+":
-                value = left + right
-            case "-":
-                value = left - right
-            case "*":
-                value = left * right
-            case "&":
-                value = left & right
-            case "|":
-                value = left | right
-            case "^":
-                value = left ^ right
-            case "/" | "/u" | "/s" | "%" | "%u" | "%s":
-                if right == 0:
-                    raise Mistake(node.at, "division by zero in a constant")
-                value = left // right if node.op[0] == "/" else left % right
-            case "<<" | ">>u" | ">>s":
-                if not 0 <= right <= MAX_LITERAL_BITS:
-                    raise Mistake(node.right.at, "a constant is shifted too far")
-                value = left << right if node.op == "<<" else left >> right
-            case "==":
-                value = int(left == right)
-            case "!=":
-                value = int(left != right)
-            case "&&":
-                value = int(bool(left and right))
-            case "||":
-                value = int(bool(left or right))
-            case "<u" | "<s":
-                value = int(left < right)
-            case "<=u" | "<=s":
-                value = int(left <= right)
-            case ">u" | ">s":
-                value = int(left > right)
-            case ">=u" | ">=s":
-                value = int(left >= right)
-            case _:
-                return None
-        if value.bit_length() > MAX_LITERAL_BITS:
-            raise Mistake(node.at, f"a constant of more than {MAX_LITERAL_BITS} bits")
-        return value
-
-    def static_arm(self, node: s.MatchOf, value: int, scope: Scope) -> s.Expr | None:
-        """The arm that a constant chooses; None if a pattern is not a constant."""
-        for arm in node.arms:
-            for pattern in arm.patterns:
-                if pattern is None:
-                    return arm.value
-                number = self.const(pattern, scope)
-                if number is None:
-                    return None
-                if number == value:
-                    return arm.value
-        raise Mistake(node.at, f"no arm for {value}", "add it, or an `else` arm")
+    # --- constants ------------------------------------------------------------------------
 
     def require_const(self, node: s.Expr, scope: Scope, what: str) -> int:
         """A constant, or a mistake that says what must be one."""
-        value = self.const(node, scope)
+        value = self.constants.value(node, scope)
         if value is None:
-            width = self.width(node, scope)
+            width = self.of(node, scope)
             if width is not None:
-                lowered = self.expr(node, scope)
+                lowered = self.recursion.expr(node, scope)
                 if isinstance(lowered, Const):
                     return lowered.value
             raise Mistake(
@@ -188,12 +41,14 @@ class WidthPart(Base):
         return value
 
     def require_width(self, node: s.Expr, scope: Scope) -> int:
+        """A constant that is a width, 1 to `MAX_WIDTH`."""
         value = self.require_const(node, scope, "a width")
         if not 1 <= value <= MAX_WIDTH:
             raise Mistake(node.at, f"a width of {value} bits", f"widths are 1 to {MAX_WIDTH} bits")
         return value
 
     def type_widths(self, type_: s.Type, scope: Scope) -> tuple[int, ...]:
+        """The widths of a type, which may be a tuple."""
         return tuple(self.require_width(w, scope) for w in type_.widths)
 
     def type_width(self, type_: s.Type, scope: Scope) -> int:
@@ -202,10 +57,11 @@ class WidthPart(Base):
             raise Mistake(type_.at, "one value has to stand here, not a tuple")
         return self.require_width(type_.widths[0], scope)
 
-    # --- widths ------------------------------------------------------------------------------
+    # --- by kind -----------------------------------------------------------------------------
 
-    def width(self, node: s.Expr, scope: Scope) -> int | None:
-        widths = self.widths(node, scope)
+    def of(self, node: s.Expr, scope: Scope) -> int | None:
+        """The width of `node`'s one value; None: it takes its surroundings' width."""
+        widths = self.all_of(node, scope)
         if len(widths) != 1:
             raise Mistake(
                 node.at,
@@ -214,7 +70,7 @@ class WidthPart(Base):
             )
         return widths[0]
 
-    def widths(self, node: s.Expr, scope: Scope) -> Widths:
+    def all_of(self, node: s.Expr, scope: Scope) -> Widths:
         """The widths of `node`'s values; None: it takes its surroundings' width."""
         match node:
             case s.Number():
@@ -224,7 +80,7 @@ class WidthPart(Base):
             case s.BinaryOp():
                 return (self._binary_width(node, scope),)
             case s.UnaryOp(op=op, operand=operand):
-                return (1,) if op == "!" else (self.width(operand, scope),)
+                return (1,) if op == "!" else (self.of(operand, scope),)
             case s.Index():
                 return self._index_widths(node, scope)
             case s.SliceOf():
@@ -234,25 +90,25 @@ class WidthPart(Base):
             case s.SliceFrom():
                 return (self.require_width(node.width, scope),)
             case s.Call():
-                return self.call_widths(node, scope)
+                return self.recursion.call_widths(node, scope)
             case s.Member():
                 return self.member_widths(node, scope)
             case s.Ternary(condition=condition, then=then, otherwise=otherwise):
-                chosen = self.const(condition, scope)
+                chosen = self.constants.value(condition, scope)
                 if chosen is not None:
-                    return self.widths(then if chosen else otherwise, scope)
+                    return self.all_of(then if chosen else otherwise, scope)
                 return self._join([then, otherwise], scope)
             case s.MatchOf(subject=subject, arms=arms):
-                value = self.const(subject, scope)
+                value = self.constants.value(subject, scope)
                 if value is not None:
-                    arm = self.static_arm(node, value, scope)
+                    arm = self.constants.chosen_arm(node, value, scope)
                     if arm is not None:
-                        return self.widths(arm, scope)
+                        return self.all_of(arm, scope)
                 return self._join([a.value for a in arms], scope)
             case s.Mem(args=args):
                 return (self.require_width(args[0], scope),)
             case s.TupleOf(items=items):
-                return tuple(self.width(i, scope) for i in items)
+                return tuple(self.of(i, scope) for i in items)
             case s.Lanes():
                 return self.lane_widths(node, scope)
             case s.Str():
@@ -260,25 +116,25 @@ class WidthPart(Base):
 
     def _join(self, nodes: list[s.Expr], scope: Scope) -> Widths:
         """The first known width among alternatives, value by value."""
-        result: Widths = self.widths(nodes[0], scope)
+        result: Widths = self.all_of(nodes[0], scope)
         for node in nodes[1:]:
             if None not in result:
                 break
-            other = self.widths(node, scope)
+            other = self.all_of(node, scope)
             if len(other) == len(result):
                 result = tuple(a if a is not None else b for a, b in zip(result, other, strict=True))
         return result
 
     def _name_widths(self, node: s.Name, scope: Scope) -> Widths:
-        found = self.look_up(node.name, scope, node.at)
+        found = self.draft.look_up(node.name, scope, node.at)
         match found:
             case Number():
                 return (None,)
             case Values(items=items):
                 return tuple(i.width for i in items)
             case Column():
-                with self.column(found, node.at) as cell:
-                    return self.widths(cell, scope)
+                with self.draft.column(found, node.at) as cell:
+                    return self.all_of(cell, scope)
             case Bound(operand=operand):
                 return self.operand_widths(operand, node)
             case RawField(value=value):
@@ -304,7 +160,7 @@ class WidthPart(Base):
             case s.ViewItem():
                 return (self.view_width(found, node, scope),)
             case Special(name=name):
-                return (self.spec.pc_width if name == "next_pc" else max(1, self.opcode_width),)
+                return (self.draft.spec.pc_width if name == "next_pc" else max(1, self.draft.opcode_width),)
             case _:
                 raise Mistake(node.at, f"`{node.name}` is a function", f"call it: {node.name}(...)")
 
@@ -313,16 +169,16 @@ class WidthPart(Base):
         if op in builtins.COMPARISONS or op in ("&&", "||"):
             return 1
         if op == "@":
-            return self._part_width(node.left, scope) + self._part_width(node.right, scope)
-        left = self.width(node.left, scope)
+            return self.part_width(node.left, scope) + self.part_width(node.right, scope)
+        left = self.of(node.left, scope)
         if left is not None or op in builtins.SHIFTS:
             return left
-        return self.width(node.right, scope)
+        return self.of(node.right, scope)
 
-    def _part_width(self, node: s.Expr, scope: Scope) -> int:
+    def part_width(self, node: s.Expr, scope: Scope) -> int:
         """The width of a part of a concatenation, where literals have the width of their digits."""
-        digits = self.digits(node, scope)
-        width = digits if digits is not None else self.width(node, scope)
+        digits = self.constants.digits(node, scope)
+        width = digits if digits is not None else self.of(node, scope)
         if width is None:
             raise Mistake(
                 node.at,
@@ -331,23 +187,9 @@ class WidthPart(Base):
             )
         return width
 
-    def digits(self, node: s.Expr, scope: Scope) -> int | None:
-        """The width that a literal, or the name of one, is spelt with."""
-        match node:
-            case s.Number(digits=digits):
-                return digits
-            case s.Name(name=name):
-                found = scope.find(name)
-                if isinstance(found, Number):
-                    return found.digits
-                if isinstance(found, Column):
-                    with self.column(found, node.at) as cell:
-                        return self.digits(cell, scope)
-        return None
-
     def _index_widths(self, node: s.Index, scope: Scope) -> Widths:
         if isinstance(node.base, s.Name):
-            found = self.look_up(node.base.name, scope, node.base.at)
+            found = self.draft.look_up(node.base.name, scope, node.base.at)
             if isinstance(found, StateElement) and found.model.count is not None:
                 return (found.width,)
             if isinstance(found, s.ViewItem) and found.index is not None:
@@ -355,17 +197,18 @@ class WidthPart(Base):
         return (1,)
 
     def member_widths(self, node: s.Member, scope: Scope) -> Widths:
+        """The width of a tuple's part, an operand's field, an enum's member or a register's field."""
         if node.name.isdigit():
-            parts = self.widths(node.base, scope)
+            parts = self.all_of(node.base, scope)
             return (parts[self.part_number(node, len(parts))],)
         if isinstance(node.base, s.Name) and not node.base.generics:
             found = scope.find(node.base.name)
             if isinstance(found, Bound):
                 if node.name == "mem" and node.name not in found.operand.fields:
                     return (1,)
-                return (self.operand_field(node, found).value.width,)
-            entity = self.spec.entities.get(node.base.name) if found is None else None
-            enum = self.spec.enums.get(node.base.name)
+                return (operand_field(node, found).value.width,)
+            entity = self.draft.spec.entities.get(node.base.name) if found is None else None
+            enum = self.draft.spec.enums.get(node.base.name)
             if found is None and enum is not None and (entity is None or node.name in enum.members):
                 return (self.enum_member(node, enum.name).width,)
         element = self.element_of(node.base, scope)
@@ -394,30 +237,114 @@ class WidthPart(Base):
         """The register, or file of the entry, that `node` names directly."""
         name = node.base if isinstance(node, s.Index) else node
         if isinstance(name, s.Name) and scope.find(name.name) is None:
-            entity = self.look_up(name.name, scope, name.at)
+            entity = self.draft.look_up(name.name, scope, name.at)
             if isinstance(entity, StateElement):
                 return entity
         return None
 
     def enum_member(self, node: s.Member, enum: str) -> EnumMember:
-        members = self.spec.enums[enum].members
+        """The member of `enum` that `node` names. Raises Mistake if there is none."""
+        members = self.draft.spec.enums[enum].members
         if node.name not in members:
             raise Mistake(node.at, f"enum `{enum}` has no `{node.name}`", did_you_mean(node.name, members))
         return members[node.name]
 
-    # --- in other parts ----------------------------------------------------------------------
+    # --- views -------------------------------------------------------------------------------
 
-    def lane_widths(self, node: s.Lanes, scope: Scope) -> Widths:
-        raise NotImplementedError
-
-    def operand_widths(self, operand: object, node: s.Name) -> Widths:
-        raise NotImplementedError
-
-    def operand_field(self, node: s.Member, bound: Bound) -> RawField:
-        raise NotImplementedError
+    def view_scope(self, view: s.ViewItem, node: s.Name, scope: Scope) -> Scope:
+        """The view's own names: its generic widths."""
+        if len(node.generics) != len(view.generics):
+            want = f"<{', '.join(view.generics)}>" if view.generics else "none"
+            raise Mistake(
+                node.at,
+                f"`{view.name}` takes {len(view.generics)} widths, not {len(node.generics)}",
+                f"its generic widths: {want}",
+            )
+        own = Scope()
+        for name, value in zip(view.generics, node.generics, strict=True):
+            own.names[name] = Number(self.require_const(value, scope, "a generic width"))
+        return own
 
     def view_width(self, view: s.ViewItem, node: s.Name, scope: Scope) -> int:
-        raise NotImplementedError
+        """The width of a view with the generic widths that `node` gives."""
+        return self.type_width(view.type, self.view_scope(view, node, scope))
 
-    def call_widths(self, node: s.Call, scope: Scope) -> Widths:
-        raise NotImplementedError
+    # --- operands ----------------------------------------------------------------------------
+
+    def operand_widths(self, operand: Operand, node: s.Name) -> Widths:
+        """The widths of the values of `operand`, which `node` names. Raises Mistake if it has none."""
+        if not operand.has_value:
+            raise Mistake(
+                node.at,
+                f"the operand `{node.name}` has no value: it is text only",
+                f"its fields are {', '.join(f'{node.name}.{f}' for f in operand.fields)}",
+            )
+        if operand.declared is not None:
+            return operand.declared
+        case = operand.cases[0]
+        if case.item.value is None or isinstance(case.item.value, s.BlockStmt):
+            raise Mistake(
+                operand.item.at,
+                f"the operand class `{operand.item.name}` does not say its type",
+                f"operand {operand.item.name} (...) : bits(32)",
+            )
+        widths = self.all_of(case.item.value, case.scope)
+        if None in widths:
+            raise Mistake(
+                operand.item.at,
+                f"how wide is the value of `{operand.item.name}`?",
+                f"say its type: operand {operand.item.name} (...) : bits(32)",
+            )
+        return widths
+
+    # --- lanes -------------------------------------------------------------------------------
+
+    def lane_widths(self, node: s.Lanes, scope: Scope) -> Widths:
+        """The widths of the values of a `lanes` expression."""
+        count, width = self.lane_count(node, scope)
+        inner = scope.inner()
+        for name in node.names:
+            inner.names[name.name] = Number(0) if node.type is None else Values((Local(width, name.name),))
+        widths = self.all_of(node.body, inner)
+        factor = count if node.fold == "@" else 1
+        return tuple(None if w is None else w * factor for w in widths)
+
+    def lane_count(self, node: s.Lanes, scope: Scope) -> tuple[int, int]:
+        """How many lanes there are, and their width (0 for counted ones)."""
+        if node.type is None:
+            first, last = (self.require_const(value, scope, "a lane's number") for value in node.values)
+            count, width = last - first + 1, 0
+        else:
+            if len(node.names) != len(node.values):
+                raise Mistake(
+                    node.at, f"{plural(len(node.names), 'name')} for {plural(len(node.values), 'value')}"
+                )
+            width = self.type_width(node.type, scope)
+            widths = [self.of(value, scope) for value in node.values]
+            whole = next((w for w in widths if w is not None), None)
+            if whole is None:
+                raise Mistake(node.values[0].at, "how wide is this?", "name a width: zext(x, 64)")
+            for value, have in zip(node.values, widths, strict=True):
+                if have is not None and (have != whole or have % width):
+                    raise Mistake(
+                        value.at,
+                        f"{plural(have, 'bit')} are not {whole // width} lanes of {plural(width, 'bit')}",
+                    )
+            count = whole // width
+        if not 1 <= count <= MOST_LANES:
+            raise Mistake(node.at, f"{count} lanes", f"between 1 and {MOST_LANES}")
+        return count, width
+
+
+def operand_field(node: s.Member, bound: Bound) -> RawField:
+    """The raw field that `operand.field` names."""
+    operand = bound.operand
+    found = operand.fields.get(node.name)
+    if found is None:
+        known = [*operand.fields, "mem"]
+        raise Mistake(
+            node.at,
+            f"the operand class `{operand.item.name}` has no field `{node.name}`",
+            did_you_mean(node.name, known, f"its fields: {', '.join(operand.fields) or 'none'}"),
+        )
+    return found

@@ -1,27 +1,15 @@
-"""What all parts of body lowering share: the block being built, local names, and the parts' signatures."""
+"""The body under way: its statements so far, its locals, and what the names in it stand for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from generator.ir import build
 from generator.ir.lower.entities import Elaboration, Entity
 from generator.ir.lower.report import Mistake, Poisoned, did_you_mean
 from generator.ir.lower.scope import Binding, Column, Scope
-from generator.ir.nodes import (
-    DECODE,
-    Assign,
-    Block,
-    CallStmt,
-    Expr,
-    ForRange,
-    ForSet,
-    If,
-    Let,
-    Local,
-    Stmt,
-    kind_of,
-)
+from generator.ir.nodes import DECODE, Assign, Expr, If, Let, Local, Stmt, kind_of
 from generator.language import syntax as s
 from generator.language.source import Pos
 
@@ -29,13 +17,21 @@ MAX_INLINE_DEPTH = 48
 MAX_INLINED = 20_000  # calls in one body: beyond, its size has exploded
 
 
-class Base:
-    """Lowers one body: an instruction's (`shared` False), a shared function's (True), or a lone expression
+class Draft:
+    """A body under way: an instruction's (`shared` False), a shared function's (True), or a lone expression
     (`pure`).
 
     `pure` bodies emit no statements: values are substituted where they are named, and memory accesses, traps
-    and calls
-    are mistakes.
+    and calls are mistakes.
+
+    choices          the case that stands for each operand, by the operand's path
+    opcode_width     bits of the encoding's one number; 0: it has none
+    out              the statements of the block under way
+    mutable          names of the locals that are assigned more than once
+    result_widths    of the function whose statements are lowered
+    function         the function that is being inlined
+    hint             the name that a load's or call's local should get
+    failed           whether a statement was mistaken
     """
 
     def __init__(
@@ -55,6 +51,9 @@ class Base:
         self.out: list[Stmt] = []
         self.mutable: set[str] = set()
         self.result_widths: tuple[int, ...] = ()
+        self.function: s.FnItem | None = None
+        self.hint = ""
+        self.failed = False
         self._taken: dict[str, int] = {}
         self._depth = 0
         self._inlined = 0
@@ -63,6 +62,7 @@ class Base:
     # --- the block ---------------------------------------------------------------------------
 
     def emit(self, statement: Stmt, at: Pos) -> None:
+        """`statement` as the next one of the block. Raises Mistake in `pure` bodies."""
         if self.pure:
             raise Mistake(at, "only a value may stand here: no memory access, call, loop, trap or assignment")
         self.out.append(statement)
@@ -102,6 +102,35 @@ class Base:
         self.emit(Let(local, expr), at)
         return local
 
+    def join(
+        self,
+        condition: Expr,
+        then: tuple[list[Stmt], tuple[Expr, ...]],
+        otherwise: tuple[list[Stmt], tuple[Expr, ...]],
+        at: Pos,
+    ) -> tuple[Expr, ...]:
+        """The values of one of two branches: `Select` if they have no statements, else locals set in both."""
+        for one, other in zip(then[1], otherwise[1], strict=True):
+            if one.width != other.width:
+                raise Mistake(
+                    at, f"the alternatives have {one.width} and {other.width} bits", "make them equally wide"
+                )
+        if not then[0] and not otherwise[0]:
+            return tuple(build.select(condition, a, b) for a, b in zip(then[1], otherwise[1], strict=True))
+        results: list[Local] = []
+        for value in then[1]:
+            local = self.fresh("result", value.width)
+            self.mutable.add(local.name)
+            results.append(local)
+        blocks: list[tuple[Stmt, ...]] = []
+        for statements, values in (then, otherwise):
+            assigns: list[Stmt] = [Assign(r, v) for r, v in zip(results, values, strict=True)]
+            blocks.append((*statements, *assigns))
+        self.emit(If(condition, blocks[0], blocks[1]), at)
+        for local in results:
+            self.mutable.discard(local.name)  # nothing sets it behind this
+        return tuple(results)
+
     # --- names -------------------------------------------------------------------------------
 
     def look_up(self, name: str, scope: Scope, at: Pos) -> Binding | Entity:
@@ -131,6 +160,9 @@ class Base:
 
     @contextmanager
     def deeper(self, at: Pos, name: str) -> Iterator[None]:
+        """What is lowered inside belongs to the function, view or context `name`. Raises Mistake if too many
+        are in each other, or too many altogether.
+        """
         self._depth += 1
         self._inlined += 1
         try:
@@ -148,30 +180,12 @@ class Base:
         finally:
             self._depth -= 1
 
-    # --- the parts ---------------------------------------------------------------------------
-
-    def const(self, node: s.Expr, scope: Scope) -> int | None:
-        raise NotImplementedError
-
-    def width(self, node: s.Expr, scope: Scope) -> int | None:
-        raise NotImplementedError
-
-    def expr(self, node: s.Expr, scope: Scope, want: int | None = None) -> Expr:
-        raise NotImplementedError
-
-
-def is_pure(statements: list[Stmt] | Block) -> bool:
-    """Whether statements only compute: nothing outside the body's locals changes, no memory, no trap."""
-    for statement in statements:
-        match statement:
-            case Let() | Assign() | CallStmt(builtin=True):
-                pass
-            case If(then=then, otherwise=otherwise):
-                if not (is_pure(then) and is_pure(otherwise)):
-                    return False
-            case ForRange(body=body) | ForSet(body=body):
-                if not is_pure(body):
-                    return False
-            case _:
-                return False
-    return True
+    @contextmanager
+    def inlined(self, function: s.FnItem, widths: tuple[int, ...]) -> Iterator[None]:
+        """Statements inside are those of `function`, whose results are `widths` bits wide."""
+        outer = self.function, self.result_widths, self.hint
+        self.function, self.result_widths, self.hint = function, widths, ""
+        try:
+            yield
+        finally:
+            self.function, self.result_widths, self.hint = outer
