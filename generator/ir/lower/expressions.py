@@ -176,6 +176,7 @@ class ExpressionLowering:
         return values[0]
 
     def literal(self, value: int, want: int | None, at: Pos) -> Const:
+        """A number without a width of its own. Raises Mistake where none is wanted, or it does not fit."""
         if want is None:
             raise Mistake(at, "how wide is this number?", "say it: let x : bits(8) = ..., or zext(..., 8)")
         if value >= 1 << want or value < -(1 << (want - 1)):
@@ -427,6 +428,7 @@ class ExpressionLowering:
         return build.binary("sub", Const(bits, base_width - width), build.zext(start, bits))
 
     def bit_number(self, node: s.Expr, base_width: int, scope: Scope) -> Expr:
+        """The number of a bit; one without a width gets what `base_width` bits need."""
         own = self.widths.of(node, scope)
         return self.expr(node, scope, own if own is not None else max(1, (base_width - 1).bit_length()))
 
