@@ -17,15 +17,22 @@ MAX_SIZE = (1 << 63) - 512  # bytes: offsets are signed 64-bit numbers
 
 def checked_options(driver: Driver, options: dict[str, Any]) -> CreateOptions:
     """The driver's options, filled in. Raises ImageOption that names the option."""
+    return filled_in(driver.options(), options, driver.name)
+
+
+def filled_in(kind: type[CreateOptions], options: dict[str, Any], format: str) -> CreateOptions:
+    """The options of `kind`, those of images of the format called `format`. Raises ImageOption that names
+    the option.
+    """
     from runtime.block.options import OptionError
 
     try:
-        return driver.options()(options)
+        return kind(options)
     except OptionError as error:
-        known = ", ".join(driver.options().declared())
+        known = ", ".join(kind.declared())
         raise ImageOption(
             f"option {error.option!r}: {error}" if error.option else str(error),
-            where=f"{driver.name} image",
+            where=f"{format} image",
             remedy=f"its options are {known}" if known else "it has no options",
         ) from error
 

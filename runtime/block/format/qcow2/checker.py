@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 from runtime.block.errors import ImageCorrupt, ImageUnsupported
 from runtime.block.format.crowding import LONG, crowded
 from runtime.block.format.qcow2 import header as h
+from runtime.block.format.qcow2.core import Core
 from runtime.block.format.qcow2.header import COMPRESSED, COPIED, OFFSET_MASK, ZERO, Incompatible
 from runtime.block.format.qcow2.refcounts import Packed, decode_counts, encode_counts, swapped
 from runtime.block.format.qcow2.tables import read_table
 from runtime.block.report import CheckReport, CheckStopped, Problem
 
 if TYPE_CHECKING:
-    from runtime.block.format.qcow2.checksums import ClusterSet
-    from runtime.block.format.qcow2.node import Qcow2Node
+    from runtime.block.format.qcow2.clusters import ClusterSet
     from runtime.block.node import Repair
 
 _PAGE_BITS = 16
@@ -169,21 +169,21 @@ class Counter:
 
 
 class Checker:
-    """One check of `node`, whose caches are written."""
+    """One check of an image whose caches are written."""
 
-    def __init__(self, node: Qcow2Node) -> None:
-        self.node = node
-        self.header = node.header
-        self.file = node.file
-        self.size = node.header.cluster_size
-        self.bits = node.header.cluster_bits
-        self.file_end = -(-node.file.length() // self.size)  # clusters
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.header = core.header
+        self.file = core.file
+        self.size = core.header.cluster_size
+        self.bits = core.header.cluster_bits
+        self.file_end = -(-core.file.length() // self.size)  # clusters
         self.counter = Counter()
-        self.report = CheckReport(filename=node.name, format="qcow2")
+        self.report = CheckReport(filename=core.name, format="qcow2")
         self.rebuild = False
         self.repair: Repair | None = None
         self._mended = False  # entries of the L2 table at hand were mended
-        self._large = len(node.tables.l1) >= 64  # worth loading numpy for
+        self._large = len(core.tables.l1) >= 64  # worth loading numpy for
         self._data: ClusterSet | None = None  # filled if it's there
 
     def run(self, repair: Repair | None) -> CheckReport:
@@ -196,10 +196,10 @@ class Checker:
             return self.report
 
     def _run(self, repair: Repair | None) -> CheckReport:
-        node, report = self.node, self.report
+        core, report = self.core, self.report
         self._load_refcounts()
-        if node.checksums is not None:
-            from runtime.block.format.qcow2.checksums import ClusterSet
+        if core.checksums is not None:
+            from runtime.block.format.qcow2.clusters import ClusterSet
 
             self._data = ClusterSet()
         try:
@@ -214,16 +214,16 @@ class Checker:
         self._report_missing(missing)
         if (self.rebuild or missing) and repair == "all":
             self.write_refcounts(self.header.refcount_order)
-            node.refcounts.load()
+            core.refcounts.load()
         else:
             self._compare()
         if repair == "all":
             # Refcounts first: a flag without its refcount would let two users write one cluster.
-            node.refcounts.write_blocks()
+            core.refcounts.write_blocks()
             self.file.flush()
         self._walk_copied(repair == "all")
-        if node.checksums is not None and self._data is not None:
-            node.checksums.check(report, self._data)
+        if core.checksums is not None and self._data is not None:
+            core.checksums.check(report, self._data)
         if repair:
             self._finish_repair()
         return report
@@ -241,7 +241,7 @@ class Checker:
         self.report.note("corruption", text, offset=offset, fixed=fixed)
 
     def _load_refcounts(self) -> None:
-        header, refcounts = self.header, self.node.refcounts
+        header, refcounts = self.header, self.core.refcounts
         end = header.refcount_table_offset + (header.refcount_table_clusters << self.bits)
         if (
             not header.refcount_table_clusters
@@ -272,18 +272,18 @@ class Checker:
         return True
 
     def _count_all(self) -> None:
-        header, node = self.header, self.node
+        header, core = self.header, self.core
         self.counter.add(0, 1)
         if header.refcount_table_clusters and not self.rebuild:
             self.counter.add(header.refcount_table_offset >> self.bits, header.refcount_table_clusters)
             index = 0
-            for entry, same in groupby(node.refcounts.table):
+            for entry, same in groupby(core.refcounts.table):
                 times = sum(1 for _ in same)
                 if entry:
                     self._count_blocks(index, entry, times)
                 index += times
         if header.l1_size:
-            self._count_l1(node.tables.l1, header.l1_table_offset, active=True)
+            self._count_l1(core.tables.l1, header.l1_table_offset, active=True)
         if header.nb_snapshots:
             self._count_snapshots()
         for offset, length, what in self._other_ranges():
@@ -295,7 +295,7 @@ class Checker:
         if entry & (self.size - 1) or entry >> self.bits >= self.file_end:
             self.rebuild = True
             for index in range(first, first + times):
-                self.node.refcounts.table[index] = 0
+                self.core.refcounts.table[index] = 0
                 self._bad(
                     f"refcount block {index} isn't at a cluster of the file: {entry:#x}",
                     self.header.refcount_table_offset + index * 8,
@@ -308,7 +308,7 @@ class Checker:
         """Refcounts that share a cluster with anything else can't be mended where they are."""
         if self.rebuild:
             return
-        header, table = self.header, self.node.refcounts.table
+        header, table = self.header, self.core.refcounts.table
         first = header.refcount_table_offset >> self.bits
         own = chain(
             ((first + number, -1) for number in range(header.refcount_table_clusters)),
@@ -321,23 +321,23 @@ class Checker:
                 self.rebuild = True
 
     def _other_ranges(self) -> Iterator[tuple[int, int, str]]:
-        header, node = self.header, self.node
+        header, core = self.header, self.core
         pointer = header.extension(h.EXT_CRYPTO)
         if header.crypt_method == h.CRYPT_LUKS and pointer is not None and len(pointer) >= 16:
             offset, length = int.from_bytes(pointer[:8], "big"), int.from_bytes(pointer[8:16], "big")
             yield offset, length, "the encryption header"
         if header.autoclear & h.BITMAPS and header.extension(h.EXT_BITMAPS) is not None:
             try:
-                yield from node.bitmaps.ranges()
+                yield from core.bitmap_directory.ranges()
             except ImageCorrupt as error:
                 self._bad(str(error), error.offset)
 
     def _count_snapshots(self) -> None:
-        header, node = self.header, self.node
-        node.snapshots.load()
-        self._count(header.snapshots_offset, node.snapshots.table_size, "the snapshot table")
+        header, core = self.header, self.core
+        core.snapshot_table.load()
+        self._count(header.snapshots_offset, core.snapshot_table.size, "the snapshot table")
         done: dict[tuple[int, int], int] = {}
-        for item in node.snapshots.items:
+        for item in core.snapshot_table.items:
             key = (item.l1_offset, item.l1_size)
             done[key] = done.get(key, 0) + 1
         for (offset, entries), times in done.items():
@@ -364,7 +364,7 @@ class Checker:
         for place, often in uses.items():
             self.counter.add(place >> self.bits, 1, often * times)
             stored += self._count_l2(place, often * times, active) * often
-            if stored > self.file_end and not self.node.external:
+            if stored > self.file_end and not self.core.external:
                 self._crowded(offset)
 
     def _crowded(self, offset: int) -> None:
@@ -372,7 +372,7 @@ class Checker:
         what = f"the tables below lead to more data clusters than the file's {self.file_end}"
         if self.repair:
             remedy = "the data that it holds can only be guessed: restore the image from a copy"
-            raise ImageCorrupt(what, offset=offset, field="L1 table", where=self.node.name, remedy=remedy)
+            raise ImageCorrupt(what, offset=offset, field="L1 table", where=self.core.name, remedy=remedy)
         self._bad(what, offset)
         self.report.problems.append(Problem("corruption", "the rest wasn't checked"))
         raise CheckStopped(self.report)
@@ -386,8 +386,8 @@ class Checker:
 
     def _count_l2(self, place: int, times: int, active: bool) -> int:
         """Count what an L2 table refers to; gives how many plain clusters that are."""
-        node = self.node
-        mapping, counter = node.mapping, self.counter
+        core = self.core
+        mapping, counter = core.mapping, self.counter
         size, bits = self.size, self.bits
         entries = read_table(self.file, place, size // 8)
         report = self.report
@@ -412,7 +412,7 @@ class Checker:
                 continue
             if entry & COMPRESSED:
                 first, count = mapping.packed_clusters(entry & (COMPRESSED - 1))
-                if entry & COPIED or node.external or first + count > self.file_end or first == 0:
+                if entry & COPIED or core.external or first + count > self.file_end or first == 0:
                     self._bad_l2(entries, place, index, "a wrong compressed cluster")
                 else:
                     counter.add(first, count, times)
@@ -428,8 +428,8 @@ class Checker:
                 self._bad_l2(entries, place, index, "a wrong entry")
                 index += 1
                 continue
-            if not host or node.external:
-                if host or (node.external and entry & COPIED):
+            if not host or core.external:
+                if host or (core.external and entry & COPIED):
                     allocated += 1
                     fragmented += bool(last_end) and last_end != host
                     last_end = host + size
@@ -466,13 +466,13 @@ class Checker:
         allocated = bitmap & _FULL
         if entry & COMPRESSED:
             return bitmap != 0
-        present = entry & OFFSET_MASK or (self.node.external and entry & COPIED)
+        present = entry & OFFSET_MASK or (self.core.external and entry & COPIED)
         return bool(allocated & bitmap >> 32 or (allocated and not present))
 
     def _bad_l2(self, entries: array[int], place: int, index: int, what: str) -> None:
         """An entry that can't be: its data is lost. Repaired, it reads as zeroes."""
         fix = self.repair == "all"
-        width = 2 if self.node.mapping.extended else 1
+        width = 2 if self.core.mapping.extended else 1
         offset = place + index * width * 8
         if not self._many("corruption", fix):
             entry = entries[index * width]
@@ -490,7 +490,7 @@ class Checker:
 
     def _missing_blocks(self) -> list[int]:
         """Refcount blocks that aren't there, though clusters that they would describe are referred to."""
-        refcounts = self.node.refcounts
+        refcounts = self.core.refcounts
         per_block = refcounts.per_block
         missing = set()
         for number, page in self.counter.pages.items():
@@ -503,7 +503,7 @@ class Checker:
         return sorted(missing)
 
     def _compare(self) -> None:
-        refcounts = self.node.refcounts
+        refcounts = self.core.refcounts
         for index in range(len(refcounts.table)):
             if refcounts.table[index]:
                 block = refcounts.block(index)
@@ -511,7 +511,7 @@ class Checker:
                 self._compare_block(index, block.values)
 
     def _report_missing(self, missing: list[int]) -> None:
-        per_block = self.node.refcounts.per_block
+        per_block = self.core.refcounts.per_block
         for index in missing:
             for at, count in enumerate(self.counter.window(index * per_block, per_block)):
                 if count:
@@ -539,7 +539,7 @@ class Checker:
         fix = self.repair == "all" or (leak and self.repair == "leaks")
         if fix:
             try:
-                self.node.refcounts.add(cluster, 1, counted - stored)
+                self.core.refcounts.add(cluster, 1, counted - stored)
             except ImageUnsupported as error:
                 fix = False
                 self._bad(str(error), cluster << self.bits)
@@ -552,16 +552,16 @@ class Checker:
     # --- COPIED ---
 
     def _walk_copied(self, fix: bool) -> None:
-        node, bits = self.node, self.bits
-        mapping = node.mapping
+        core, bits = self.core, self.bits
+        mapping = core.mapping
         step = 2 if mapping.extended else 1
-        l1, l1_offset = node.tables.l1, self.header.l1_table_offset
+        l1, l1_offset = core.tables.l1, self.header.l1_table_offset
         done = set()
         for index, entry in enumerate(l1):
             place = entry & OFFSET_MASK
             if not place or place & (self.size - 1) or place >> bits >= self.file_end:
                 continue
-            copied = COPIED if node.refcounts.get(place >> bits) == 1 else 0
+            copied = COPIED if core.refcounts.get(place >> bits) == 1 else 0
             if entry & COPIED != copied:
                 self._bad(
                     f"L1 entry {index} has a wrong COPIED flag: {entry:#x}", l1_offset + index * 8, fixed=fix
@@ -569,7 +569,7 @@ class Checker:
                 if fix:
                     l1[index] = entry & ~COPIED | copied
                     self.file.pwrite(l1_offset + index * 8, swapped(l1[index : index + 1]))
-            if not node.external and place not in done:
+            if not core.external and place not in done:
                 done.add(place)
                 self._walk_l2(place, step, fix)
 
@@ -596,7 +596,7 @@ class Checker:
         """Which of `count` entries, whose clusters follow each other and whose flags are `entry`'s, are
         wrong.
         """
-        refcounts = self.node.refcounts
+        refcounts = self.core.refcounts
         wrong: list[int] = []
         done = 0
         while done < count:
@@ -621,9 +621,9 @@ class Checker:
 
     def write_refcounts(self, order: int) -> None:
         """Write a new refcount structure behind everything that is in use, and switch to it."""
-        node, header = self.node, self.header
+        core, header = self.core, self.header
         # What the old structure occupies isn't used by the new one: let it be free.
-        fresh = Checker(node)
+        fresh = Checker(core)
         fresh.rebuild = True
         fresh._count_all()  # what is wrong was reported already
         counter = self.counter = fresh.counter
@@ -641,7 +641,7 @@ class Checker:
                 break
             blocks, clusters = max(blocks, len(need)), max(clusters, want)
         if clusters << self.bits > h.MAX_REFTABLE_BYTES:
-            raise ImageUnsupported("the refcount table would be too large", where=node.name)
+            raise ImageUnsupported("the refcount table would be too large", where=core.name)
         counter.add(start, blocks + clusters)
         table = array("Q", bytes(8)) * (clusters * per_cluster)
         place = start + clusters
@@ -665,12 +665,12 @@ class Checker:
         self.file.flush()
         header.refcount_table_offset, header.refcount_table_clusters = start << self.bits, clusters
         header.refcount_order = order
-        node.write_header()
+        core.write_header()
         self.file.flush()
 
     def data_clusters(self) -> ClusterSet:
         """The host clusters that hold guest data, of the disk and of all snapshots."""
-        from runtime.block.format.qcow2.checksums import ClusterSet
+        from runtime.block.format.qcow2.clusters import ClusterSet
 
         self._data = ClusterSet()
         self._count_all()
@@ -681,21 +681,21 @@ class Checker:
         return (base < end and start < base + per_block) or not self.counter.empty(base, per_block)
 
     def _finish_repair(self) -> None:
-        node, report = self.node, self.report
-        node.refcounts.write_blocks()
+        core, report = self.core, self.report
+        core.refcounts.write_blocks()
         self.file.flush()
-        if node.refcounts.table_dirty:
-            node.refcounts.write_table()
+        if core.refcounts.table_dirty:
+            core.refcounts.write_table()
             self.file.flush()
-            if node.refcounts.table_moved:
-                node.write_header()
-                node.refcounts.table_moved = False
+            if core.refcounts.table_moved:
+                core.write_header()
+                core.refcounts.table_moved = False
         bits = Incompatible.DIRTY | Incompatible.CORRUPT
         if self.repair == "all" and self.header.incompatible & bits and not report.corruptions:
             self.header.incompatible &= ~bits
-            node.write_header()
+            core.write_header()
         self.file.flush()
-        node.tables.load()
-        node.refcounts.load()
+        core.tables.load()
+        core.refcounts.load()
         if not report.corruptions:
-            node.guard_metadata()
+            core.guard_metadata()

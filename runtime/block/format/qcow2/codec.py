@@ -5,6 +5,7 @@ zlib means a raw deflate stream with a window of 4 KiB; zstd a frame. Neither ca
 
 from __future__ import annotations
 
+import functools
 import threading
 import zlib
 from typing import Any
@@ -38,25 +39,27 @@ class Codec:
         if self.kind == COMPRESSION_ZSTD:
             packed: bytes = self._zstd_compressor().compress(data)
         else:
-            packed = _deflate(data)
+            library = _deflate_library()
+            packed = library.compress(data, 6 if library is zlib else 2, _WINDOW)
         return packed if len(packed) < self.cluster_size else None
 
     def decompress(self, data: bytes, offset: int) -> bytes:
         """The cluster whose compressed bytes, maybe with others behind them, are `data`. Raises
         ImageCorrupt.
         """
-        try:
-            if self.kind == COMPRESSION_ZSTD:
-                plain = self._zstd(data)
-            else:
-                plain = _inflate(data, self.cluster_size)
-        except Exception as error:
-            raise self._corrupt(offset, str(error)) from error
+        if self.kind == COMPRESSION_ZSTD:
+            plain = self._zstd(data, offset)
+        else:
+            library = _deflate_library()
+            try:
+                plain = library.decompressobj(_WINDOW).decompress(data, self.cluster_size)
+            except library.error as error:
+                raise self._corrupt(offset, str(error)) from error
         if len(plain) != self.cluster_size:
             raise self._corrupt(offset, f"it gives {len(plain)} bytes instead of {self.cluster_size}")
         return plain
 
-    def _zstd(self, data: bytes) -> bytes:
+    def _zstd(self, data: bytes, offset: int) -> bytes:
         import zstandard
 
         # A frame may ask for a window, and so for memory, of any size: more than a few clusters is nonsense.
@@ -64,12 +67,12 @@ class Codec:
         reader = zstandard.ZstdDecompressor(max_window_size=window).stream_reader(data)
         parts = []
         left = self.cluster_size
-        while left:
-            part = reader.read(left)
-            if not part:
-                break
-            parts.append(part)
-            left -= len(part)
+        try:
+            while left and (part := reader.read(left)):
+                parts.append(part)
+                left -= len(part)
+        except zstandard.ZstdError as error:
+            raise self._corrupt(offset, str(error)) from error
         return b"".join(parts)
 
     def _corrupt(self, offset: int, why: str) -> ImageCorrupt:
@@ -81,19 +84,11 @@ class Codec:
         )
 
 
-def _deflate(data: Buffer) -> bytes:
+@functools.cache
+def _deflate_library() -> Any:
+    """`isal_zlib`, else `zlib`, which has the same functions and is slower."""
     try:
         from isal import isal_zlib
     except ImportError:
-        return zlib.compress(data, 6, _WINDOW)
-    packed: bytes = isal_zlib.compress(data, 2, _WINDOW)
-    return packed
-
-
-def _inflate(data: bytes, size: int) -> bytes:
-    try:
-        from isal import isal_zlib
-    except ImportError:
-        return zlib.decompressobj(_WINDOW).decompress(data, size)
-    plain: bytes = isal_zlib.decompressobj(_WINDOW).decompress(data, size)
-    return plain
+        return zlib
+    return isal_zlib

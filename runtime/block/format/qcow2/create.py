@@ -59,12 +59,12 @@ def create(file: ProtocolNode, size: int, options: Qcow2Options, context: OpenCo
     node = Qcow2Node(file, inside)
     try:
         if options.encrypt_format is not None:
-            from runtime.block.format.qcow2.crypt import initialise
+            from runtime.block.format.qcow2.keys import initialise
 
             initialise(node, options)
         resize(node, size, options.preallocation)
         if options.checksums:
-            from runtime.block.format.qcow2.checksums import enable
+            from runtime.block.format.qcow2.checksumming import enable
 
             enable(node)
         node.finish()

@@ -9,11 +9,11 @@ from runtime.block.format.qcow2.header import Incompatible
 from runtime.block.report import ImageInfo
 
 if TYPE_CHECKING:
-    from runtime.block.format.qcow2.node import Qcow2Node
+    from runtime.block.format.qcow2.core import Core
 
 
-def describe(node: Qcow2Node) -> ImageInfo:
-    header = node.header
+def describe(core: Core) -> ImageInfo:
+    header = core.header
     data: dict[str, Any] = {
         "compat": "0.10" if header.version == 2 else "1.1",
         "refcount-bits": header.refcount_bits,
@@ -23,33 +23,33 @@ def describe(node: Qcow2Node) -> ImageInfo:
         data["lazy-refcounts"] = bool(header.compatible & h.LAZY_REFCOUNTS)
         data["corrupt"] = bool(header.incompatible & Incompatible.CORRUPT)
         data["extended-l2"] = header.extended_l2
-    if node.external:
+    if core.external:
         name = header.extension(h.EXT_DATA_FILE)
         data["data-file"] = None if name is None else name.decode(errors="replace")
-        data["data-file-raw"] = node.raw_external
+        data["data-file-raw"] = core.raw_external
     if header.autoclear & h.BITMAPS:
-        data["bitmaps"] = [bitmap.describe() for bitmap in node.bitmaps.entries()]
+        data["bitmaps"] = [bitmap.describe() for bitmap in core.bitmap_directory.items]
     if header.crypt_method:
         data["encrypt"] = {"format": "aes" if header.crypt_method == h.CRYPT_AES else "luks"}
     if header.autoclear & h.CHECKSUMS:
         data["checksums"] = "crc32c"
     form = header.extension(h.EXT_BACKING_FORMAT)
-    backing = node.backing_name
+    backing = core.backing_name
     full = None
     if backing is not None:
-        path = node.context.path
+        path = core.context.path
         full = backing if path is None or backing.startswith("/") else str(path.parent / backing)
     return ImageInfo(
-        filename=node.name,
+        filename=core.name,
         format="qcow2",
         virtual_size=header.size,
-        actual_size=node.file.allocated() + (node.data.allocated() if node.external else 0),
+        actual_size=core.file.allocated() + (core.data.allocated() if core.external else 0),
         cluster_size=header.cluster_size,
         encrypted=True if header.crypt_method else None,
         dirty_flag=bool(header.incompatible & Incompatible.DIRTY),
         backing_filename=backing,
         full_backing_filename=full,
         backing_filename_format=form.decode(errors="replace") if form else None,
-        snapshots=node.snapshots.entries() if header.nb_snapshots else None,
+        snapshots=core.snapshot_table.entries() if header.nb_snapshots else None,
         format_specific={"type": "qcow2", "data": data},
     )

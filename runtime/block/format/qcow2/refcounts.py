@@ -1,7 +1,7 @@
 """Refcounts of host clusters and the allocator (docs/interop/qcow2.txt, "Host cluster management").
 
-Changes are made in memory. `write_blocks` and `write_table` put them into the file in the order that the
-node's commit prescribes. A cluster that was unlinked is only *deferred*: it keeps its refcount until
+Changes are made in memory. `write_blocks` and `write_table` put them into the file in the order that
+`Core.commit` prescribes. A cluster that was unlinked is only *deferred*: it keeps its refcount until
 `apply_deferred`, which the commit calls when the unlinking is durable; before that nobody can get it.
 
 Whole-image operations (snapshots) run in *shadow* mode: blocks that change move to new clusters, and one

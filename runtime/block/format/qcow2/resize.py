@@ -3,133 +3,134 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING
 
 from runtime.block.errors import ImageUnsupported
 from runtime.block.format.qcow2 import header as h
+from runtime.block.format.qcow2.core import Core
 from runtime.block.format.qcow2.header import OFFSET_MASK
+from runtime.block.format.qcow2.reader import Reader
 from runtime.block.format.qcow2.refcounts import swapped
+from runtime.block.format.qcow2.writer import Writer
 from runtime.block.node import Preallocation
-
-if TYPE_CHECKING:
-    from runtime.block.format.qcow2.node import Qcow2Node
 
 _STEP = 1 << 20
 
 
-def resize(node: Qcow2Node, length: int, preallocation: Preallocation = "off") -> None:
+def resize(core: Core, length: int, preallocation: Preallocation = "off") -> None:
     """Make the disk `length` bytes long, rounded up to 512."""
-    header = node.header
+    header = core.header
     length = -(-length // 512) * 512
     before = header.size
     if header.l1_entries_for(length) * 8 > h.MAX_L1_BYTES:
         raise ImageUnsupported(
             f"a disk of {length} bytes is too big for clusters of {header.cluster_size} bytes",
-            where=node.name,
+            where=core.name,
         )
     if header.nb_snapshots and header.version < 3 and length != before:
         raise ImageUnsupported(
             "a version 2 image with snapshots can't change its size",
-            where=node.name,
+            where=core.name,
             remedy="upgrade it: `isagen image amend -o compat=1.1`",
         )
     if length < before and preallocation != "off":
-        raise ImageUnsupported("preallocation means nothing to a disk that shrinks", where=node.name)
-    node.begin_write()
+        raise ImageUnsupported("preallocation means nothing to a disk that shrinks", where=core.name)
+    core.begin_write()
     if header.autoclear & h.BITMAPS:
-        node.bitmaps.load_all()
+        core.bitmap_directory.load_all()
     if length < before:
-        _shrink(node, length)
+        _shrink(core, length)
     else:
-        _grow(node, length, preallocation)
+        _grow(core, length, preallocation)
 
 
-def _set_size(node: Qcow2Node, length: int) -> None:
-    node.header.size = length
-    node.write_header()
-    node.file.flush()
-    if node.header.autoclear & h.BITMAPS:
-        node.bitmaps.resize()
+def _set_size(core: Core, length: int) -> None:
+    core.header.size = length
+    core.write_header()
+    core.file.flush()
+    if core.header.autoclear & h.BITMAPS:
+        from runtime.block.format.qcow2.bitmaps import Bitmaps
+
+        Bitmaps(core).resize()
 
 
-def _grow(node: Qcow2Node, length: int, preallocation: Preallocation) -> None:
-    header, before = node.header, node.header.size
-    grow_l1(node, max(1, header.l1_entries_for(length)))
-    if node.external and node.data.length() < length:
-        node.data.resize(length)
+def _grow(core: Core, length: int, preallocation: Preallocation) -> None:
+    header, before = core.header, core.header.size
+    grow_l1(core, max(1, header.l1_entries_for(length)))
+    if core.external and core.data.length() < length:
+        core.data.resize(length)
     # What lies behind the old end: of the last cluster, and of a longer backing file.
     tail = min(length, -(-before // header.cluster_size) * header.cluster_size)
-    _blank(node, before, tail)
-    below = min(length, node.backing.length() if node.backing is not None else 0)
+    _blank(core, before, tail)
+    below = min(length, core.backing.length() if core.backing is not None else 0)
     if below > tail:
         stop = min(length, -(-below // header.cluster_size) * header.cluster_size)
-        _zero_above(node, tail, stop)
-    node.commit()
-    _set_size(node, length)
+        _zero_above(core, tail, stop)
+    core.commit()
+    _set_size(core, length)
     if preallocation != "off":
-        _preallocate(node, before, length, preallocation)
+        _preallocate(core, before, length, preallocation)
 
 
-def _blank(node: Qcow2Node, start: int, end: int) -> None:
+def _blank(core: Core, start: int, end: int) -> None:
     if start < end:
         old = bytearray(end - start)
-        node.read_mapped(node.tables, start, memoryview(old))
+        Reader(core).read(core.tables, start, memoryview(old))
         if any(old):
-            node.writer.write(start, memoryview(bytes(end - start)))
+            Writer(core).write(start, memoryview(bytes(end - start)))
 
 
-def _zero_above(node: Qcow2Node, start: int, stop: int) -> None:
-    if node.header.version >= 3:
-        node.writer.map_zeroes(start, stop)
+def _zero_above(core: Core, start: int, stop: int) -> None:
+    if core.header.version >= 3:
+        Writer(core).map_zeroes(start, stop)
         return
     for at in range(start, stop, _STEP):
-        node.writer.write(at, memoryview(bytes(min(_STEP, stop - at))))
+        Writer(core).write(at, memoryview(bytes(min(_STEP, stop - at))))
 
 
-def grow_l1(node: Qcow2Node, entries: int) -> None:
+def grow_l1(core: Core, entries: int) -> None:
     """Let the L1 table have at least `entries`. One write of the header switches to the new one."""
-    header = node.header
+    header = core.header
     if entries <= header.l1_size:
         return
     if entries * 8 > h.MAX_L1_BYTES:
-        raise ImageUnsupported("the L1 table would be too large", where=node.name)
-    node.commit()
+        raise ImageUnsupported("the L1 table would be too large", where=core.name)
+    core.commit()
     per_cluster = header.cluster_size // 8
     clusters = -(-entries // per_cluster)
-    start, _ = node.refcounts.allocate(clusters, exact=True)
+    start, _ = core.refcounts.allocate(clusters, exact=True)
     offset = start << header.cluster_bits
-    grown = node.tables.l1 + array("Q", bytes(8)) * (entries - len(node.tables.l1))
+    grown = core.tables.l1 + array("Q", bytes(8)) * (entries - len(core.tables.l1))
     data = swapped(grown)
     try:
-        node.file.pwrite(offset, data + bytes(-len(data) % header.cluster_size))
-        node.commit()  # the cluster's refcount and its content
+        core.file.pwrite(offset, data + bytes(-len(data) % header.cluster_size))
+        core.commit()  # the cluster's refcount and its content
     except BaseException:
-        node.refcounts.release(start, clusters)
+        core.refcounts.release(start, clusters)
         raise
     old_offset, old_size = header.l1_table_offset, header.l1_size
     header.l1_table_offset, header.l1_size = offset, entries
     try:
-        node.write_header()
-        node.file.flush()
+        core.write_header()
+        core.file.flush()
     except BaseException:
-        node.fail()
+        core.fail()
         raise
-    node.tables.l1 = grown
+    core.tables.l1 = grown
     if old_size:
-        node.refcounts.defer(old_offset >> header.cluster_bits, -(-old_size // per_cluster))
+        core.refcounts.defer(old_offset >> header.cluster_bits, -(-old_size // per_cluster))
 
 
-def _preallocate(node: Qcow2Node, start: int, end: int, how: Preallocation) -> None:
+def _preallocate(core: Core, start: int, end: int, how: Preallocation) -> None:
     """Give every unmapped cluster of the range its place in the file."""
-    mapping, header = node.mapping, node.header
+    mapping, header = core.mapping, core.header
     size = header.cluster_size
     at = start // size * size
     # Clusters that read as what is below, or whose stored zeroes wouldn't decrypt to zeroes, are only
     # reserved.
-    reserve = node.cipher is not None or header.backing_file
+    reserve = core.cipher is not None or header.backing_file
     while at < end:
         number = at >> mapping.l1_shift
-        table = node.tables.for_writing(number)
+        table = core.tables.for_writing(number)
         index = (at >> mapping.cluster_bits) & mapping.l2_mask
         stop = min(end, (number + 1) << mapping.l1_shift)
         count = 0
@@ -138,25 +139,25 @@ def _preallocate(node: Qcow2Node, start: int, end: int, how: Preallocation) -> N
         if count == 0:
             at += size
             continue
-        if node.external:
+        if core.external:
             host, got = at, count
         else:
-            first, got = node.refcounts.allocate(count)
+            first, got = core.refcounts.allocate(count)
             host = first << mapping.cluster_bits
-        data_end = min(host + got * size, node.header.size) if node.external else host + got * size
-        if node.checksums is not None:
-            node.checksums.note(host, got * size)
+        data_end = min(host + got * size, core.header.size) if core.external else host + got * size
+        if core.checksums is not None:
+            core.checksums.note(host, got * size)
         if how == "full" and not reserve:
             for place in range(host, data_end, _STEP):
-                node.data.pwrite(place, bytes(min(_STEP, data_end - place)))
+                core.data.pwrite(place, bytes(min(_STEP, data_end - place)))
         else:
-            fresh = node.data.length() <= host
+            fresh = core.data.length() <= host
             if how != "metadata":
-                node.data.allocate(host, data_end - host)
-            elif node.data.length() < data_end and not node.data.fixed_length:
-                node.data.resize(data_end)
-            if not fresh and not reserve and not node.external:
-                node.data.write_zeroes(host, data_end - host)
+                core.data.allocate(host, data_end - host)
+            elif core.data.length() < data_end and not core.data.fixed_length:
+                core.data.resize(data_end)
+            if not fresh and not reserve and not core.external:
+                core.data.write_zeroes(host, data_end - host)
         if reserve:
             for step in range(got):
                 zero = 0 if mapping.extended else 1
@@ -164,60 +165,60 @@ def _preallocate(node: Qcow2Node, start: int, end: int, how: Preallocation) -> N
         else:
             mapping.store_run(table, index, got, host)
         at += got * size
-        node.commit_if_pressed()
-    node.commit()
+        core.commit_if_pressed()
+    core.commit()
 
 
-def _shrink(node: Qcow2Node, length: int) -> None:
-    header = node.header
+def _shrink(core: Core, length: int) -> None:
+    header = core.header
     before = header.size
-    node.commit()
-    _set_size(node, length)
+    core.commit()
+    _set_size(core, length)
     size = header.cluster_size
     first = -(-length // size) * size
-    node.writer.unmap(first, -(-before // size) * size, expose=True)
-    _drop_tables(node, header.l1_entries_for(length), header.l1_entries_for(before))
-    node.commit()
-    if node.external and not node.data.fixed_length:
-        node.data.resize(length, shrink=True)
-    node.refcounts.write_blocks()
-    node.file.flush()
-    trim(node)
+    Writer(core).unmap(first, -(-before // size) * size, expose=True)
+    _drop_tables(core, header.l1_entries_for(length), header.l1_entries_for(before))
+    core.commit()
+    if core.external and not core.data.fixed_length:
+        core.data.resize(length, shrink=True)
+    core.refcounts.write_blocks()
+    core.file.flush()
+    trim(core)
 
 
-def _drop_tables(node: Qcow2Node, start: int, end: int) -> None:
+def _drop_tables(core: Core, start: int, end: int) -> None:
     """Forget L2 tables that map nothing any more."""
-    tables = node.tables
+    tables = core.tables
     for index in range(start, min(end, len(tables.l1))):
         entry = tables.l1[index]
         if entry & OFFSET_MASK:
-            node.refcounts.defer((entry & OFFSET_MASK) >> node.header.cluster_bits, 1)
+            core.refcounts.defer((entry & OFFSET_MASK) >> core.header.cluster_bits, 1)
             tables.l1[index] = 0
             tables.l1_dirty.add(index)
             tables.cache.pop(index, None)
 
 
-def trim(node: Qcow2Node) -> None:
+def trim(core: Core) -> None:
     """Cut the file behind its last used cluster."""
-    if node.file.fixed_length or node.refcounts.reserved:
+    if core.file.fixed_length or core.refcounts.reserved:
         return
-    size = node.header.cluster_size
-    last = -(-node.file.length() // size)
-    while last > 1 and node.refcounts.get(last - 1) == 0:
+    size = core.header.cluster_size
+    last = -(-core.file.length() // size)
+    while last > 1 and core.refcounts.get(last - 1) == 0:
         last -= 1
-    if last * size < node.file.length():
-        node.file.resize(last * size, shrink=True)
+    if last * size < core.file.length():
+        core.file.resize(last * size, shrink=True)
 
 
-def make_empty(node: Qcow2Node) -> None:
+def make_empty(core: Core) -> None:
     """Forget all guest data, so that everything is read from below."""
-    header = node.header
-    node.begin_write()
-    node.note_dirty(0, header.size)
-    node.writer.unmap(0, -(-header.size // header.cluster_size) * header.cluster_size, expose=True)
-    node.commit()
-    _drop_tables(node, 0, header.l1_entries_for(header.size))
-    node.commit()
-    node.refcounts.write_blocks()
-    node.file.flush()
-    trim(node)
+    header = core.header
+    core.begin_write()
+    core.note_dirty(0, header.size)
+    Writer(core).unmap(0, -(-header.size // header.cluster_size) * header.cluster_size, expose=True)
+    core.commit()
+    _drop_tables(core, 0, header.l1_entries_for(header.size))
+    core.commit()
+    core.refcounts.write_blocks()
+    core.file.flush()
+    trim(core)

@@ -1,6 +1,6 @@
 """L1 and L2 tables: from guest clusters to host clusters (docs/interop/qcow2.txt, "Cluster mapping").
 
-Tables are changed in memory and written by the node's commit: `write_new` puts out tables that nothing in the
+Tables are changed in memory and written by `Core.commit`: `write_new` puts out tables that nothing in the
 file points at yet; `write_links`, after a barrier, what makes them and new data reachable.
 """
 

@@ -2,46 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from runtime.block.errors import ImageCorrupt
+from runtime.block.format.qcow2.core import Core
 from runtime.block.format.qcow2.header import COMPRESSED, COPIED, OFFSET_MASK, ZERO, Incompatible
 from runtime.block.format.qcow2.mapping import HOLE, ZEROES, Cluster
+from runtime.block.format.qcow2.reader import Reader
 from runtime.block.format.qcow2.tables import L2Table
 from runtime.block.node import FileRange, in_memory
-
-if TYPE_CHECKING:
-    from runtime.block.format.qcow2.node import Qcow2Node
 
 _ZERO_STEP = 1 << 20
 
 
 class Writer:
-    """The writing half of `node`."""
+    """The writing half of one image."""
 
-    def __init__(self, node: Qcow2Node) -> None:
-        self.node = node
-        self._packed_at = 0  # behind the last compressed cluster: the next one may go on there
-
-    def forget_packed(self) -> None:
-        self._packed_at = 0
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.reader = Reader(core)
 
     # --- plain writes ---
 
     def write(self, offset: int, data: memoryview | FileRange) -> None:
         """Write `data` at guest offset `offset`, which lies inside of what the L1 table maps."""
-        node = self.node
+        core = self.core
         if not data:
             return
-        node.begin_write()
-        node.note_dirty(offset, len(data))
-        if node.cipher is not None and (offset | len(data)) & 511:
+        core.begin_write()
+        core.note_dirty(offset, len(data))
+        if core.cipher is not None and (offset | len(data)) & 511:
             offset, data = self._whole_sectors(offset, in_memory(data))
-        mapping = node.mapping
+        mapping = core.mapping
         at, end = 0, len(data)
         while at < end:
             guest = offset + at
-            table = node.tables.for_writing(guest >> mapping.l1_shift)
+            table = core.tables.for_writing(guest >> mapping.l1_shift)
             index = (guest >> mapping.cluster_bits) & mapping.l2_mask
             inside = guest & (mapping.cluster_size - 1)
             limit = min(end - at, ((mapping.l2_mask + 1 - index) << mapping.cluster_bits) - inside)
@@ -53,43 +47,43 @@ class Writer:
                 else:
                     done = self._part_of_cluster(table, index, inside, guest, part)
             at += done
-        node.commit_if_pressed()
+        core.commit_if_pressed()
 
     def _whole_sectors(self, offset: int, data: memoryview) -> tuple[int, memoryview]:
         """The write widened to whole encrypted sectors."""
         start, end = offset & -512, -(-(offset + len(data)) // 512) * 512
         wide = bytearray(end - start)
-        self.node.read_mapped(self.node.tables, start, memoryview(wide))
+        self.reader.read(self.core.tables, start, memoryview(wide))
         wide[offset - start : offset - start + len(data)] = data
         return start, memoryview(wide)
 
     def _put(self, host: int, guest: int, data: memoryview | FileRange) -> None:
         """Write guest data, encrypted if need be, at its place."""
-        node = self.node
-        if not node.external and node.refcounts.guard.overlaps(host, len(data)):
+        core = self.core
+        if not core.external and core.refcounts.guard.overlaps(host, len(data)):
             self._mark_corrupt(host)
-        if node.cipher is not None:
-            data = memoryview(node.cipher.encrypt(host, guest, in_memory(data)))
-        if node.checksums is not None:
-            node.checksums.note(host, len(data))
+        if core.cipher is not None:
+            data = memoryview(core.cipher.encrypt(host, guest, in_memory(data)))
+        if core.checksums is not None:
+            core.checksums.note(host, len(data))
         if isinstance(data, FileRange):
-            node.data.pwrite_range(host, data)
+            core.data.pwrite_range(host, data)
         else:
-            node.data.pwrite(host, data)
+            core.data.pwrite(host, data)
 
     def _mark_corrupt(self, host: int) -> None:
         """The entry that led here points at metadata: say so in the image, and write no more."""
-        node = self.node
-        if node.header.version >= 3:
-            node.header.incompatible |= Incompatible.CORRUPT
-            node.write_header()
-            node.file.flush()
-        node.fail()
+        core = self.core
+        if core.header.version >= 3:
+            core.header.incompatible |= Incompatible.CORRUPT
+            core.write_header()
+            core.file.flush()
+        core.fail()
         raise ImageCorrupt(
             "guest data would be written over metadata; the image is marked as corrupt",
             offset=host,
             field="host cluster of an L2 entry",
-            where=node.name,
+            where=core.name,
             remedy="run `isagen image check --repair all`",
         )
 
@@ -97,7 +91,7 @@ class Writer:
         self, table: L2Table, index: int, inside: int, guest: int, data: memoryview | FileRange
     ) -> int:
         """Write what starts in clusters of our own that hold data. Gives the bytes written, maybe 0."""
-        mapping = self.node.mapping
+        mapping = self.core.mapping
         size = mapping.cluster_size
         if mapping.extended:
             cluster = mapping.cluster(table, index)
@@ -134,11 +128,9 @@ class Writer:
     def _own(self, cluster: Cluster) -> bool:
         return cluster.copied and not cluster.packed
 
-    def _whole_clusters(
-        self, table: L2Table, index: int, guest: int, data: memoryview | FileRange
-    ) -> int:
+    def _whole_clusters(self, table: L2Table, index: int, guest: int, data: memoryview | FileRange) -> int:
         """Write whole clusters, as many as may go to one new place. Gives the bytes written."""
-        node, mapping = self.node, self.node.mapping
+        core, mapping = self.core, self.core.mapping
         size = mapping.cluster_size
         first = mapping.cluster(table, index)
         if self._own(first):  # preallocated: the place is there
@@ -159,16 +151,16 @@ class Writer:
             entries = table.entries
             while count < wanted and entries[index + count] & ~ZERO == 0:
                 count += 1
-        if node.external:
+        if core.external:
             host, got = guest, count
         else:
-            start, got = node.refcounts.allocate(count)
+            start, got = core.refcounts.allocate(count)
             host = start << mapping.cluster_bits
         try:
             self._put(host, guest, data[: got * size])
         except BaseException:
-            if not node.external:
-                node.refcounts.release(host >> mapping.cluster_bits, got)
+            if not core.external:
+                core.refcounts.release(host >> mapping.cluster_bits, got)
             raise
         mapping.store_run(table, index, got, host)
         for cluster in olds[:got]:
@@ -179,7 +171,7 @@ class Writer:
         self, table: L2Table, index: int, inside: int, guest: int, data: memoryview | FileRange
     ) -> int:
         """Write into one cluster that isn't ready for it, and fill what it gains besides from below."""
-        node, mapping = self.node, self.node.mapping
+        core, mapping = self.core, self.core.mapping
         size, sub = mapping.cluster_size, mapping.subcluster_size
         part = in_memory(data[: size - inside])
         cluster = mapping.cluster(table, index)
@@ -191,23 +183,23 @@ class Writer:
         fresh = False
         if own:
             host = cluster.host
-        elif node.external:
+        elif core.external:
             host = base
         else:
-            start, _ = node.refcounts.allocate(1)
+            start, _ = core.refcounts.allocate(1)
             host = start << mapping.cluster_bits
-            fresh = host >= node.file.length() and not node.file.fixed_length and node.cipher is None
+            fresh = host >= core.file.length() and not core.file.fixed_length and core.cipher is None
         try:
             if fresh and self.reads_zero(base + low, high - low):
                 self._put(host + inside, guest, part)  # the rest is a hole of the file
             else:
                 whole = bytearray(high - low)
-                node.read_mapped(node.tables, base + low, memoryview(whole))
+                self.reader.read(core.tables, base + low, memoryview(whole))
                 whole[inside - low : inside - low + len(part)] = part
                 self._put(host + low, base + low, memoryview(whole))
         except BaseException:
-            if not own and not node.external:
-                node.refcounts.release(host >> mapping.cluster_bits, 1)
+            if not own and not core.external:
+                core.refcounts.release(host >> mapping.cluster_bits, 1)
             raise
         touched = (1 << high // sub) - (1 << low // sub)
         keep = 0 if cluster.packed else cluster.allocated
@@ -218,55 +210,55 @@ class Writer:
 
     def reads_zero(self, offset: int, length: int) -> bool:
         """Whether the tables alone say that the range reads as zeroes."""
-        node = self.node
+        core = self.core
         return all(
             run.kind == ZEROES or (run.kind == HOLE and self._nothing_below(run.offset))
-            for run in node.mapping.runs(node.tables, offset, length)
+            for run in core.mapping.runs(core.tables, offset, length)
         )
 
     def _nothing_below(self, offset: int) -> bool:
-        backing = self.node.backing
+        backing = self.core.backing
         return backing is None or offset >= backing.length()
 
     def _give_up(self, cluster: Cluster, *, punch: bool = False) -> None:
         """Free what an entry pointed at, once the file doesn't say so any more."""
-        node = self.node
-        if not cluster.present or node.external:
+        core = self.core
+        if not cluster.present or core.external:
             return
         if cluster.packed:
-            first, count = node.mapping.packed_clusters(cluster.host)
-            node.refcounts.defer(first, count)
+            first, count = core.mapping.packed_clusters(cluster.host)
+            core.refcounts.defer(first, count)
         else:
-            node.refcounts.defer(cluster.host >> node.mapping.cluster_bits, 1, punch=punch)
+            core.refcounts.defer(cluster.host >> core.mapping.cluster_bits, 1, punch=punch)
 
     # --- zeroes ---
 
     def write_zeroes(self, offset: int, length: int, *, unmap: bool) -> None:
         """Zeroes as flags of entries where whole (sub)clusters are meant, as data elsewhere."""
-        node, mapping = self.node, self.node.mapping
+        core, mapping = self.core, self.core.mapping
         if not length:
             return
-        node.begin_write()
-        node.note_dirty(offset, length)
+        core.begin_write()
+        core.note_dirty(offset, length)
         end = offset + length
         unit = mapping.subcluster_size
         start = -(-offset // unit) * unit
         # A unit that the disk's end cuts counts as whole: nobody sees the rest.
-        stop = -(-end // unit) * unit if end == node.length() else end // unit * unit
+        stop = -(-end // unit) * unit if end == core.length() else end // unit * unit
         if start >= stop:
             self._plain_zeroes(offset, end)
         else:
             self._plain_zeroes(offset, start)
             self._mapped_zeroes(start, stop, unmap)
             self._plain_zeroes(min(stop, end), end)
-        node.commit_if_pressed()
+        core.commit_if_pressed()
 
     def _plain_zeroes(self, start: int, end: int) -> None:
         """Zeroes as data, where the range doesn't read as zeroes already."""
-        node = self.node
+        core = self.core
         while start < end:
             part = min(end - start, _ZERO_STEP)
-            for run in list(node.mapping.runs(node.tables, start, part)):
+            for run in list(core.mapping.runs(core.tables, start, part)):
                 if run.kind != ZEROES and not (run.kind == HOLE and self._nothing_below(run.offset)):
                     self.write(run.offset, memoryview(bytes(run.length)))
             start += part
@@ -276,22 +268,22 @@ class Writer:
         self._mapped_zeroes(start, stop, True)
 
     def _mapped_zeroes(self, start: int, stop: int, unmap: bool) -> None:
-        node, mapping = self.node, self.node.mapping
-        flags = node.header.version >= 3
-        if node.raw_external:
-            node.data.write_zeroes(start, min(stop, max(start, node.data.length())) - start, unmap=unmap)
+        core, mapping = self.core, self.core.mapping
+        flags = core.header.version >= 3
+        if core.raw_external:
+            core.data.write_zeroes(start, min(stop, max(start, core.data.length())) - start, unmap=unmap)
         while start < stop:
             number = start >> mapping.l1_shift
             end = min(stop, (number + 1) << mapping.l1_shift)
             nothing = self._nothing_below(start)
-            if nothing and node.tables.get(number) is None:
+            if nothing and core.tables.get(number) is None:
                 start = end
                 continue
             if not flags and not nothing:
-                self._plain_zeroes(start, min(end, node.length()))
+                self._plain_zeroes(start, min(end, core.length()))
                 start = end
                 continue
-            table = node.tables.for_writing(number)
+            table = core.tables.for_writing(number)
             while start < end:
                 base = start & -mapping.cluster_size
                 here = min(end, base + mapping.cluster_size)
@@ -299,17 +291,17 @@ class Writer:
                 if table.entries[index << mapping.extended] or not nothing or mapping.extended:
                     self._zero_cluster(table, index, base, start - base, here - base, unmap)
                 start = here
-            node.commit_if_pressed()
+            core.commit_if_pressed()
 
     def _zero_cluster(self, table: L2Table, index: int, base: int, low: int, high: int, unmap: bool) -> None:
         """Let subclusters [low, high) (bytes in the cluster) read as zeroes."""
-        node, mapping = self.node, self.node.mapping
+        core, mapping = self.core, self.core.mapping
         cluster = mapping.cluster(table, index)
         sub = mapping.subcluster_size
         touched = (1 << high // sub) - (1 << low // sub)
-        flags = node.header.version >= 3
+        flags = core.header.version >= 3
         whole = touched == mapping.full
-        if whole and not node.external and (unmap or not self._own(cluster)):
+        if whole and not core.external and (unmap or not self._own(cluster)):
             zero = mapping.full if flags and (cluster.present or not self._nothing_below(base)) else 0
             mapping.store(table, index, 0, 0, zero if cluster.present else zero | cluster.zero, present=False)
             self._give_up(cluster, punch=unmap)
@@ -329,44 +321,44 @@ class Writer:
 
     def discard(self, offset: int, length: int) -> None:
         """Unmap the whole clusters inside of the range."""
-        node, mapping = self.node, self.node.mapping
+        core, mapping = self.core, self.core.mapping
         size = mapping.cluster_size
         end = offset + length
         start = -(-offset // size) * size
-        stop = -(-end // size) * size if end == node.length() else end // size * size
-        if start >= stop or (node.header.version < 3 and node.backing is not None):
+        stop = -(-end // size) * size if end == core.length() else end // size * size
+        if start >= stop or (core.header.version < 3 and core.backing is not None):
             return  # (version 2 has nothing that could hide the backing file's old data)
-        node.begin_write()
-        node.note_dirty(start, min(stop, node.length()) - start)
+        core.begin_write()
+        core.note_dirty(start, min(stop, core.length()) - start)
         self.unmap(start, stop)
-        node.commit_if_pressed()
+        core.commit_if_pressed()
 
     def unmap(self, start: int, stop: int, *, expose: bool = False) -> None:
         """Forget clusters. With `expose` what lies below appears, else they read as zeroes."""
-        node, mapping = self.node, self.node.mapping
-        if node.raw_external:
-            end = min(stop, node.data.length())
+        core, mapping = self.core, self.core.mapping
+        if core.raw_external:
+            end = min(stop, core.data.length())
             if end > start:
-                node.data.write_zeroes(start, end - start)
+                core.data.write_zeroes(start, end - start)
         while start < stop:
             number = start >> mapping.l1_shift
             end = min(stop, (number + 1) << mapping.l1_shift)
-            if node.tables.get(number) is None and (expose or self._nothing_below(start)):
+            if core.tables.get(number) is None and (expose or self._nothing_below(start)):
                 start = end
                 continue
-            table = node.tables.for_writing(number)
+            table = core.tables.for_writing(number)
             while start < end:
                 index = (start >> mapping.cluster_bits) & mapping.l2_mask
                 zero = 0 if expose or self._nothing_below(start) else mapping.full
                 if table.entries[index << mapping.extended] or zero or mapping.extended:
                     cluster = mapping.cluster(table, index)
-                    if node.external and cluster.present and not node.raw_external:
-                        node.data.discard(start, mapping.cluster_size)
+                    if core.external and cluster.present and not core.raw_external:
+                        core.data.discard(start, mapping.cluster_size)
                         zero = 0 if expose else mapping.full
                     mapping.store(table, index, 0, 0, zero, present=False)
                     self._give_up(cluster, punch=True)
                 start += mapping.cluster_size
-            node.commit_if_pressed()
+            core.commit_if_pressed()
 
     # --- compressed writes ---
 
@@ -378,10 +370,10 @@ class Writer:
 
     def _store_group(self, pieces: list[tuple[int, bytes]]) -> int:
         """Store as many of `pieces` as fit into one run of host clusters. Gives their number."""
-        node, size = self.node, self.node.mapping.cluster_size
-        refcounts = node.refcounts
+        core, size = self.core, self.core.mapping.cluster_size
+        refcounts = core.refcounts
         sharing = refcounts.max >= 255  # narrow refcounts: a host cluster for each
-        place = self._packed_at if sharing else 0
+        place = self.core.packed_end if sharing else 0
         room = -place % size
         uses: dict[int, int] = {}
         if room:
@@ -422,10 +414,10 @@ class Writer:
                 refcounts.add(cluster, 1, uses[cluster] - 1)
         for cluster, count in old.items():
             refcounts.add(cluster, 1, uses[cluster] - count)
-        self._packed_at = place if group else 0
-        mapping = node.mapping
+        self.core.packed_end = place if group else 0
+        mapping = core.mapping
         for guest, at, packed in group:
-            table = node.tables.for_writing(guest >> mapping.l1_shift)
+            table = core.tables.for_writing(guest >> mapping.l1_shift)
             index = (guest >> mapping.cluster_bits) & mapping.l2_mask
             cluster_before = mapping.cluster(table, index)
             mapping.store_packed(table, index, mapping.pack(at, len(packed)))
@@ -433,7 +425,7 @@ class Writer:
         return len(group)
 
     def _write_packed(self, group: list[tuple[int, int, bytes]]) -> None:
-        file = self.node.file
+        file = self.core.file
         start = group[0][1]
         parts: list[bytes] = []
         end = start
@@ -443,10 +435,10 @@ class Writer:
             parts.append(packed)
             end = at + len(packed)
         data = b"".join(parts)
-        if self.node.refcounts.guard.overlaps(start, len(data)):
+        if self.core.refcounts.guard.overlaps(start, len(data)):
             self._mark_corrupt(start)
-        if self.node.checksums is not None:
-            self.node.checksums.note(start, len(data))
+        if self.core.checksums is not None:
+            self.core.checksums.note(start, len(data))
         file.pwrite(start, data)
         whole = -(-end // 512) * 512  # descriptors count whole sectors
         if file.length() < whole and not file.fixed_length:

@@ -8,22 +8,16 @@ LUKS header with its key slots lies in clusters of the image, named by a header 
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 from runtime.block.crypto import luks
-from runtime.block.crypto.keyslots import amend_slots
 from runtime.block.crypto.sectors import SectorCipher
 from runtime.block.driver import OpenContext
-from runtime.block.errors import ImageCorrupt, ImageKeyError, ImageOption, ImageUnsupported
+from runtime.block.errors import ImageCorrupt, ImageKeyError
 from runtime.block.format.qcow2 import header as h
 from runtime.block.format.qcow2.header import Header
 from runtime.block.node import Buffer, ProtocolNode
 
-if TYPE_CHECKING:
-    from runtime.block.format.qcow2.node import Qcow2Node
-    from runtime.block.format.qcow2.options import Qcow2Options
-
-_POINTER = struct.Struct(">QQ")
+POINTER = struct.Struct(">QQ")  # to the LUKS header: offset, bytes
 _LEGACY_KEY = 16  # bytes: the password itself, cut or padded with zeroes
 
 
@@ -67,16 +61,16 @@ def open_cipher(header: Header, file: ProtocolNode, context: OpenContext) -> Cip
     """The image's cipher; locked if no passphrase is given. Raises ImageKeyError for a wrong one."""
     if header.crypt_method == h.CRYPT_AES:
         key = None if context.passphrase is None else context.passphrase()
-        return Cipher(None if key is None else _legacy(key), by_host=False, name=file.name)
-    offset, length = _pointer(header, file)
+        return Cipher(None if key is None else legacy(key), by_host=False, name=file.name)
+    offset, length = pointer(header, file)
     parsed = luks.parse(file.pread(offset, luks.HEADER_SIZE), offset=offset, region_size=length)
     if context.passphrase is None:
         return Cipher(None, by_host=True, name=file.name)
-    key, sectors = luks.unlock(parsed, _reader(file, offset, length), context.passphrase())
+    key, sectors = luks.unlock(parsed, reader(file, offset, length), context.passphrase())
     return Cipher(sectors, by_host=True, name=file.name, key=key)
 
 
-def _reader(file: ProtocolNode, offset: int, length: int) -> luks.Read:
+def reader(file: ProtocolNode, offset: int, length: int) -> luks.Read:
     """Reads bytes of the LUKS header's region."""
 
     def read(at: int, size: int) -> bytes:
@@ -93,10 +87,10 @@ def _reader(file: ProtocolNode, offset: int, length: int) -> luks.Read:
     return read
 
 
-def _pointer(header: Header, file: ProtocolNode) -> tuple[int, int]:
+def pointer(header: Header, file: ProtocolNode) -> tuple[int, int]:
     """(offset, length) of the LUKS header."""
     data = header.extension(h.EXT_CRYPTO)
-    if data is None or len(data) < _POINTER.size:
+    if data is None or len(data) < POINTER.size:
         raise ImageCorrupt(
             "the image is encrypted but doesn't say where its LUKS header is",
             offset=32,
@@ -104,7 +98,7 @@ def _pointer(header: Header, file: ProtocolNode) -> tuple[int, int]:
             value=header.crypt_method,
             where=file.name,
         )
-    offset, length = _POINTER.unpack_from(data)
+    offset, length = POINTER.unpack_from(data)
     if offset % header.cluster_size or not offset or offset + length > file.length() + header.cluster_size:
         raise ImageCorrupt(
             "the LUKS header isn't at a cluster of the file",
@@ -116,50 +110,6 @@ def _pointer(header: Header, file: ProtocolNode) -> tuple[int, int]:
     return offset, length
 
 
-def _legacy(password: bytes) -> SectorCipher:
+def legacy(password: bytes) -> SectorCipher:
+    """The cipher of method 1 (AES)."""
     return SectorCipher("aes", "cbc-plain64", password[:_LEGACY_KEY].ljust(_LEGACY_KEY, b"\0"))
-
-
-def initialise(node: Qcow2Node, options: Qcow2Options) -> None:
-    """Make a new, empty image an encrypted one."""
-    context, header = node.context, node.header
-    if context.passphrase is None:
-        raise ImageOption("an encrypted image needs a passphrase", where=node.name, remedy="passphrase=...")
-    passphrase = context.passphrase()
-    node.begin_write()
-    if options.encrypt_format == "aes":
-        header.crypt_method = h.CRYPT_AES
-        node.cipher = Cipher(_legacy(passphrase), by_host=False, name=node.name)
-    else:
-        choice = options.luks()
-        region, sectors = luks.create(
-            passphrase,
-            mode=choice.mode,
-            hash_name=choice.hash_alg,
-            key_size=choice.key_size,
-            iteration_time=choice.iter_time / 1000,
-        )
-        size = header.cluster_size
-        start, _ = node.refcounts.allocate(-(-len(region) // size), exact=True)
-        node.file.pwrite(start * size, region + bytes(-len(region) % size))
-        header.crypt_method = h.CRYPT_LUKS
-        header.set_extension(h.EXT_CRYPTO, _POINTER.pack(start * size, len(region)))
-        node.cipher = Cipher(sectors, by_host=True, name=node.name)
-    node.commit()
-    node.write_header()
-    node.file.flush()
-
-
-def amend_keys(node: Qcow2Node, options: dict[str, object]) -> None:
-    """Add or remove passphrases: options as of LUKS disks (`runtime.block.crypto.keyslots`)."""
-    header, file = node.header, node.file
-    if header.crypt_method != h.CRYPT_LUKS or node.cipher is None:
-        raise ImageUnsupported("the image isn't encrypted by LUKS: it has no key slots", where=node.name)
-    offset, length = _pointer(header, file)
-    parsed = luks.parse(file.pread(offset, luks.HEADER_SIZE), offset=offset, region_size=length)
-
-    def write(at: int, data: bytes) -> None:
-        file.pwrite(offset + at, data)
-        file.flush()
-
-    amend_slots(parsed, _reader(file, offset, length), write, node.cipher.key, options, name=node.name)
