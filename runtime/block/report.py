@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 Check = TypeVar("Check", bound="Callable[..., CheckReport]")
 MOST_CORRUPTIONS = 1 << 15
+MOST_TOLD = 1000  # problems of which a report has the text
 """A check that mends nothing stops here: nobody reads on, and an image made to keep us busy has many more."""
 
 
@@ -115,7 +116,7 @@ class CheckReport(_Report):
                 self.corruptions += count
         else:
             self.check_errors += count
-        if len(self.problems) < 1000:
+        if len(self.problems) < MOST_TOLD:
             self.problems.append(Problem(kind=kind, text=text, offset=offset, fixed=fixed))
         if self.stops and self.corruptions >= MOST_CORRUPTIONS:
             self.problems.append(Problem("corruption", "there is so much wrong that the rest wasn't checked"))

@@ -86,7 +86,7 @@ def test_we_open_what_qemu_creates(tmp_path: Path, require_tool: Callable[..., s
     qemu = require_tool("qemu-img")
     secret = ("--object", "secret,id=s,data=geheim")
     words = [qemu, "create", "-q", *secret, "-f", "luks", "-o", "key-secret=s,iter-time=10", path, "1M"]
-    for _ in range(20):  # qemu gives up where it can't time its key derivation: on a busy machine
+    for _ in range(60):  # qemu gives up where it can't time its key derivation: on a busy machine
         done = subprocess.run(words, capture_output=True, text=True)
         if "accurate CPU usage" not in done.stderr:
             break

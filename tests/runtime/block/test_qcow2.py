@@ -57,7 +57,7 @@ def qemu(require_tool: Callable[..., str], tmp_path: Path) -> Callable[..., str]
     """Run a program of qemu-utils in the test's folder; its output. Fails the test if it fails."""
 
     def run(program: str, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
-        for _ in range(5):
+        for _ in range(60):  # that many, as each is short and they often fail together
             result = subprocess.run(
                 [require_tool(program), *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
             )

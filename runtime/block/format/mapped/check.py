@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from runtime.block.errors import ImageCorrupt
 from runtime.block.node import Repair
-from runtime.block.report import MOST_CORRUPTIONS, CheckReport, CheckStopped, Problem
+from runtime.block.report import MOST_CORRUPTIONS, MOST_TOLD, CheckReport, CheckStopped, Problem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +45,7 @@ class BlockCheck:
         self.node = node
         self.repair = repair
         self.report = CheckReport(filename=node.name, format=node.format, stops=repair is None)
+        self._limit = node.file.length()  # before repairs make it longer
         self._metadata = merged(metadata)
         self._low = np.array([low for low, _ in self._metadata], np.int64)
         self._high = np.array([high for _, high in self._metadata], np.int64)
@@ -72,11 +74,10 @@ class BlockCheck:
                     last >= 0 and here[0] != last + node.stride()
                 )
                 last = int(here[-1])
-                if not self.repair and (here[1:] <= here[:-1]).any():
+                if (here[1:] <= here[:-1]).any():
                     shared += len(here) - len(np.unique(here))
                 if shared >= MOST_CORRUPTIONS:
-                    # As many as that say nothing more each, and finding all takes memory.
-                    report.note("corruption", "blocks share their storage", count=shared)
+                    self._too_much_shared(shared)
                 stored += len(here)
                 parts.append(here - node.gap)
                 if stored > room:
@@ -91,8 +92,20 @@ class BlockCheck:
             (np.diff(starts[at : at + _BATCH + 1]) < node.stride()).any() for at in range(0, stored, _BATCH)
         ):
             starts = self._overlaps(starts)
+            if self.repair == "all":
+                starts = self._starts()  # with those of the copies
         end = int(starts[-1]) + node.stride() if len(starts) else 0
         report.image_end_offset = max([end, *(stop for _, stop in self._metadata)])
+        return starts
+
+    def _starts(self) -> Entries:
+        """The sorted places of all blocks' storage, as the table has them by now."""
+        import numpy as np
+
+        node = self.node
+        every = [node.places(first, count) for first, count in node.block_ranges(_BATCH)]
+        starts = np.concatenate([places[places >= 0] - node.gap for places in every])
+        starts.sort()
         return starts
 
     def _too_many(self, stored: int, room: int) -> None:
@@ -101,36 +114,52 @@ class BlockCheck:
         """
         what = f"the table has more blocks than the {room} that the file has room for"
         if self.repair:
-            raise ImageCorrupt(
-                what,
-                offset=self.node.entry_offset(0),
-                field="block table entry",
-                where=self.node.name,
-                remedy="the data that it holds can only be guessed: restore the image from a copy",
-            )
+            raise self._hopeless(what)
         self.report.note("corruption", what, offset=self.node.entry_offset(0), count=stored - room)
         self.report.problems.append(Problem("corruption", "the rest wasn't checked"))
         raise CheckStopped(self.report)
+
+    def _too_much_shared(self, count: int) -> None:
+        """Blocks share their storage so often that each says nothing more: to find all takes memory, to copy
+        it for each takes hours.
+        """
+        if self.repair:
+            raise self._hopeless(f"{count} blocks and maybe more share the storage of others")
+        self.report.note("corruption", "blocks share their storage", count=count)
+
+    def _hopeless(self, what: str) -> ImageCorrupt:
+        """The error with which a repair gives up."""
+        return ImageCorrupt(
+            what,
+            offset=self.node.entry_offset(0),
+            field="block table entry",
+            where=self.node.name,
+            remedy="the data that it holds can only be guessed: restore the image from a copy",
+        )
 
     def _in_bounds(self, first: int, places: Entries) -> np.ndarray:
         import numpy as np
 
         node = self.node
-        limit = node.file.length()
         begin = places - node.gap
         bad = (places >= 0) & (
             (begin < node.data_start())
-            | (places >= limit)
+            | (places >= self._limit)
             | (begin % self._align != node.data_start() % self._align)
         )
         if len(self._low):
             next_one = np.searchsorted(self._high, begin, "right")
             low = np.append(self._low, np.iinfo(np.int64).max)[next_one]
             bad |= (places >= 0) & (low < begin + node.stride())
-        for at in np.flatnonzero(bad).tolist():
-            fixed = self.repair == "all"
-            if fixed:
-                node.rebind(first + at, None)
+        wrong = np.flatnonzero(bad)
+        fixed = self.repair == "all"
+        if fixed and len(wrong):
+            # In rows: damage often goes over millions of entries.
+            cuts = (np.flatnonzero(np.diff(wrong) != 1) + 1).tolist()
+            for begin_at, end_at in pairwise([0, *cuts, len(wrong)]):
+                node.drop(first + int(wrong[begin_at]), end_at - begin_at)
+        told = max(0, MOST_TOLD - len(self.report.problems)) if self.repair else len(wrong)
+        for at in wrong[:told].tolist():
             self.report.note(
                 "corruption",
                 f"block {first + at} lies at byte {int(places[at])}, where no block can be"
@@ -138,6 +167,8 @@ class BlockCheck:
                 offset=node.entry_offset(first + at),
                 fixed=fixed,
             )
+        if told < len(wrong):
+            self.report.note("corruption", "", fixed=fixed, count=len(wrong) - told)
         good: np.ndarray = ~bad
         return good
 
@@ -146,14 +177,17 @@ class BlockCheck:
         import numpy as np
 
         node = self.node
-        shared = starts[1:][np.diff(starts) < node.stride()]
-        suspects = {int(place) for place in shared}
-        seen: set[int] = set()
+        unique = np.unique(starts)
+        seen = self._cut(unique)  # places that no block keeps, or that one has already
+        twice = starts[1:][np.diff(starts) == 0]
+        shared = np.union1d(twice, np.array(sorted(seen), np.int64))
+        if self.repair and len(twice) + len(seen) >= MOST_CORRUPTIONS:
+            self._too_much_shared(len(twice) + len(seen))
         for first in range(0, node.blocks(), _BATCH):
             places = node.places(first, min(_BATCH, node.blocks() - first)) - node.gap
             for at in np.flatnonzero(np.isin(places, shared)).tolist():
                 place = int(places[at])
-                if place in suspects and place not in seen:
+                if place not in seen:
                     seen.add(place)
                     continue
                 fixed = self.repair == "all"
@@ -166,7 +200,23 @@ class BlockCheck:
                     offset=node.entry_offset(first + at),
                     fixed=fixed,
                 )
-        return np.unique(starts)
+        return unique
+
+    def _cut(self, places: Entries) -> set[int]:
+        """Those of ascending places that begin inside of the storage of one before, which stays."""
+        import numpy as np
+
+        stride = self.node.stride()
+        if not (np.diff(places) < stride).any():
+            return set()
+        cut: set[int] = set()
+        end = 0
+        for place in places.tolist():
+            if place < end:
+                cut.add(place)
+            else:
+                end = place + stride
+        return cut
 
     def leaks(self, starts: Entries, file_end: int) -> None:
         """Storage between metadata and blocks up to `file_end` that holds data and that nothing uses."""

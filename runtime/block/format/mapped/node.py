@@ -134,6 +134,10 @@ class MappedNode(FormatNode):
         """Write the table back. Data (and bitmaps) are durable already."""
         self.table.write_back()
 
+    def _commit_drops(self) -> None:
+        """Write the table back, which points to nothing new: there is no data to wait for."""
+        self._commit_table()
+
     def _mark_clean(self) -> None:
         """Called by `close` after the last flush, if anything was written."""
 
@@ -365,19 +369,27 @@ class MappedNode(FormatNode):
         """Where the table's entry of a block lies in the file."""
         return None
 
-    def rebind(self, block: int, source: int | None) -> None:
-        """Repair an entry: the block gets its own copy of the data at `source`, or is no more in this image.
-        """
+    def drop(self, first: int, count: int) -> None:
+        """Repair entries: these blocks are no more in this image."""
+        with self._lock:
+            self._start_writing()
+            if self.bitmaps is not None:
+                for block in range(first, first + count):
+                    self.bitmaps.forget(block)
+            self._bind(first, count, ABSENT)
+            if self.table.dirty_bytes > _DIRTY_LIMIT:
+                self._commit_drops()
+
+    def rebind(self, block: int, source: int) -> None:
+        """Repair an entry: the block gets its own copy of the data at `source`."""
         with self._lock:
             self._start_writing()
             start = block * self.block_size
             length = min(self.block_size, self._size - start)
-            merged = self.pread(start, length) if source is not None and self.bitmaps is not None else None
+            merged = self.pread(start, length) if self.bitmaps is not None else None
             if self.bitmaps is not None:
                 self.bitmaps.forget(block)
             self._bind(block, 1, ABSENT)
-            if source is None:
-                return
             for at in range(0, length, _COPY):
                 part = min(_COPY, length - at)
                 data = merged[at : at + part] if merged is not None else self.file.pread(source + at, part)

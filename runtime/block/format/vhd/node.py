@@ -227,9 +227,10 @@ class DynamicVhdNode(MappedNode, VhdNode):
         return found
 
     def _blocks_end(self) -> int:
-        """Where the last block, or whatever else is last, ends."""
+        """Where the last block or whatever else is last ends. Entries that lead out of the file mean nothing.
+        """
         end = max(stop for _, stop in self._metadata())
-        last = self.table.highest(vhd.FREE)
+        last = self.table.highest(min(vhd.FREE, -(-self.file.length() // vhd.SECTOR)))
         if last >= 0:
             end = max(end, self._decode(last) + self.block_size)
         return -(-end // vhd.SECTOR) * vhd.SECTOR

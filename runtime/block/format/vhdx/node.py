@@ -303,6 +303,9 @@ class VhdxNode(MappedNode):
             bitmaps.pages.clear()
         self._unsynced = True
 
+    def _commit_drops(self) -> None:
+        self._commit()  # through the log, as all changes of the table
+
     def _need_bitmap_block(self, chunk: int) -> None:
         if self.bitmap_block(chunk) is not None:
             return
@@ -443,7 +446,9 @@ class VhdxNode(MappedNode):
             if repair:
                 self._bad_regions = []
                 self.flush()
-                end = -(-(report.image_end_offset or 0) // MIB) * MIB
+                # Copies of blocks may have needed further bitmap blocks.
+                last = max([report.image_end_offset or 0, *(stop for _, stop in self._metadata())])
+                end = -(-last // MIB) * MIB
                 if not self.file.fixed_length and self.file.length() > end:
                     self.file.resize(end, shrink=True)
                 self._end = max(end, -(-self.file.length() // MIB) * MIB)
