@@ -95,9 +95,7 @@ def test_repaired_blocks_that_lay_across_others_keep_what_they_read_as(tmp_path:
 @pytest.mark.parametrize(
     ("form", "options"), [("vhd", {"block_size": 4096}), ("parallels", {"cluster_size": 4096})]
 )
-def test_repair_of_very_many_entries(
-    tmp_path: Path, form: str, options: dict[str, Any], every: int
-) -> None:
+def test_repair_of_very_many_entries(tmp_path: Path, form: str, options: dict[str, Any], every: int) -> None:
     """Most of a long table leads out of the file."""
     path = tmp_path / f"disk.{form}"
     with_six_blocks(path, form, 256 * MIB, 4096, **options)
@@ -150,3 +148,33 @@ def test_an_entry_out_of_the_file_keeps_nothing_from_being_written(tmp_path: Pat
     with Image.open(path) as image:
         assert image.pread(14 * MIB, 3) == b"new"
         assert image.pread(8 * MIB, 1) == b"\5"
+
+
+@pytest.mark.parametrize(
+    ("form", "block", "options"),
+    [("vhd", 2 * MIB, {}), ("vhdx", MIB, {"block_size": MIB}), ("vmdk", 65536, {})],
+)
+def test_repaired_blocks_of_overlays_keep_what_is_below(
+    tmp_path: Path, form: str, block: int, options: dict[str, Any]
+) -> None:
+    """Blocks of which only some sectors are stored share their storage with another."""
+    below, path = tmp_path / f"below.{form}", tmp_path / f"disk.{form}"
+    with_six_blocks(below, form, 64 * MIB, block, **options)
+    with Image.create(path, form, 64 * MIB, backing_file=str(below), **options) as image:
+        for number in range(6):
+            image.pwrite(number * block + 512 * number, bytes([number + 16]) * 1024)
+        image.pwrite(5 * block, b"\x20" * block)
+    with Image.open(path) as image:
+        places, width, _ = entries_of(image, path, form)
+    raw = bytearray(path.read_bytes())
+    for number in (3, 5):
+        raw[places[number] : places[number] + width] = raw[places[1] : places[1] + width]
+    path.write_bytes(raw)
+    with Image.open(path) as image:
+        expected = image.pread(0, 8 * block)
+    with Image.open(path, writable=True, check=True) as image:
+        report = image.check("all")
+        assert (report.exit_code, report.corruptions_fixed) == (0, 2)
+    with Image.open(path) as image:
+        assert image.check().exit_code == 0
+        assert image.pread(0, 8 * block) == expected
