@@ -91,13 +91,13 @@ class Emulator(Hooking):
     def run(
         self,
         begin: int | str | None = None,
-        until: int | str | None = None,
+        until: int | str | Iterable[int | str] | None = None,
         count: int | None = None,
         timeout: float | None = None,
     ) -> RunResult:
-        """Execute from `begin` (`pc` if None) on, until `pc` is `until` (that instruction isn't executed),
-        `count` instructions were executed, or `timeout` seconds are over; or until `stop` is called.
-        Addresses may be names of symbols.
+        """Execute from `begin` (`pc` if None) on, until `pc` is `until` or one of these (that instruction
+        isn't executed), `count` instructions were executed, or `timeout` seconds are over; or until `stop` is
+        called. Addresses may be names of symbols.
 
         Raises what hooks and devices raise, and for what the guest does and no hook answers:
         UnmappedMemory, ProtectedMemory, MisalignedFetch, IllegalInstruction, SystemCallTrap, GuestTrap. The
@@ -109,8 +109,12 @@ class Emulator(Hooking):
             raise EmulatorError("it is running already", remedy="run it when the hook has returned")
         if begin is not None:
             self.cpu.pc = self.address_of(begin)
-        end = None if until is None else self.address_of(until) & self.highest
-        run = Run(self, end, count, timeout)
+        if until is None:
+            until = ()
+        elif isinstance(until, int | str):
+            until = (until,)
+        ends = frozenset(self.address_of(end) & self.highest for end in until)
+        run = Run(self, ends, count, timeout)
         self.is_stopping, self.is_running = False, True
         try:
             return run.go()

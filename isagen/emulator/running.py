@@ -21,10 +21,10 @@ ACCESSES: Final[tuple[AccessKind, ...]] = ("read", "write", "fetch")
 
 
 class Run:
-    """Runs `emulator` until `pc` is `until`, for `count` instructions, for `timeout` seconds."""
+    """Runs `emulator` until `pc` is one of `until`, for `count` instructions, for `timeout` seconds."""
 
     def __init__(
-        self, emulator: Hooking, until: int | None, count: int | None, timeout: float | None
+        self, emulator: Hooking, until: frozenset[int], count: int | None, timeout: float | None
     ) -> None:
         if count is not None and count < 0:
             raise EmulatorError(f"{count} instructions can't be executed")
@@ -45,11 +45,11 @@ class Run:
     def go(self) -> RunResult:
         """See `Emulator.run`."""
         emulator, cpu = self.emulator, self.cpu
-        wanted = () if self.until is None else (self.until,)
+        wanted = tuple(sorted(self.until))
         if cpu.breakpoints != wanted:
             cpu.breakpoints = wanted
         cpu.new_block()
-        if cpu.pc == self.until:
+        if cpu.pc in self.until:
             return self.result(StopReason.UNTIL)
         size = LARGEST_SLICE if self.deadline is None else FIRST_SLICE
         while True:
@@ -85,7 +85,7 @@ class Run:
             case Reason.MMIO:
                 self.device(end)
             case Reason.FAULT:
-                if end.pc == self.until:  # where nothing is mapped: an address to return to, perhaps
+                if end.pc in self.until:  # where nothing is mapped: an address to return to, perhaps
                     return StopReason.UNTIL
                 self.fault(end)
             case Reason.TRAP:

@@ -234,12 +234,14 @@ class State:
         self._check_mapped(address, size)
         self.space.protect(address, size, permission_bits(permissions))
 
-    def map_device(self, address: int, size: int, device: Device) -> None:
+    def map_device(self, address: int, size: int, device: Device, *, hidden: bool = False) -> None:
         """Let `device` answer accesses to `size` bytes from `address` on. Its methods may raise: `run`
         raises the same. Pages of memory can't be divided: a device that lies on part of a page keeps it to
-        itself.
+        itself. `hidden`: the address is behind those that programs have; only the target's spec uses it (for
+        x86's ports).
         """
-        self.check_range(address, size)
+        if not hidden:
+            self.check_range(address, size)
         self.space.map_device(address, size)
         self._devices[address] = (size, device)
         self.forget_devices()

@@ -125,6 +125,7 @@ def architecture(arch: int) -> Architecture:
             code_mask=0xFF,
             behind=frozenset({"software_interrupt", "breakpoint", "overflow"}),
             ignored=frozenset({"system_call"}),
+            initial={"cpl": 0},
             unit=1,
         )
     if arch == uc.UC_ARCH_PPC:

@@ -8,10 +8,18 @@ from contextlib import nullcontext
 from typing import Any, Final
 
 from isagen.compat.unicorn import unicorn_const as uc
+from isagen.compat.unicorn import x86
 from isagen.compat.unicorn.architectures import architecture, target_of
 from isagen.compat.unicorn.context import UcContext
 from isagen.compat.unicorn.errors import UcError, error_of
-from isagen.compat.unicorn.x86_const import UC_X86_INS_SYSCALL
+from isagen.compat.unicorn.x86_const import (
+    UC_X86_INS_CPUID,
+    UC_X86_INS_IN,
+    UC_X86_INS_OUT,
+    UC_X86_INS_SYSCALL,
+    UC_X86_INS_SYSENTER,
+    UC_X86_REG_MSR,
+)
 from isagen.emulator.core import Emulator
 from isagen.emulator.errors import EmulatorError, GuestError, GuestTrap, IllegalInstruction
 from isagen.emulator.events import Fault, MemoryAccess, StopReason, Trap
@@ -23,6 +31,7 @@ from runtime.memory.space import ForeignRam
 Callback = Callable[..., Any]
 
 _CODE: Final = uc.UC_HOOK_CODE | uc.UC_HOOK_BLOCK
+CPUID: Final = b"\x0f\xa2"
 _INVALID: Final = {
     ("read", False): (uc.UC_HOOK_MEM_READ_UNMAPPED, uc.UC_MEM_READ_UNMAPPED),
     ("write", False): (uc.UC_HOOK_MEM_WRITE_UNMAPPED, uc.UC_MEM_WRITE_UNMAPPED),
@@ -90,13 +99,17 @@ class Uc:
         self._look = architecture(arch)
         self.emulator = Emulator(target)
         self._handles: dict[int, list[Hook]] = {}
-        self._after: list[tuple[MemoryAccess, Callback, Any]] = []
+        self._port_handles: dict[int, Callable[[], None]] = {}
+        """What removes hooks of ports."""
         self._next_handle = 1
         self._timed_out = False
         self._ignore: Hook | None = None
         self._inner: tuple[int, int] | None = None
         """A run inside a hook: where it ended, and where the outer one goes on."""
-        self._exits: list[int] | None = None
+        self._exits: frozenset[int] | None = None
+        """Where runs end instead of at `until`, where scripts have chosen so."""
+        self._timeout = 0
+        self._ports = x86.Ports()
         self._cpu_model = cpu or 0
         self._resume_at: int | None = None
         for name, value in self._look.initial.items():
@@ -105,6 +118,8 @@ class Uc:
         if self._look.ignored:
             self._ignore = Hook("trap", lambda *_: True, names=self._look.ignored)
             self.emulator.hooks.add(self._ignore)
+        if arch == uc.UC_ARCH_X86:
+            self.emulator.map_device(x86.PORTS, x86.PORT_COUNT, self._ports, hidden=True)
         if arch == uc.UC_ARCH_ARM and mode & uc.UC_MODE_THUMB:
             self.emulator.file.write("t", 1)
 
@@ -122,13 +137,15 @@ class Uc:
             self.emulator.file.write("t", begin & 1)
             begin, until = begin & ~1, until & ~1
         self._timed_out = False
+        self._timeout = timeout
         self._resume_at = None
         emulator = self.emulator
         outer = emulator.cpu.pc
         nested = emulator.is_running
         with emulator.nested() if nested else nullcontext():
             try:
-                end = emulator.run(begin, until, count or None, timeout / 1_000_000 if timeout else None)
+                ends = (until,) if self._exits is None else self._exits
+                end = emulator.run(begin, ends, count or None, timeout / 1_000_000 if timeout else None)
             except GuestError as error:
                 raise self._failure(error) from error
             except EmulatorError as error:
@@ -180,8 +197,14 @@ class Uc:
             raise UcError(uc.UC_ERR_ARG)
         return name
 
-    def reg_read(self, reg_id: int, aux: Any = None) -> int:
-        """A register (``UC_..._REG_...``), unsigned."""
+    def reg_read(self, reg_id: int, aux: Any = None) -> Any:
+        """A register (``UC_..._REG_...``), unsigned. Of x86, some are tuples (`isagen.compat.unicorn.x86`),
+        and `aux` chooses one of many.
+        """
+        if self._arch == uc.UC_ARCH_X86:
+            special = x86.read(self.emulator.file, reg_id, aux)
+            if special is not None:
+                return special
         name, file = self._name(reg_id), self.emulator.file
         value = file.read(name)
         if self._arch == uc.UC_ARCH_RISCV and name == "mstatus" and file.read("fs_on"):
@@ -189,8 +212,18 @@ class Uc:
             value |= state << 13 | (state == 3) << (file.width("pc") - 1)
         return value
 
-    def reg_write(self, reg_id: int, value: int) -> None:
+    def msr_read(self, msr_id: int) -> int:
+        """x86: a model-specific register."""
+        return int(self.reg_read(UC_X86_REG_MSR, msr_id))
+
+    def msr_write(self, msr_id: int, value: int) -> None:
+        """x86: change a model-specific register."""
+        self.reg_write(UC_X86_REG_MSR, (msr_id, value))
+
+    def reg_write(self, reg_id: int, value: Any) -> None:
         """Change a register; the value is cut to its width. In a hook, writing the program counter jumps."""
+        if self._arch == uc.UC_ARCH_X86 and x86.write(self.emulator.file, reg_id, value):
+            return
         name, file = self._name(reg_id), self.emulator.file
         if self._arch == uc.UC_ARCH_ARM and name in ("pc", "r15"):
             file.write("t", value & 1)
@@ -203,9 +236,11 @@ class Uc:
             file.write("fs_on", int(state != 0))
             file.write("fs_state", state)
 
-    def reg_read_batch(self, reg_data: Sequence[int | tuple[int, Any]]) -> tuple[int, ...]:
-        """Several registers."""
-        return tuple(self.reg_read(item[0] if isinstance(item, tuple) else item) for item in reg_data)
+    def reg_read_batch(self, reg_data: Sequence[int | tuple[int, Any]]) -> tuple[Any, ...]:
+        """Several registers: numbers, or pairs of number and `aux`."""
+        return tuple(
+            self.reg_read(*item) if isinstance(item, tuple) else self.reg_read(item) for item in reg_data
+        )
 
     def reg_write_batch(self, reg_data: Iterable[tuple[int, int]]) -> None:
         """Change several registers: pairs of number and value."""
@@ -279,6 +314,8 @@ class Uc:
     def mem_regions(self) -> Iterator[tuple[int, int, int]]:
         """First address, last address and protection of what is mapped."""
         for region in self.emulator.space:
+            if region.start == x86.PORTS and self._arch == uc.UC_ARCH_X86:
+                continue
             yield region.start, region.end - 1, region.permissions
 
     def mmio_map(
@@ -316,6 +353,12 @@ class Uc:
         if not htype or not any(htype & ~family == 0 for family in _FAMILIES):
             raise UcError(uc.UC_ERR_ARG)
         first, last = (0, LAST) if begin > end else (begin, end)
+        ports = htype == uc.UC_HOOK_INSN and aux1 in (UC_X86_INS_IN, UC_X86_INS_OUT)
+        if ports and self._arch == uc.UC_ARCH_X86:
+            handle = self._next_handle
+            self._next_handle += 1
+            self._port_handles[handle] = self._port_hook(callback, user_data, aux1)
+            return handle
         hooks = list(self._hooks(htype, callback, user_data, first, last, aux1))
         for hook in hooks:
             self.emulator.hooks.add(hook)
@@ -347,10 +390,38 @@ class Uc:
             yield Hook("trap", self._interrupt(callback, data))
         elif htype & uc.UC_HOOK_INSN_INVALID:
             yield Hook("trap", self._invalid_instruction(callback, data))
+        elif self._arch != uc.UC_ARCH_X86:
+            raise UcError(uc.UC_ERR_ARG)
+        elif aux1 in (UC_X86_INS_SYSCALL, UC_X86_INS_SYSENTER):
+            name = "system_call" if aux1 == UC_X86_INS_SYSCALL else "fast_call"
+            yield Hook("trap", self._system_call(callback, data), names=frozenset({name}))
+        elif aux1 == UC_X86_INS_CPUID:
+            yield Hook("code", self._cpuid(callback, data), first, last)
         else:
-            if self._arch != uc.UC_ARCH_X86 or aux1 != UC_X86_INS_SYSCALL:
-                raise UcError(uc.UC_ERR_ARG)
-            yield Hook("trap", self._system_call(callback, data), names=frozenset({"system_call"}))
+            raise UcError(uc.UC_ERR_ARG)
+
+    def _port_hook(self, callback: Callback, data: Any, instruction: int) -> Callable[[], None]:
+        """Let a function answer IN or see OUT; returns what removes it."""
+        if instruction == UC_X86_INS_IN:
+
+            def answer(port: int, size: int) -> int:
+                return int(self._call(callback, port, size, data) or 0)
+
+            self._ports.inputs.append(answer)
+            return lambda: self._ports.inputs.remove(answer)
+
+        def take(port: int, size: int, value: int) -> None:
+            self._call(callback, port, size, value, data)
+
+        self._ports.outputs.append(take)
+        return lambda: self._ports.outputs.remove(take)
+
+    def _cpuid(self, callback: Callback, data: Any) -> Callback:
+        def code(emulator: Emulator, address: int, size: int) -> None:
+            if size >= 2 and emulator.read(address + size - 2, 2) == CPUID and self._call(callback, data):
+                emulator.cpu.pc = address + size  # a true answer: it is done
+
+        return code
 
     def _invalid(self, htype: int, callback: Callback, data: Any) -> Callback:
         def fault(_: Emulator, fault: Fault) -> bool:
@@ -441,6 +512,9 @@ class Uc:
 
     def hook_del(self, handle: int) -> None:
         """Remove a hook."""
+        if handle in self._port_handles:
+            self._port_handles.pop(handle)()
+            return
         hooks = self._handles.pop(handle, None)
         if hooks is None:
             raise UcError(uc.UC_ERR_HOOK)
@@ -461,6 +535,7 @@ class Uc:
         context.arch, context.mode = self._arch, self._mode
         context.state, context.pc, context.next_pc = bytes(cpu.state), cpu.pc, cpu.next_pc
         file = self.emulator.file
+        context.changed = {}
         context.registers = {
             number: file.read(name) for number, name in self._look.registers.items() if name in file
         }
@@ -473,6 +548,7 @@ class Uc:
         cpu.state[:] = context.state
         cpu.pc, cpu.next_pc = context.pc, context.next_pc
         cpu.changed(translations=True)
+        self.reg_write_batch(context.changed.items())
 
     # --- questions --------------------------------------------------------------------------------------
 
@@ -506,7 +582,38 @@ class Uc:
             raise UcError(uc.UC_ERR_ARG)
 
     def ctl_get_timeout(self) -> int:
-        return 0
+        """That of the last run, in nanoseconds."""
+        return self._timeout * 1000
+
+    def ctl_exits_enabled(self, enable: bool) -> None:
+        """Whether runs end where `ctl_set_exits` says, instead of at `until`."""
+        if not enable:
+            self._exits = None
+        elif self._exits is None:
+            self._exits = frozenset()
+
+    def ctl_set_exits(self, exits: Iterable[int]) -> None:
+        """Where runs end. Raises UcError where `ctl_exits_enabled` hasn't been called."""
+        if self._exits is None:
+            raise UcError(uc.UC_ERR_ARG)
+        self._exits = frozenset(exits)
+
+    def ctl_get_exits(self) -> tuple[int, ...]:
+        """Those, in order."""
+        if self._exits is None:
+            raise UcError(uc.UC_ERR_ARG)
+        return tuple(sorted(self._exits))
+
+    def ctl_get_exits_cnt(self) -> int:
+        """Their number."""
+        return len(self.ctl_get_exits())
+
+    def ctl_set_tlb_mode(self, mode: int) -> None:
+        """Addresses are what is mapped: only UC_TLB_CPU is there yet."""
+        if mode != uc.UC_TLB_CPU:
+            raise UcError(uc.UC_ERR_ARG)
+
+    ctl_tlb_mode = ctl_set_tlb_mode
 
     def ctl_get_cpu_model(self) -> int:
         return self._cpu_model

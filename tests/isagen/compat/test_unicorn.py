@@ -410,6 +410,53 @@ def rv32(u: Any, r: Any, log: list[Any]) -> None:
     log.append(uc.reg_read(r.UC_RISCV_REG_A0))
 
 
+@script
+def exits(u: Any, r: Any, log: list[Any]) -> None:
+    def state() -> tuple[int, int]:
+        return uc.reg_read(r.UC_RISCV_REG_A0), uc.reg_read(r.UC_RISCV_REG_PC)
+
+    uc = engine(u, words(*[ADDI] * 8))
+    for ask in (uc.ctl_get_exits_cnt, uc.ctl_get_exits, lambda: uc.ctl_set_exits([A])):
+        with pytest.raises(u.UcError) as caught:
+            ask()
+        log.append(caught.value.errno)
+    uc.ctl_exits_enabled(True)
+    uc.ctl_set_exits([A + 8, A + 16])
+    log.append((uc.ctl_get_exits_cnt(), sorted(uc.ctl_get_exits())))
+    uc.emu_start(A, 0)
+    log.append(state())
+    uc.emu_start(A + 12, A + 24)
+    log.append(state())
+    uc.ctl_set_exits([A + 4])
+    uc.emu_start(A, 0, count=3)
+    log.append(state())
+    uc.ctl_exits_enabled(False)
+    uc.emu_start(A, A + 20)
+    log.append(state())
+
+
+@script
+def controls(u: Any, r: Any, log: list[Any]) -> None:
+    uc = engine(u, words(*[ADDI] * 8))
+    uc.ctl_set_tlb_mode(u.UC_TLB_CPU)
+    uc.ctl_flush_tb()
+    uc.ctl_remove_cache(A, A + 16)
+    uc.emu_start(A, A + 8, timeout=5_000_000)
+    log.append((uc.ctl_get_mode(), uc.ctl_get_arch(), uc.ctl_get_page_size(), uc.ctl_get_timeout()))
+
+
+@script
+def contexts_that_change(u: Any, r: Any, log: list[Any]) -> None:
+    uc = engine(u, words(ADDI))
+    context = uc.context_save()
+    context.reg_write(r.UC_RISCV_REG_A0, 77)
+    context.reg_write_batch([(r.UC_RISCV_REG_A1, 5)])
+    log.append((context.reg_read(r.UC_RISCV_REG_A0), uc.reg_read(r.UC_RISCV_REG_A0)))
+    uc.emu_start(A, A + 4)
+    uc.context_restore(context)
+    log.append((uc.reg_read(r.UC_RISCV_REG_A0), uc.reg_read(r.UC_RISCV_REG_A1)))
+
+
 @pytest.mark.parametrize("function", SCRIPTS, ids=lambda function: function.__name__)
 def test_a_script(
     function: Script, require_module: Callable[[str], ModuleType], require_target: Callable[[str], Path]
