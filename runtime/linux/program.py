@@ -65,9 +65,10 @@ def build(
     if elf.interpreter is not None:
         try:
             linker_file = open_program(namespace, os.fsencode(elf.interpreter))
-        except OSError as error:
+        except (OSError, SystemCallError) as error:
+            number = error.number if isinstance(error, SystemCallError) else error.errno or errno.EIO
             raise LoadError(
-                f"its dynamic linker {elf.interpreter}: {error.strerror}",
+                f"its dynamic linker {elf.interpreter!r}: {os.strerror(number)}",
                 where=elf.name,
                 remedy="name the folder of its system with --sysroot, or link it with -static",
             ) from None

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from runtime.linux import layouts
 from runtime.linux.abi.base import GENERIC_IOCTLS, Abi, GuestReader, SignalCall, SignalReturn
-from runtime.linux.ports import EXECUTE, READ, Cpu, Memory, Stop
+from runtime.linux.ports import EXECUTE, READ, AccessFault, Cpu, Memory, Stop
 
 _AT_DCACHEBSIZE, _AT_ICACHEBSIZE, _AT_UCACHEBSIZE, _AT_IGNOREPPC = 19, 20, 21, 22
 
@@ -203,9 +203,14 @@ class Ppc64(Ppc):
         return SignalReturn(self.unpack_mask(data[40:48]), self.unpack_stack(data[16:40]))
 
     def start(self, cpu: Cpu, memory: Memory, entry: int, stack: int) -> None:
-        """ELFv1: the entry point is a function descriptor (64-bit ELF ABI supplement, section 3.2)."""
+        """ELFv1: the entry point is a function descriptor (64-bit ELF ABI supplement, section 3.2). A program
+        whose descriptor can't be read dies of SIGSEGV there.
+        """
         cpu.set("r1", stack)
-        self.enter_function(cpu, memory, entry)
+        try:
+            self.enter_function(cpu, memory, entry)
+        except AccessFault as fault:
+            cpu.pc = fault.address & ~3
 
 
 class Ppc64le(Ppc64):

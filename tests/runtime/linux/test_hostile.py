@@ -5,6 +5,7 @@ guest's end.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 KINDS = [(243, 64, 1), (243, 32, 1), (183, 64, 1), (40, 32, 1), (62, 64, 1), (3, 32, 1),
          (20, 32, 0), (21, 64, 0), (21, 64, 1), (2, 32, 0), (43, 64, 0)]  # fmt: skip
 CALLS = 3000
+FILES = 4000
 
 
 @pytest.mark.parametrize(("machine", "bits", "little"), KINDS)
@@ -71,3 +73,25 @@ def test_error_numbers_of_sparc() -> None:
     process.cpu.set("g1", 5000)
     Scheduler(process).answer(Stop("trap", 0x10000, 1))
     assert (process.cpu.get("o0"), process.cpu.get("c")) == (90, 1)  # ENOSYS, carry set
+
+
+@pytest.mark.parametrize(("machine", "bits", "little"), KINDS)
+def test_damaged_programs(machine: int, bits: int, little: int, tmp_path: Path) -> None:
+    """Each is loaded or refused with a message, with bounded memory."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "tests.runtime.linux.hostile_files",
+            *map(str, (machine, bits, little, 7, FILES)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        check=False,
+    )
+    found = re.fullmatch(r"survived (\d+)\n", done.stdout)
+    assert done.returncode == 0 and found is not None, done.stderr[-3000:]
+    assert FILES // 20 < int(found[1]) < FILES // 2
