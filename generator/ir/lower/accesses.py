@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from generator.ir.lower.addresses import with_shared_addresses
 from generator.ir.nodes import Atomic, Block, ForRange, ForSet, If, Load, Stmt, Store
 
 
@@ -25,7 +26,7 @@ def mark_updates(block: Sequence[Stmt], inside_atomic: bool = False) -> Block:
             case ForRange(body=body) | ForSet(body=body):
                 result.append(replace(statement, body=mark_updates(body, inside_atomic)))
             case Atomic(body=body):
-                result.append(Atomic(mark_updates(body, True)))
+                result.append(Atomic(mark_updates(with_shared_addresses(body), True)))
             case _:
                 result.append(statement)
     return tuple(result)
