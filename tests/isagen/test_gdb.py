@@ -100,24 +100,18 @@ def compiled(compiler: str, folder: Path, name: str, source: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def program(
-    tmp_path_factory: pytest.TempPathFactory,
-    require_tool: Callable[..., str],
-    require_target: Callable[[str], Path],
-) -> Path:
+def compiler(require_tool: Callable[..., str], require_target: Callable[[str], Path]) -> str:
     require_target("riscv64")
-    compiler = require_tool("riscv64-linux-gnu-gcc")
+    return require_tool("riscv64-linux-gnu-gcc")
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory, compiler: str) -> Path:
     return compiled(compiler, tmp_path_factory.mktemp("gdb"), "prog", SOURCE)
 
 
 @pytest.fixture(scope="module")
-def threads(
-    tmp_path_factory: pytest.TempPathFactory,
-    require_tool: Callable[..., str],
-    require_target: Callable[[str], Path],
-) -> Path:
-    require_target("riscv64")
-    compiler = require_tool("riscv64-linux-gnu-gcc")
+def threads(tmp_path_factory: pytest.TempPathFactory, compiler: str) -> Path:
     return compiled(compiler, tmp_path_factory.mktemp("gdb"), "threads", THREADS)
 
 

@@ -364,11 +364,11 @@ class Abi:
 
     def set_thread_area(self, cpu: Cpu, memory: Memory, description: bytes) -> int:
         """Fill the entry that a description names, or a free one: its number. Raises SystemCallError."""
-        raise NotImplementedError
+        raise SystemCallError(errno.ENOSYS)
 
     def get_thread_area(self, memory: Memory, entry: int) -> bytes:
         """The description of an entry. Raises SystemCallError."""
-        raise NotImplementedError
+        raise SystemCallError(errno.ENOSYS)
 
     # --- values ---------------------------------------------------------------------------------------
 

@@ -23,23 +23,23 @@ CALLS = 3000
 FILES = 4000
 
 
-@pytest.mark.parametrize(("machine", "bits", "little"), KINDS)
-def test_random_calls(machine: int, bits: int, little: int, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tests.runtime.linux.hostile_calls",
-            *map(str, (machine, bits, little, 1, CALLS)),
-        ],
+def attacked(module: str, *numbers: int, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What a module beside this one says and how it ends, in a process and a process group of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", f"tests.runtime.linux.{module}", *map(str, numbers)],
         capture_output=True,
         text=True,
         timeout=100,
-        cwd=tmp_path,
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
         check=False,
         process_group=0,
     )
+
+
+@pytest.mark.parametrize(("machine", "bits", "little"), KINDS)
+def test_random_calls(machine: int, bits: int, little: int, tmp_path: Path) -> None:
+    done = attacked("hostile_calls", machine, bits, little, 1, CALLS, folder=tmp_path)
     assert (done.returncode, done.stdout) == (0, "survived\n"), done.stderr[-3000:]
 
 
@@ -78,20 +78,7 @@ def test_error_numbers_of_sparc() -> None:
 @pytest.mark.parametrize(("machine", "bits", "little"), KINDS)
 def test_damaged_programs(machine: int, bits: int, little: int, tmp_path: Path) -> None:
     """Each is loaded or refused with a message, with bounded memory."""
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tests.runtime.linux.hostile_files",
-            *map(str, (machine, bits, little, 7, FILES)),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-        check=False,
-    )
+    done = attacked("hostile_files", machine, bits, little, 7, FILES, folder=tmp_path)
     found = re.fullmatch(r"survived (\d+)\n", done.stdout)
     assert done.returncode == 0 and found is not None, done.stderr[-3000:]
     assert FILES // 20 < int(found[1]) < FILES // 2
