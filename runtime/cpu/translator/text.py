@@ -32,6 +32,8 @@ from runtime.cpu.translator.template import Template, Templates
 STEP: Final = "i64 %cpu, i64 %record, i64 %tlb, i64 %table, i64 %budget.in, i64 %next.in"
 _TYPES: Final = "i64, i64, i64, i64, i64, i64"
 PAGE_MASK: Final = -4096
+NO_PAGE: Final = 2048
+"""Equal to no page's address, whatever its lowest bits."""
 EXTENT: Final = 1024
 """Most bytes that accesses lie apart which are checked together."""
 SYSTEM_EXTENT: Final = 64
@@ -251,15 +253,34 @@ class Formats:
     def _entry_test(
         self, n: str, address: str, size: int, site: str, write: bool, check: Check | None
     ) -> list[str]:
-        """System mode: the TLB, and what the site says is to be added."""
+        """System mode: is the address, or all that a group accesses, in the page that the site knows?"""
         label = n.removeprefix("%%")
-        lines = []
-        if check is not None:
-            lines.append(f"{n}y0 = add i64 {address}, {check.delta}")
-            address, size = f"{n}y0", check.extent
+        lines = [f"{n}i = load i64, ptr {site}.page"]
+        if check is None:
+            # Aligned accesses don't cross a page's end. Others differ from any page in their lowest bits.
+            lines += [
+                f"{n}y0 = and i64 {address}, {PAGE_MASK | size - 1}",
+                f"{n}y1 = icmp eq i64 {n}y0, {n}i",
+                f"br i1 {n}y1, label {n}, label {n}out, !prof !1",
+            ]
+        else:
+            first, address, size = address, f"{n}y0", check.extent
+            lines += [
+                f"{n}y0 = add i64 {first}, {check.delta}",
+                f"{n}y1 = and i64 {n}y0, {PAGE_MASK}",
+                f"{n}y2 = icmp eq i64 {n}y1, {n}i",
+                f"br i1 {n}y2, label {n}first, label {n}out, !prof !1",
+                f"{label}first:",
+                f"{n}y3 = add i64 {n}y0, {size - 1}",
+                f"{n}y4 = and i64 {n}y3, {PAGE_MASK}",
+                f"{n}y5 = icmp eq i64 {n}y4, {n}i",
+                f"br i1 {n}y5, label {n}, label {n}out, !prof !1",
+            ]
         return [
             *lines,
+            f"{label}out:",
             *self._lookup(n, address, size, write),
+            f"store i64 {n}t, ptr {site}.page",
             f"{n}k = load i64, ptr {site}",
             f"{n}s = icmp eq i64 {n}m, {n}k",
             f"br i1 {n}s, label {n}, label {n}new, !prof !1",
@@ -278,8 +299,9 @@ class Formats:
 
         * user mode: the range of addresses around, with what to add to them. The TLB is only looked at when
           an address is outside.
-        * system mode: what to add. That is the same for all pages of a piece of RAM that is mapped in one;
-          the TLB's entry is only compared with it, and the access need not wait for it.
+        * system mode: the page, with what to add to its addresses. The TLB is only looked at when an address
+          is in another page, or isn't aligned. What to add is the same for all pages of a piece of RAM that
+          is mapped in one: the TLB's entry is only compared with it, and the access need not wait for it.
 
         `check`: the access is one of a group with the same base, and the first one asks for all.
         """
@@ -530,9 +552,9 @@ class _Text:
             values = {f"s{at}": value for (at, _), value in zip(template.slots, node.slots, strict=True)}
             names.update(site % values for site in self.formats.sites(template))
         for name in sorted(names):
-            parts = ("", ".low", ".length") if self.target.ranges else ("",)
-            for part in parts:
-                self.line(f"%site.{name}{part} = alloca i64", f"store i64 0, ptr %site.{name}{part}")
+            parts = {"": 0, ".low": 0, ".length": 0} if self.target.ranges else {"": 0, ".page": NO_PAGE}
+            for part, empty in parts.items():
+                self.line(f"%site.{name}{part} = alloca i64", f"store i64 {empty}, ptr %site.{name}{part}")
 
     def _wide(self, number: int, slots: Sequence[int]) -> list[int]:
         template = self.templates[number]
