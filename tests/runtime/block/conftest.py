@@ -1,7 +1,7 @@
 """What all tests of disks share: memory that goes back to the host after each.
 
-They put hundreds of copies of small images beside each other. glibc keeps freed pieces of up to 32 MiB in its
-heap (mallopt(3), M_MMAP_THRESHOLD), where small objects that live on hold them: the process would grow to 7 GB.
+They put hundreds of copies of small images beside each other. glibc keeps freed pieces of up to 32 MiB in
+its heap (mallopt(3), M_MMAP_THRESHOLD), where small objects that live on hold them: up to 7 GB in all.
 """
 
 from __future__ import annotations
