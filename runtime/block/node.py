@@ -209,6 +209,12 @@ class ProtocolNode(Node):
         """Bytes of storage in use."""
         return self.length()
 
+    def pwrite_vector(self, offset: int, parts: Sequence[Buffer]) -> None:
+        """Write `parts` one behind the other, in as few system calls as possible."""
+        for part in parts:
+            self.pwrite(offset, part)
+            offset += memoryview(part).nbytes
+
     def punch(self, offset: int, length: int) -> None:
         """Give the range's storage back where that is possible; it reads as zeroes afterwards."""
         self.write_zeroes(offset, length)

@@ -1,8 +1,9 @@
 """Copying a disk into another: only what is stored, zeroes as zeroes, compressed by several threads.
 
 The calling thread takes extents and writes; worker threads read, look for zeroes and compress. Memory is
-bounded by the pieces in flight. Where both disks store data as they are, in files, the kernel copies it from
-one to the other: only as much is read as shows that it isn't zero.
+bounded by the pieces in flight. Where both disks store data as they are, in files that can share blocks, they
+do: only as much is read as shows that it isn't zero. (Elsewhere the kernel's copying from file to file takes
+as long as reading and writing, and keeps one processor busy instead of two.)
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from runtime.block.jobs.zeroes import is_zero, runs
 from runtime.block.node import Compression, Extent, ExtentKind, FileRange, FormatNode, Node
 from runtime.block.protocol.file import PAGE, FileNode
 
-PIECE = 1 << 20
+PIECE = 2 << 20
 """Bytes that a thread reads at a time, unless clusters are larger."""
+PACKED_PIECE = 1 << 20
+"""The same where it compresses them, too."""
 SPARSE = 4096
 """The shortest run of zeroes that isn't written."""
 LARGEST_UNIT = 64 << 10
 DIRECT_PIECE = 4 << 20
-"""Bytes that the kernel copies at a time."""
+"""Bytes that files come to share at a time."""
 DIRECT_UNIT = 32 << 10
 """Where zeroes matter in smaller units than this, looking at each costs more than reading all."""
 PROBE = 64
@@ -109,7 +112,7 @@ class _Piece(NamedTuple):
 
 class _Read(NamedTuple):
     """What a worker made of a piece: (offset, data) to write, ranges to zero, clusters to store packed, data
-    that the kernel can copy. What is to write lies in `buffer`.
+    that files can share. What is to write lies in `buffer`.
     """
 
     end: int
@@ -158,7 +161,8 @@ class _Copier:
         self._unit = max(min(self._cluster, LARGEST_UNIT), options.sparse or SPARSE, SPARSE)
         if self._compression:
             self._unit = self._cluster
-        self._piece = max(PIECE // self._unit * self._unit, self._unit)
+        piece = PACKED_PIECE if self._compression else PIECE
+        self._piece = max(piece // self._unit * self._unit, self._unit)
         self._direct = (
             self._compression is None
             and not options.salvage
@@ -230,16 +234,22 @@ class _Copier:
             if action is _Action.SKIP:
                 self._result.skipped += high - low
                 continue
-            if action is _Action.COPY and self._direct and isinstance(extent.file, FileNode):
-                yield from self._with_direct(low, high, extent, extent.file)
+            file = extent.file
+            if action is _Action.COPY and self._direct and isinstance(file, FileNode) and self._shares(file):
+                yield from self._with_direct(low, high, extent, file)
             else:
                 yield _Piece(low, high - low, action)
             if action is not _Action.ZERO:
                 done = high
 
+    def _shares(self, source: FileNode) -> bool:
+        """Whether a file of the source can share blocks with the target's."""
+        target = self._target.file
+        return isinstance(target, FileNode) and target.shares_with(source)
+
     def _with_direct(self, low: int, high: int, extent: Extent, file: FileNode) -> Iterator[_Piece]:
-        """A range to copy: what the kernel can copy of it, and what is around that in its first and last
-        unit. Where pages of the source lie otherwise in its file, the kernel is slower than two threads.
+        """A range to copy: what the files can share of it, and what is around that in its first and last
+        unit. Nothing where the source's pages lie otherwise in its file.
         """
         start = max(low, -(-extent.offset // self._unit) * self._unit)
         stop = extent.end if extent.end == self._size else extent.end // self._unit * self._unit
@@ -296,7 +306,7 @@ class _Copier:
         return read
 
     def _look(self, piece: _Piece, file: FileNode) -> _Read:
-        """What of a piece that the kernel can copy isn't zero."""
+        """What of a piece that files can share isn't zero."""
         read = _Read(piece.end, None, [], [], [], [], 0, 0)
         offset, length, host = piece.offset, piece.length, piece.host
         if not self._options.sparse:

@@ -35,9 +35,12 @@ _HAVE, _EXCLUDE = 100, 200
 _READ, _WRITE, _RESIZE = 0, 1, 3
 _NAMES = {_READ: "reading", _WRITE: "writing", _RESIZE: "resizing"}
 _FLOCK = "hhqqi4x"  # struct flock, 64-bit Linux
+_FICLONERANGE, _CLONE_RANGE = 0x4020940D, "qQQQ"  # linux/fs.h: descriptor, from, length, to
 PAGE = 4096
-"""Bytes of the kernel's page cache that are copied as one."""
+"""Bytes of the kernel's page cache that are one. No file system's blocks are larger."""
 _COPY_BYTES = 1 << 20
+_LARGE = 1 << 20
+"""Writes of so many bytes get their storage before: one request for it, instead of one for each block."""
 _buffers = threading.local()
 _CANNOT = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV, errno.EPERM, errno.ENOTTY}
 
@@ -76,6 +79,7 @@ class FileNode(ProtocolNode):
         self.name = str(path)
         self.read_only = not writable
         self._lost = False
+        self._sharing: dict[tuple[int, int], bool] = {}
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
         if create:
             flags |= os.O_CREAT | (0 if overwrite else os.O_EXCL)
@@ -221,6 +225,8 @@ class FileNode(ProtocolNode):
         if self.read_only:
             self.writable_or_raise()
         size = len(data) if isinstance(data, bytes | bytearray) else data.nbytes
+        if size >= _LARGE:
+            self._reserve(offset, size)
         try:
             count = os.pwrite(self._fd, data, offset)
             if count != size:
@@ -236,21 +242,40 @@ class FileNode(ProtocolNode):
     def pwrite_range(self, offset: int, data: FileRange) -> None:
         self.writable_or_raise()
         done = 0
-        # Between pages that lie differently the kernel copies slower than we do.
-        if isinstance(data.file, FileNode) and not (offset - data.offset) % PAGE:
-            try:
-                while done < len(data):
-                    count = os.copy_file_range(
-                        data.file._fd, self._fd, len(data) - done, data.offset + done, offset + done
-                    )
-                    if not count:
-                        break
-                    done += count
-            except OSError:
-                pass  # another file system, a full disk, ...: writing it in the usual way tells
-        self._length = max(self._length, offset + done)
+        if isinstance(data.file, FileNode) and self.shares_with(data.file):
+            done = self._share(offset, data, data.file)
         if done < len(data):
             self._copy(offset + done, data[done:])
+
+    def shares_with(self, other: FileNode) -> bool:
+        """Whether the file system lets both files share blocks, so that `pwrite_range` copies nothing."""
+        answer = self._sharing.get(other.identity)
+        if answer is None:
+            # No range in blocks: nothing is done, and the error tells who minds it (ioctl_ficlonerange(2)).
+            question = struct.pack(_CLONE_RANGE, other._fd, 1, 1, 1)
+            answer = True
+            try:
+                fcntl.ioctl(self._fd, _FICLONERANGE, question)
+            except OSError as error:
+                answer = error.errno == errno.EINVAL
+            self._sharing[other.identity] = answer
+        return answer
+
+    def _share(self, offset: int, data: FileRange, source: FileNode) -> int:
+        """Let both files have the same blocks. Gives the bytes done."""
+        done = 0
+        if (offset - data.offset) % PAGE:
+            return done
+        with contextlib.suppress(OSError):  # a full disk, ...: writing it in the usual way tells
+            while done < len(data):
+                count = os.copy_file_range(
+                    source.fileno(), self._fd, len(data) - done, data.offset + done, offset + done
+                )
+                if not count:
+                    break
+                done += count
+        self._length = max(self._length, offset + done)
+        return done
 
     def _copy(self, offset: int, data: FileRange) -> None:
         """Write bytes of a file, through a buffer of this thread."""
@@ -269,11 +294,12 @@ class FileNode(ProtocolNode):
             at += len(part)
 
     def pwrite_vector(self, offset: int, parts: Sequence[Buffer]) -> None:
-        """Write `parts` one behind the other, in as few system calls as possible."""
         self.writable_or_raise()
         for start in range(0, len(parts), 512):
             group = parts[start : start + 512]
             size = sum(memoryview(part).nbytes for part in group)
+            if size >= _LARGE:
+                self._reserve(offset, size)
             try:
                 count = os.pwritev(self._fd, group, offset)
             except OSError as error:
@@ -287,6 +313,12 @@ class FileNode(ProtocolNode):
     def pwrite_many(self, requests: Iterable[tuple[int, Buffer]]) -> None:
         for offset, data in requests:
             self.pwrite(offset, data)
+
+    def _reserve(self, offset: int, length: int) -> None:
+        """Storage for a large write, where the file system wants to."""
+        if not self.fixed_length:
+            with contextlib.suppress(ImageIOError):  # writing it tells
+                self._change(_FALLOC_KEEP_SIZE, offset, length, "reserve")
 
     def _change(self, mode: int, offset: int, length: int, what: str) -> bool:
         """fallocate(2); False if the file system can't do it."""

@@ -28,7 +28,7 @@ from runtime.block.jobs.mapping import joined
 from runtime.block.jobs.pipeline import ordered
 from runtime.block.jobs.rebase import absorb
 from runtime.block.jobs.zeroes import is_zero, runs
-from runtime.block.node import ExtentKind, FileRange
+from runtime.block.node import Buffer, ExtentKind
 from runtime.block.protocol.file import FileNode
 from runtime.block.protocol.memory import MemoryNode
 
@@ -450,18 +450,19 @@ def test_a_full_disk_leaves_what_can_be_resumed(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "target.vdi"
-    real = FileNode.pwrite_range
-    room = [10]
+    real = FileNode.pwrite
+    room = [5]
 
-    def full(node: FileNode, offset: int, data: FileRange) -> None:
-        room[0] -= 1
-        if room[0] < 0:
+    def full(node: FileNode, offset: int, data: Buffer) -> None:
+        large = memoryview(data).nbytes > MIB // 2
+        room[0] -= large
+        if large and room[0] < 0:
             raise ImageIOError("can't write", errno=errno.ENOSPC, where=node.name)
         real(node, offset, data)
 
     with Image.open(source, "raw") as image:
         with monkeypatch.context() as patch, pytest.raises(ImageIOError):
-            patch.setattr(FileNode, "pwrite_range", full)
+            patch.setattr(FileNode, "pwrite", full)
             patch.setattr(converting, "_has_data", lambda path: True)
             convert(request(source, image, target, "vdi"))
         entry = journal.load(journal.path_of(target))

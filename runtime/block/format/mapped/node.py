@@ -130,6 +130,10 @@ class MappedNode(FormatNode):
         """The `gap` bytes before a new block's data."""
         return b""
 
+    def _behind_blocks(self) -> bytes:
+        """What follows the last block in the file, until the next one takes its place."""
+        return b""
+
     def _commit_table(self) -> None:
         """Write the table back. Data (and bitmaps) are durable already."""
         self.table.write_back()
@@ -522,9 +526,8 @@ class MappedNode(FormatNode):
         head = offset - first * block
         tail = stop * block - offset - len(data)
         dirty_from = max(0, self._file_length - start)  # this much of the space may hold old bytes
+        before, behind = self._before_block(), self._behind_blocks()
         try:
-            if self.gap:
-                self.file.pwrite(start, self._before_block())
             for at, length in ((0, head), (head + len(data), tail)):
                 if not length:
                     continue
@@ -534,11 +537,21 @@ class MappedNode(FormatNode):
                     self.file.pwrite(place + at, filling)
                 elif dirty_from > self.gap + at:
                     self.file.write_zeroes(place + at, length)
-            self._put(place + head, data)
+            if (before or behind) and isinstance(data, memoryview) and not head and not tail:
+                self.file.pwrite_vector(start, [before, data, behind])
+            else:
+                if before:
+                    self.file.pwrite(start, before)
+                self._put(place + head, data)
+                if behind:
+                    self.file.pwrite(end, behind)
         except BaseException:
-            self._file_length = max(self._file_length, end)  # who knows what has been written there
+            # Who knows what has been written there?
+            self._file_length = max(self._file_length, end + len(behind))
             raise
         self._end = end
+        if behind:
+            self._file_length = max(self._file_length, end + len(behind))
         if self.bitmaps is not None:
             self.bitmaps.create(first, place, filled=True)
         self._bind(first, count, place)

@@ -266,9 +266,8 @@ class DynamicVhdNode(MappedNode, VhdNode):
         self.file.pwrite(self._end, self.footer.pack())
         self._file_length = max(self._file_length, self._end + vhd.SECTOR)
 
-    def _write_blocks(self, state: int, offset: int, data: memoryview | FileRange) -> None:
-        super()._write_blocks(state, offset, data)
-        self._write_footer()
+    def _behind_blocks(self) -> bytes:
+        return self.footer.pack()
 
     def _write_hollow_block(self, offset: int, data: memoryview) -> None:
         super()._write_hollow_block(offset, data)
