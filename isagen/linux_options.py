@@ -8,7 +8,7 @@ import resource
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.errors import IsagenError, NotYetError
+from runtime.errors import IsagenError
 
 if TYPE_CHECKING:
     from runtime.elf import ElfFile
@@ -63,8 +63,6 @@ def settings_of(arguments: argparse.Namespace, prepare: Prepare) -> Settings:
     """Raises IsagenError for kinds of calls that there aren't."""
     from runtime.linux.process import Settings
 
-    if arguments.threads == "host":
-        raise NotYetError("--threads host isn't there yet", remedy="leave it out: threads then take turns")
     denied = {kind for words in arguments.deny for kind in words.split(",") if kind}
     unknown = sorted(denied - set(DENIABLE))
     if unknown:
@@ -79,7 +77,23 @@ def settings_of(arguments: argparse.Namespace, prepare: Prepare) -> Settings:
         denied=frozenset(denied),
         memory_limit=arguments.memory or 16 << 30,
         process_limit=arguments.processes,
+        cpus=cpus_of(arguments),
     )
+
+
+def cpus_of(arguments: argparse.Namespace) -> int:
+    """How many threads run at a time. Raises IsagenError where something else needs them to take turns."""
+    if arguments.threads != "host":
+        return 1
+    from isagen.inspection.session import wants_interpreter
+    from runtime.linux.parallel import host_cpus
+
+    if wants_interpreter(arguments):
+        raise IsagenError(
+            "traces, profiles, coverage, flame graphs and gdb need threads that take turns",
+            remedy="leave out --threads host",
+        )
+    return host_cpus()
 
 
 def disassemble(abi: Abi, data: bytes, address: int) -> tuple[int, str]:

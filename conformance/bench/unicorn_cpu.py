@@ -5,7 +5,7 @@ instructions.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import unicorn
@@ -41,6 +41,7 @@ class UnicornMemory:
 
     def __init__(self, uc: Any) -> None:
         self.uc = uc
+        self.stand_still: Callable[[], None] = lambda: None
 
     def _regions(self, start: int, size: int) -> list[tuple[int, int]]:
         return [
@@ -219,6 +220,13 @@ class UnicornCpu:
 
     def restore(self, saved: object) -> None:
         self.uc.context_restore(saved)
+
+    def beside(self) -> UnicornCpu:
+        """Threads take turns here."""
+        raise NotImplementedError
+
+    def interrupt(self) -> None:
+        self.uc.emu_stop()
 
     def forked(self) -> None:
         pass

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from runtime.elf import ElfFile
     from runtime.linux.abi.base import Abi
     from runtime.linux.engine import EngineCpu, EngineMemory
+    from runtime.linux.process import Process
+    from runtime.linux.scheduler import Observer, Scheduler
 
 LIMIT_REACHED = 124
 """The exit status when --limit ended the run (as timeout(1) has it)."""
@@ -112,7 +114,7 @@ def run_linux(arguments: argparse.Namespace) -> int:
     from runtime.linux.errors import GuestExit
     from runtime.linux.host_signals import die
     from runtime.linux.messages import say
-    from runtime.linux.scheduler import End, Scheduler
+    from runtime.linux.scheduler import End
 
     inspection = session.Inspection(arguments)
     descriptors = prepare_streams()
@@ -151,7 +153,8 @@ def run_linux(arguments: argparse.Namespace) -> int:
         observer = Strace()
     try:
         inspection.begin(process)
-        end = Scheduler(process, host_signals=True, observer=observer).run(arguments.limit)
+        scheduler = scheduler_of(process, observer)
+        end = scheduler.run(arguments.limit)
     except GuestExit as ended:  # the debugger killed it before it ran
         end = End(ended.status)
     finally:
@@ -165,6 +168,17 @@ def run_linux(arguments: argparse.Namespace) -> int:
     if end.signal:
         die(end.signal)
     return end.status
+
+
+def scheduler_of(process: Process, observer: Observer | None) -> Scheduler:
+    """What runs the process's threads as they are to run."""
+    from runtime.linux.scheduler import Scheduler
+
+    if process.settings.cpus == 1:
+        return Scheduler(process, host_signals=True, observer=observer)
+    from runtime.linux.parallel import ParallelScheduler
+
+    return ParallelScheduler(process, host_signals=True, observer=observer)
 
 
 def choose_tier(

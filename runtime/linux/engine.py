@@ -82,12 +82,14 @@ class EngineMemory:
         """How much of each RAM was ever mapped: what lies behind is zeros that nobody uses."""
         self._files: list[tuple[int, int, FileRam, int]] = []
         """Mapped files: start, end, RAM, and the file's offset of the start."""
+        self.stand_still: Callable[[], None] = lambda: None
+        """Is called before mappings change: has the CPUs that run beside the caller's return."""
 
     def map(self, start: int, size: int, permissions: int, *, shared: bool = False) -> None:
         """Pages behind a region go on in its RAM where there is room, so that a heap that grows stays one
         region.
         """
-        self.unmap(start, size)
+        self.unmap(start, size)  # stands still
         if shared:
             self.space.map_ram(start, Ram(size, shared=True), permissions=permissions)
             return
@@ -119,6 +121,7 @@ class EngineMemory:
     def grown(self, address: int, permissions: int) -> bool:
         """Map the page at `address`, if it is one of a file that has grown since it was mapped."""
         page = address // PAGE_SIZE * PAGE_SIZE
+        self.stand_still()
         for start, end, ram, offset in self._files:
             if start <= page < end and self.space.find(page) is None:
                 within = offset + page - start - ram.offset
@@ -134,6 +137,7 @@ class EngineMemory:
         """The host's file is going to have `size` bytes: unmap what lies behind."""
         if not self._files:
             return
+        self.stand_still()
         status = os.fstat(descriptor)
         for start, end, ram, offset in self._files:
             if ram.identity == (status.st_dev, status.st_ino):
@@ -142,6 +146,7 @@ class EngineMemory:
                     self.space.unmap(first, end - first)
 
     def unmap(self, start: int, size: int) -> None:
+        self.stand_still()
         self.space.unmap(start, size)
         self._cut_files(start, start + size)
 
@@ -162,6 +167,7 @@ class EngineMemory:
         return removed
 
     def protect(self, start: int, size: int, permissions: int) -> None:
+        self.stand_still()
         self.space.protect(start, size, permissions)
 
     def move(self, old: int, new: int, size: int) -> None:
@@ -183,9 +189,11 @@ class EngineMemory:
         self.space.unmap(old, size)
 
     def clear_dirty(self) -> None:
+        self.stand_still()
         self.space.take_dirty()
 
     def dirty(self) -> Iterator[tuple[int, int]]:
+        self.stand_still()
         pages = self.space.take_dirty()
         for region in self.space:
             if region.ram is not None:
@@ -222,6 +230,7 @@ class EngineCpu:
         self, package: TargetPackage, memory: EngineMemory, features: Iterable[str] | None = None
     ) -> None:
         self.package = package
+        self.memory = memory
         self.engine = Engine(package, memory.space, features=features)
         self.step: Callable[[int], Exit] = self.engine.run
         """How to run: `Cpu.run`, or what a tracer puts around it."""
@@ -237,6 +246,22 @@ class EngineCpu:
         self._program = program
         self._patience = PATIENCE
         self._translate_at = self.engine.executed + PATIENCE
+
+    def beside(self) -> EngineCpu:
+        """Another CPU like this one over the same memory: from now on both may run at the same time. While
+        neither does.
+        """
+        other = EngineCpu(self.package, self.memory, self.engine.features)
+        for cpu in (self, other):
+            cpu.engine.parallel = True
+        if self._patience != NEVER:
+            other.translate_when_long(self._program)
+        elif self.engine.translator is not None:
+            other.engine.translate(program=self._program)
+        return other
+
+    def interrupt(self) -> None:
+        self.engine.interrupt()
 
     def forked(self) -> None:
         if self.engine.translator is not None:

@@ -109,6 +109,15 @@ def rename(
     call("renameat2", bases[0], source, bases[1], target, ctypes.c_uint(flags & 0xFFFF_FFFF))
 
 
+def ignore_signal(number: int, ignored: bool) -> None:
+    """Have this process ignore a signal, or do what the host does by default. (Python's own function is for
+    its main thread alone.)
+    """
+    call_ = library().signal
+    call_.restype, call_.argtypes = ctypes.c_void_p, [ctypes.c_int, ctypes.c_void_p]
+    call_(number, 1 if ignored else None)
+
+
 def queue_signal(pid: int, number: int, value: int) -> None:
     """sigqueue(3)."""
     call("sigqueue", pid, number, ctypes.c_void_p(value))

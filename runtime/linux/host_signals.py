@@ -11,6 +11,8 @@ import os
 import resource
 import signal
 import struct
+import threading
+from collections.abc import Callable
 from typing import Final
 
 from runtime.linux import host
@@ -39,24 +41,45 @@ class HostSignals:
                 elif signal.getsignal(number) != signal.SIG_DFL:
                     signal.signal(number, signal.SIG_DFL)  # Python's own, for SIGINT
         self.descriptor = host.new_signalfd({int(number) for number in ALL})
+        self.on_change: Callable[[], None] = lambda: None
+        """Is called when other threads of the host should `apply` what is new."""
+        self._free: frozenset[signal.Signals] = frozenset()
+        """The signals that are left to the host."""
+        self._applied: dict[int, frozenset[signal.Signals]] = {}
+        """The same, as the host's threads have it in their masks."""
         self.update()
 
     def update(self) -> None:
         """Tell the host what the guest has set for the signals that the host acts on by itself."""
+        free = frozenset(filter(self._is_free, JOB_CONTROL))
+        if free != self._free:
+            self._free = free
+            self.on_change()
+        self.apply()
+
+    def _is_free(self, number: signal.Signals) -> bool:
+        """Whether nothing handles or ignores the signal, and a thread doesn't block it."""
         p = self.p
-        for number in JOB_CONTROL:
-            guest = p.abi.guest_signal(int(number))
-            handler = p.actions[guest].handler if guest in p.actions else SIG_DFL
-            free = handler == SIG_DFL and not p.thread.blocked >> (guest - 1) & 1
-            signal.pthread_sigmask(signal.SIG_UNBLOCK if free else signal.SIG_BLOCK, {number})
+        guest = p.abi.guest_signal(int(number))
+        if guest in p.actions and p.actions[guest].handler != SIG_DFL:
+            return False
+        return any(not thread.blocked >> (guest - 1) & 1 for thread in p.threads)
+
+    def apply(self) -> None:
+        """Set the calling thread's mask."""
+        free = self._free
+        if self._applied.get(threading.get_ident()) == free:
+            return
+        self._applied[threading.get_ident()] = free
+        signal.pthread_sigmask(signal.SIG_BLOCK, JOB_CONTROL - free)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, free)
 
     def set_action(self, number: int, handler: int) -> None:
         """The guest ignores a signal, or doesn't any more: then so does the host."""
         host_number = self.p.abi.host_signal(number)
         if host_number not in ALL - UNTOUCHED:
             return
-        with contextlib.suppress(OSError, ValueError):
-            signal.signal(host_number, signal.SIG_IGN if handler == SIG_IGN else signal.SIG_DFL)
+        host.ignore_signal(host_number, handler == SIG_IGN)
 
     def any_pending(self) -> bool:
         """Whether signals have arrived. What a system call found out may be what a signal tells, too (a child

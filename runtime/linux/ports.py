@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, Protocol
 
 READ, WRITE, EXECUTE = 1, 2, 4
@@ -27,6 +27,9 @@ class AccessFault(Exception):
 
 class Memory(Protocol):
     """The guest's address space, in pages. `start` and `size` are multiples of the page size."""
+
+    stand_still: Callable[[], None]
+    """Is called before mappings change: has the CPUs that run beside the caller's return."""
 
     def map(self, start: int, size: int, permissions: int, *, shared: bool = False) -> None:
         """Map fresh zero pages, replacing what was there. `shared`: forked processes see each other's
@@ -146,6 +149,16 @@ class Cpu(Protocol):
 
     def restore(self, saved: object) -> None:
         """Put registers back that `save` gave."""
+        ...
+
+    def beside(self) -> Cpu:
+        """Another CPU like this one over the same memory: from now on both may run at the same time, each in
+        a thread of the host. While neither does.
+        """
+        ...
+
+    def interrupt(self) -> None:
+        """From another thread of the host: have `run` return soon, as if all allowed were executed."""
         ...
 
     def forked(self) -> None:

@@ -77,7 +77,7 @@ class Thread:
     """A guest thread."""
 
     __slots__ = (
-        "alternate_stack", "awaited", "blocked", "clear_child_tid", "gone", "id", "mask_after",
+        "alternate_stack", "awaited", "blocked", "clear_child_tid", "gone", "home", "id", "mask_after",
         "name", "pending", "registers", "restartable", "robust_list", "steps", "stop", "traced",
         "wait",
     )  # fmt: skip
@@ -123,6 +123,8 @@ class Thread:
         self.restartable = restartable
         """The call under way was interrupted, and may start anew."""
         self.gone = gone
+        self.home: Cpu | None = None
+        """The CPU that has its registers, where threads run at the same time."""
         self.traced = traced
         """`runtime.linux.strace`: the call under way."""
 
@@ -137,6 +139,7 @@ class Settings:
         denied: frozenset[str] = frozenset(),
         memory_limit: int = 16 << 30,
         process_limit: int = 256,
+        cpus: int = 1,
     ) -> None:
         self.prepare = prepare
         """For execve; without it there is none."""
@@ -148,6 +151,10 @@ class Settings:
         """Bytes that a process may map."""
         self.process_limit = process_limit
         """Processes at a time."""
+        self.cpus = cpus
+        """Threads that run at a time, each in a thread of the host (`runtime.linux.parallel`); 1: they take
+        turns.
+        """
 
 
 class Process:
@@ -206,6 +213,8 @@ class Process:
         """Is told of a signal's new handler."""
         self.on_mask: Callable[[], None] = lambda: None
         """Is told that masks or handlers have changed."""
+        self.stand_still: Callable[[], None] = lambda: None
+        """Has the threads that run beside the calling one stop, until its call ends."""
         self.instructions = 0
         self.attention = False
         """There may be a signal to deliver."""

@@ -54,6 +54,7 @@ def fork(
     """
     if waits:
         reader, writer = os.pipe2(os.O_CLOEXEC)
+    p.stand_still()
     try:
         pid = p.family.fork()
     except BaseException:
@@ -96,6 +97,7 @@ def become_child(p: Process) -> None:
     p.futexes.clear()
     p.before_end.clear()
     p.supervisor = None
+    p.stand_still = p.memory.pages.stand_still = lambda: None
     for action in p.after_fork:
         action()
 

@@ -181,6 +181,7 @@ def execute(
     except BaseException:
         os.close(file)
         raise
+    p.stand_still()
     for action in p.before_end:
         action()
     p.before_end.clear()

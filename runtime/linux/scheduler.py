@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import time
+from collections.abc import Mapping
 from typing import Final, NamedTuple, Protocol
 
 from runtime.errors import IsagenError
@@ -255,22 +256,35 @@ class Scheduler:
         """Take note of descriptors that are ready, of signals and timers; if `wait`, until there is something
         to note.
         """
-        p = self.p
-        waits = [thread.wait for thread in p.threads if thread.wait is not None]
-        supervisor = p.supervisor
-        awake = waits
+        supervisor = self.p.supervisor
+        awake = self._waits()
         if supervisor is not None:  # what held threads wait for can come later
-            awake = [t.wait for t in p.threads if t.wait is not None and not supervisor.holds(t)]
+            awake = [t.wait for t in self.p.threads if t.wait is not None and not supervisor.holds(t)]
+        wanted = self._wanted(awake, wait=wait)
+        calling = supervisor.descriptor if supervisor is not None and wait else None
+        if calling is not None:
+            wanted[calling] = READABLE
+        found = ready(wanted, self._patience(awake) if wait else 0)
+        self._note(awake, found)
+        if supervisor is not None and calling in found:
+            supervisor.called()
+
+    def _waits(self) -> list[Wait]:
+        return [thread.wait for thread in self.p.threads if thread.wait is not None]
+
+    def _wanted(self, awake: list[Wait], *, wait: bool) -> dict[int, int]:
+        """The descriptors to look at, and for which events."""
         wanted: dict[int, int] = {}
         for one in awake:
             for descriptor, events in one.descriptors.items():
                 wanted[descriptor] = wanted.get(descriptor, 0) | events
         if self.host is not None and wait:
             wanted[self.host.descriptor] = READABLE
-        calling = supervisor.descriptor if supervisor is not None and wait else None
-        if calling is not None:
-            wanted[calling] = READABLE
-        found = ready(wanted, self._patience(awake) if wait else 0)
+        return wanted
+
+    def _note(self, awake: list[Wait], found: Mapping[int, int]) -> None:
+        """Note the descriptors that were found ready, signals that have arrived, timers that are due."""
+        p = self.p
         for one in awake:
             for descriptor, events in one.descriptors.items():
                 got = found.get(descriptor, 0) & (events | FAILURES)
@@ -278,15 +292,13 @@ class Scheduler:
                     one.ready[descriptor] = got
         if self.host is not None:
             for info in self.host.read():
-                self._arrived(info, waits)
+                self._arrived(info, self._waits())
         for timer in p.timers.expire():
             if timer.signal:
                 target = next((t for t in p.threads if t.id == timer.thread), None)
                 signals.send(p, timer.info(), target)
         if p.signal_files and p.attention:
             show_signals(p)
-        if supervisor is not None and calling in found:
-            supervisor.called()
 
     def _patience(self, waits: list[Wait]) -> float | None:
         """Milliseconds to wait for the host; None for ever."""

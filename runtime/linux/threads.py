@@ -220,7 +220,7 @@ def wait_for_others(p: Process, address: int, value: int, deadline: int | None, 
         while not wait.woken:
             if deadline is not None and now() >= deadline:
                 raise SystemCallError(errno.ETIMEDOUT)
-            alone = all(thread.wait is not None for thread in p.threads if thread is not p.thread)
+            alone = p.settings.cpus == 1 and all(t.wait is not None for t in p.threads if t is not p.thread)
             place = p.memory.pages.host_address(address)
             try:
                 host.futex_word(place, host.FUTEX_WAIT, raw, SHARED_PATIENCE / 1e9 if alone else 0)
@@ -399,17 +399,22 @@ def sched_yield(p: Process) -> int | Steps:
 
 @system_call("membarrier")
 def membarrier(p: Process, command: int) -> int:
-    """Threads take turns: each sees what the others wrote."""
-    return 0x1FF if not command else 0
+    """Whoever stands still sees what the others wrote; those whose turn it isn't do."""
+    if not command:
+        return 0x1FF
+    p.stand_still()
+    return 0
 
 
 @system_call("sched_getaffinity")
 def sched_getaffinity(p: Process, pid: int, size: int, address: int) -> int:
-    """One CPU: the order of execution should not depend on the host."""
-    if size < p.abi.word or size % p.abi.word:
+    """One CPU where threads take turns: the order of execution should not depend on the host."""
+    words = -(-p.settings.cpus // p.abi.bits)
+    if size < words * p.abi.word or size % p.abi.word:
         raise SystemCallError(errno.EINVAL)
-    p.memory.write(address, p.abi.pack_words(1))
-    return p.abi.word
+    mask = (1 << p.settings.cpus) - 1
+    p.memory.write(address, p.abi.pack_words(*(mask >> p.abi.bits * n for n in range(words))))
+    return words * p.abi.word
 
 
 @system_call("sched_setaffinity")
@@ -522,5 +527,8 @@ def set_tls(p: Process, value: int) -> int:
 
 @system_call("cacheflush", "riscv_flush_icache")
 def flush_instructions(p: Process, start: int, end: int) -> int:
-    """The engine sees writes to code by itself: nothing to do."""
+    """The engine sees writes to code by itself; those of a CPU that runs beside another when that begins to
+    run anew.
+    """
+    p.stand_still()
     return 0

@@ -5,7 +5,7 @@ themselves.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from runtime.linux.ports import READ, WRITE, AccessFault, Stop
 
@@ -16,6 +16,7 @@ class FakeMemory:
     """Pages by number, made when they are written."""
 
     def __init__(self) -> None:
+        self.stand_still: Callable[[], None] = lambda: None
         self.pages: dict[int, bytearray | None] = {}
         self.mapped: list[tuple[int, int]] = []
 
@@ -125,6 +126,12 @@ class FakeCpu:
 
     def restore(self, saved: object) -> None:
         self.pc, self.registers = saved[0], dict(saved[1])  # type: ignore[index]
+
+    def beside(self) -> FakeCpu:
+        raise NotImplementedError
+
+    def interrupt(self) -> None:
+        pass
 
     def forked(self) -> None:
         pass
