@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isagen.image import options, show
 from runtime.block.errors import ImageOption
 from runtime.errors import NotYetError
+from runtime.records import asdict
 
 if TYPE_CHECKING:
     from runtime.block.jobs.convert import Result

@@ -6,10 +6,10 @@ import argparse
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from isagen.image import inside, options, show
+from runtime.records import asdict
 
 if TYPE_CHECKING:
     from runtime.block.inside.files import Entry, FileSystem

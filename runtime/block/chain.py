@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.block.driver import OpenContext
@@ -13,11 +12,12 @@ from runtime.block.node import FormatNode, Node, ProtocolNode
 from runtime.block.policy import ReferencePolicy
 from runtime.block.protocol.file import FileNode
 from runtime.block.registry import find_format, probe
+from runtime.records import field, record
 
 MAX_DEPTH = 64
 
 
-@dataclass
+@record
 class Chain:
     """The images below one that is being opened. `driver.References` for its drivers."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from runtime.block.node import FormatNode, Node, ProtocolNode
+from runtime.records import field, record
 
 if TYPE_CHECKING:
     from runtime.block.options import CreateOptions
@@ -27,7 +27,7 @@ class References(Protocol):
         """A new file that an image being created names (extents, data files). Raises ImageExists."""
 
 
-@dataclass
+@record
 class OpenContext:
     """How an image is opened."""
 

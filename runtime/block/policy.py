@@ -13,15 +13,15 @@ import os
 import re
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.block.errors import ImageNotFound, ReferenceDenied
+from runtime.records import record
 
 _PROTOCOL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ReferencePolicy:
     """`allowed`: files, and folders with all that is in them, which images may name besides their
     neighbours.

@@ -9,11 +9,11 @@ record the formats of their backing files.
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.block.errors import ImageFormatUnknown
+from runtime.records import record
 
 if TYPE_CHECKING:
     from runtime.block.driver import Driver
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 HEAD, TAIL = 1024, 1024
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Signature:
     """`magic` at `offset` (negative: from the file's end); with `suffixes` only in files of such names."""
 
@@ -38,7 +38,7 @@ class Signature:
         return at >= 0 and (head if self.offset >= 0 else tail)[at : at + len(self.magic)] == self.magic
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Format:
     """One row of the registry."""
 

@@ -6,9 +6,10 @@ The JSON names are those of `qemu-img --output json`, so that scripts written fo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
 from functools import wraps
 from typing import Any, TypeVar, cast
+
+from runtime.records import field, fields, record
 
 Check = TypeVar("Check", bound="Callable[..., CheckReport]")
 MOST_CORRUPTIONS = 1 << 15
@@ -17,14 +18,14 @@ MOST_TOLD = 1000  # problems of which a report has the text
 
 
 class _Report:
-    """Base of the reports. They are made of values that we checked ourselves, so plain dataclasses do:
+    """Base of the reports. They are made of values that we checked ourselves, so plain records do:
     loading pydantic would take longer than most checks.
     """
 
     def as_json(self) -> dict[str, Any]:
         """JSON values under their JSON names; what isn't known is left out."""
         result = {}
-        for item in fields(self):  # type: ignore[arg-type]
+        for item in fields(self):
             value = getattr(self, item.name)
             if value is not None and not item.metadata.get("exclude"):
                 result[item.name.replace("_", "-")] = _plain(value)
@@ -37,7 +38,7 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
-@dataclass
+@record
 class SnapshotInfo(_Report):
     """An internal snapshot."""
 
@@ -52,7 +53,7 @@ class SnapshotInfo(_Report):
     disk_size: int | None = field(default=None, metadata={"exclude": True})  # bytes
 
 
-@dataclass
+@record
 class ImageInfo(_Report):
     """What `isagen image info` shows. Sizes are bytes."""
 
@@ -71,7 +72,7 @@ class ImageInfo(_Report):
     format_specific: dict[str, Any] | None = None
 
 
-@dataclass
+@record
 class Problem(_Report):
     """One thing that a check found wrong."""
 
@@ -81,7 +82,7 @@ class Problem(_Report):
     fixed: bool = False
 
 
-@dataclass
+@record
 class CheckReport(_Report):
     """The result of a check. Counters are what is left wrong after the repair, as qemu-img's are."""
 

@@ -13,11 +13,11 @@ import struct
 import time
 import uuid as uuids
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 from runtime.block.crypto.sectors import SECTOR, SectorCipher, known_hash
 from runtime.block.errors import ImageCorrupt, ImageKeyError
 from runtime.errors import IsagenError, NotYetError
+from runtime.records import record, replace
 
 MAGIC = b"LUKS\xba\xbe"
 HEADER_SIZE = 592
@@ -42,7 +42,7 @@ _MAXIMUM_MATERIAL = 1 << 20
 _MAXIMUM_PAYLOAD_OFFSET = 1 << 32
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class KeySlot:
     """One of the eight slots. `offset` of its key material is in bytes from the header's start."""
 
@@ -53,7 +53,7 @@ class KeySlot:
     stripes: int
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Header:
     """The first 592 bytes. `payload_offset` is in bytes, `key_size` in bytes."""
 

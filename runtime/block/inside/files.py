@@ -7,11 +7,11 @@ The library is C and reads what strangers wrote: run it through `runtime.block.i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from runtime.block.errors import ImageCorrupt, ImageError, ImageNotFound
 from runtime.block.node import Node
+from runtime.records import record
 
 _PIECE = 1 << 20
 _MAXIMUM_LINKS = 16
@@ -20,7 +20,7 @@ _TYPES = {1: "file", 2: "folder", 3: "fifo", 4: "character", 5: "block", 6: "lin
 _VIRTUAL = (10, 11)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Entry:
     """A file or folder. Times are seconds since 1970, UTC; `target` is a symbolic link's."""
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import struct
 import uuid
 import zlib
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from runtime.block.errors import ImageCorrupt
 from runtime.block.node import Node
+from runtime.records import record
 
 SECTORS = (512, 4096)
 _MBR_ENTRY = struct.Struct("<B3xB3xII")
@@ -51,7 +51,7 @@ _GPT_NAMES = {
 }
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Partition:
     """A partition: its number as Linux counts, offset and length in bytes, type and name as text."""
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 from runtime.block.errors import ImageOption
 from runtime.block.node import Node
+from runtime.records import record
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Workload:
     """`count` requests of `size` bytes, `depth` at a time, from `offset` on, each `step` bytes further."""
 

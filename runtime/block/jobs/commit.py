@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from runtime.block.jobs.pipeline import ordered
 from runtime.block.jobs.progress import Progress, silent
 from runtime.block.node import Extent, ExtentKind, FormatNode, Node
+from runtime.records import record
 
 PIECE = 1 << 20
 
 
-@dataclass
+@record
 class CommitResult:
     """Bytes of the disk that were written or zeroed below."""
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from runtime.block.jobs.pipeline import Buffers, ordered, processors
 from runtime.block.jobs.progress import Progress, silent
 from runtime.block.jobs.zeroes import zeroes
 from runtime.block.node import Extent, ExtentKind, Node
+from runtime.records import record
 
 PIECE = 2 << 20
 """Bytes that a thread compares in one go, in steps that fit the processor's cache."""
 STEP = 256 << 10
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Difference:
     """The first place where the disks differ: `offset` in bytes."""
 

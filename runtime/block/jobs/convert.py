@@ -12,7 +12,6 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from runtime.block.location import scheme_of
 from runtime.block.node import Node
 from runtime.block.protocol.file import FileNode
 from runtime.block.registry import find_format
+from runtime.records import field, record, replace
 
 CHECKPOINT_SECONDS = 2.0
 FIRST_CHECKPOINT = 0.25
@@ -37,7 +37,7 @@ class VerificationFailed(ImageError):
     code = "image.verification-failed"
 
 
-@dataclass
+@record
 class Request:
     """A conversion.
 
@@ -62,7 +62,7 @@ class Request:
     passphrase: Callable[[], bytes] | None = None
 
 
-@dataclass
+@record
 class Result:
     """What a conversion did. Sizes are bytes."""
 
@@ -92,8 +92,7 @@ def _into_existing(request: Request, progress: Progress) -> Result:
             )
         image.node.file.durable = request.durable
         copied = copy(request.source, image.node, request.copying, progress=progress)
-        if image.size > request.source.length() and not request.copying.target_is_zero:
-            image.write_zeroes(request.source.length(), image.size - request.source.length())
+        _zero_rest(request, image, request.copying)
         _copy_bitmaps(request, image)
         image.flush()
         verified = _verify(request, image, progress)
@@ -157,6 +156,7 @@ class _NewImage:
                 progress=progress,
                 checkpoint=checkpoints,
             )
+            _zero_rest(request, image, copying)
             _copy_bitmaps(request, image)
             image.close()
         except BaseException as error:
@@ -260,6 +260,13 @@ class _Checkpoints:
             self._image.flush()
             self._journal.advance(offset, synced=self._durable)
             self._next = now + CHECKPOINT_SECONDS
+
+
+def _zero_rest(request: Request, image: Image, copying: CopyOptions) -> None:
+    """What the image has behind the source's end reads as zeroes."""
+    end = request.source.length()
+    if image.size > end and not copying.target_is_zero:
+        image.write_zeroes(end, image.size - end)
 
 
 def _copy_bitmaps(request: Request, image: Image) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ from runtime.block.jobs.progress import Progress, silent
 from runtime.block.jobs.zeroes import is_zero, runs
 from runtime.block.node import Compression, Extent, ExtentKind, FileRange, FormatNode, Node
 from runtime.block.protocol.file import PAGE, FileNode
+from runtime.records import record
 
 PIECE = 2 << 20
 """Bytes that a thread reads at a time, unless clusters are larger."""
@@ -38,7 +38,7 @@ ZERO_PIECE = 1 << 30
 """Bytes that are zeroed in one request at most."""
 
 
-@dataclass
+@record
 class CopyOptions:
     """How to copy.
 
@@ -61,7 +61,7 @@ class CopyOptions:
     bytes_per_second: int = 0
 
 
-@dataclass
+@record
 class CopyResult:
     """Bytes of the disk by what happened to them."""
 

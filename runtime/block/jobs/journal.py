@@ -9,18 +9,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from runtime.block.errors import ImageError
+from runtime.records import asdict, record, replace
 
 VERSION = 1
 _MAXIMUM_SIZE = 1 << 20
 _ROOM = 4096  # bytes that the file has at least
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Entry:
     """What a journal holds. `source` and `target` describe the two (JSON values, compared as a whole); `work`
     is the file that is written; `offset` bytes are complete, `synced` of them on stable storage.

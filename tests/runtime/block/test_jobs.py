@@ -519,3 +519,15 @@ def test_checksums_are_verified_while_copying(tmp_path: Path) -> None:
         file.write(b"evil")
     with Image.open(source) as image, pytest.raises(ImageError):
         convert(Request(image.node, {}, str(tmp_path / "target.vdi"), "vdi"))
+
+
+def test_what_lies_behind_an_odd_end_is_zero(tmp_path: Path) -> None:
+    """Encrypted disks hold noise where nothing was written, and their sizes are rounded up."""
+    source, target = tmp_path / "source.raw", tmp_path / "target.luks"
+    source.write_bytes(bytes(range(1, 201)) * 1001)
+    with Image.open(source, "raw") as image:
+        options = {"iter_time": "10"}
+        convert(request(source, image, target, "luks", options=options, passphrase=lambda: b"secret"))
+    with Image.open(target, "luks", passphrase=lambda: b"secret") as image:
+        whole = image.pread(0, image.size)
+    assert whole == source.read_bytes().ljust(-(-200_200 // 512) * 512, b"\0")

@@ -7,7 +7,6 @@ from __future__ import annotations
 import bisect
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from runtime.block.driver import OpenContext
@@ -17,6 +16,7 @@ from runtime.block.format.parallels.node import ParallelsNode
 from runtime.block.format.raw import RawNode
 from runtime.block.node import Buffer, Extent, FormatNode, ProtocolNode
 from runtime.block.report import ImageInfo
+from runtime.records import record
 
 MAX_BYTES = 1 << 20
 _MAX_STORAGES = 1024
@@ -25,7 +25,7 @@ _BASE = "{5fbaabe3-6958-40ff-92a7-860e329aab41}"  # the image below all snapshot
 _NOBODY = "{00000000-0000-0000-0000-000000000000}"
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Storage:
     """A part of the disk, in sectors. `images`: (type, file name), the current one first."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 from runtime.block.errors import ImageCorrupt, ImageUnsupported
 from runtime.block.format.layout import Layout
+from runtime.records import asdict, record, replace
 
 SECTOR = 512
 MAGIC_OLD, MAGIC = b"WithoutFreeSpace", b"WithouFreSpacExt"
@@ -30,7 +30,7 @@ LAYOUT = Layout(
 )
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Header:
     """`data_offset` and `extension` are in sectors. The block table follows at byte 64."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runtime.block.errors import ImageCorrupt, ImageOption, ImageUnsupported
@@ -17,6 +16,7 @@ from runtime.block.format.qcow2.tables import read_table
 from runtime.block.format.qcow2.writer import Writer
 from runtime.block.options import parse_size
 from runtime.block.registry import recorded_name
+from runtime.records import replace
 
 if TYPE_CHECKING:
     from runtime.block.format.qcow2.options import Qcow2Options

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from runtime.block.errors import ImageCorrupt, ImageNotFound, ImageUnsupported
@@ -17,6 +16,7 @@ from runtime.block.format.qcow2 import header as h
 from runtime.block.format.qcow2.header import Header
 from runtime.block.format.qcow2.tables import read_table
 from runtime.block.node import ProtocolNode
+from runtime.records import field, record
 
 EXTENSION = struct.Struct(">IIQQ")
 ENTRY = struct.Struct(">QIIBBHI")  # 24 bytes
@@ -26,7 +26,7 @@ _MAX_BITMAPS, MAX_NAME, _MAX_DIRECTORY, MAX_BYTES = 65535, 1023, 16 << 20, 32 <<
 ONES = 1  # a table entry without offset: all bits set
 
 
-@dataclass
+@record
 class Bitmap:
     """One bitmap. `granularity` is in bytes of the disk; `data` its bits, low bits first, once they are
     loaded.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import replace
 
 from runtime.block.driver import OpenContext
 from runtime.block.errors import ImageOption
@@ -15,6 +14,7 @@ from runtime.block.format.qcow2.refcounts import decode_counts, encode_counts, s
 from runtime.block.format.qcow2.resize import resize
 from runtime.block.node import ProtocolNode
 from runtime.block.registry import recorded_name
+from runtime.records import replace
 
 
 def create(file: ProtocolNode, size: int, options: Qcow2Options, context: OpenContext) -> None:

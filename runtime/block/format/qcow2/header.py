@@ -7,11 +7,11 @@ cluster. `Header.parse` believes nothing: every field is checked before anything
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field, replace
 from enum import IntFlag
 
 from runtime.block.errors import ImageCorrupt, ImageUnsupported
 from runtime.block.node import ProtocolNode
+from runtime.records import field, record, replace
 
 MAGIC = b"QFI\xfb"
 MIN_CLUSTER_BITS, MAX_CLUSTER_BITS = 9, 21
@@ -72,7 +72,7 @@ _FEATURES = [
 _ORDER = {EXT_BACKING_FORMAT: 0, EXT_DATA_FILE: 1, EXT_CRYPTO: 2, EXT_BITMAPS: 3, EXT_CHECKSUMS: 4}
 
 
-@dataclass
+@record
 class Header:
     """The fields, in bytes and counts as the specification has them. `extensions` keeps unknown ones."""
 

@@ -6,13 +6,13 @@ A snapshot is an L1 table of its own, with a name and the time at which it was t
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 from runtime.block.errors import ImageCorrupt, ImageNotFound
 from runtime.block.format.qcow2 import header as h
 from runtime.block.format.qcow2.header import Header
 from runtime.block.node import ProtocolNode
 from runtime.block.report import SnapshotInfo
+from runtime.records import record
 
 _ENTRY = struct.Struct(">QIHHIIQII")  # 40 bytes
 _EXTRA = struct.Struct(">QQQ")
@@ -23,7 +23,7 @@ _AHEAD = 256 << 10
 NO_ICOUNT = (1 << 64) - 1
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Snapshot:
     """One entry of the snapshot table. `disk_size` is 0 where the entry doesn't say it (version 2)."""
 

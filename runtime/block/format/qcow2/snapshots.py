@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from array import array
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runtime.block.errors import ImageCorrupt, ImageExists, ImageUnsupported
@@ -23,6 +22,7 @@ from runtime.block.format.qcow2.tables import L2Table, first_entry, read_l1, rea
 from runtime.block.format.qcow2.writer import Writer
 from runtime.block.node import Buffer, Extent, FormatNode, Node, Snapshots
 from runtime.block.report import ImageInfo, SnapshotInfo
+from runtime.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

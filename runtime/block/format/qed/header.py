@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 from runtime.block.errors import ImageCorrupt, ImageUnsupported
 from runtime.block.format.layout import Layout
+from runtime.records import asdict, record, replace
 
 MAGIC = b"QED\0"
 HAS_BACKING, NEED_CHECK, BACKING_IS_RAW = 1, 2, 4
@@ -30,7 +30,7 @@ LAYOUT = Layout(
 )
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Header:
     """Sizes in bytes, but `table_size` and `header_size` in clusters."""
 

@@ -4,12 +4,12 @@ VDIHEADER1PLUS).
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 from runtime.block.errors import ImageCorrupt, ImageUnsupported
 from runtime.block.format import guid
 from runtime.block.format.layout import Layout
+from runtime.records import asdict, record, replace
 
 SIGNATURE = 0xBEDA107F
 VERSION = 0x00010001
@@ -48,7 +48,7 @@ LAYOUT = Layout(
 )
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Header:
     """`uuid` names the image, `modified` its content; `parent` and `parent_modified` are those of its
     parent.
@@ -134,7 +134,7 @@ class Header:
 
     def changed(self, **fields: object) -> Header:
         """A copy with other fields."""
-        return replace(self, **fields)  # type: ignore[arg-type]
+        return replace(self, **fields)
 
 
 def new_uuid() -> bytes:

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 from runtime.block.errors import ImageCorrupt, ImageUnsupported
 from runtime.block.format.guid import new_uuid
 from runtime.block.format.layout import Layout
+from runtime.records import asdict, record, replace
 
 SECTOR = 512
 COOKIE, HEADER_COOKIE = b"conectix", b"cxsparse"
@@ -104,7 +104,7 @@ def geometry_size(size: int) -> int:
     return size
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Footer:
     """The footer: at the end of each image, and a copy at the start of dynamic ones."""
 
@@ -169,7 +169,7 @@ class Footer:
         return replace(self, original_size=size, current_size=size, geometry=geometry_of(size), creator=exact)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Header:
     """The header of dynamic and differencing images."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import struct
 from abc import abstractmethod
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from runtime.block.driver import OpenContext
@@ -20,6 +19,7 @@ from runtime.block.format.vhd.header import Footer, Header
 from runtime.block.format.vhd.parent import describe, find_parent, verify_parent
 from runtime.block.node import FileRange, FormatNode, Preallocation, ProtocolNode, Repair
 from runtime.block.report import CheckReport, ImageInfo, may_stop
+from runtime.records import replace
 
 if TYPE_CHECKING:
     from runtime.block.format.mapped.table import Entries

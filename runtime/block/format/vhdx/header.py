@@ -5,7 +5,6 @@ endian).
 from __future__ import annotations
 
 import struct
-from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import google_crc32c
@@ -14,6 +13,7 @@ from runtime.block.errors import ImageCorrupt, ImageUnsupported
 from runtime.block.format import guid
 from runtime.block.format.layout import Layout
 from runtime.block.node import ProtocolNode
+from runtime.records import asdict, record, replace
 
 MIB = 1 << 20
 IDENTIFIER = b"vhdxfile"
@@ -72,7 +72,7 @@ def show_guid(value: bytes) -> str:
     return "{" + guid.show_guid(value) + "}"
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Header:
     """One of the two headers: the one with the higher sequence number counts."""
 
@@ -142,7 +142,7 @@ def read_headers(file: ProtocolNode) -> tuple[Header, int, list[int]]:
     return header, number, bad
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Region:
     """A region: where it lies, in bytes."""
 

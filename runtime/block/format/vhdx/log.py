@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 
 from runtime.block.errors import ImageCorrupt
 from runtime.block.format.vhdx.header import Header, checked, sealed
 from runtime.block.node import Buffer, Extent, ExtentKind, ProtocolNode
+from runtime.records import field, record
 
 PAGE = 4096
 _ENTRY = struct.Struct("<4sIIIQII16sQQ")
@@ -23,7 +23,7 @@ _DESCRIPTORS = PAGE // _DESCRIPTOR.size
 _DATA = struct.Struct("<4sI4084sI")
 
 
-@dataclass
+@record
 class Entry:
     """A valid entry: `pages` to write, `zeroes` to make, as (offset in the file, ...)."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
 
 from runtime.block.errors import ImageCorrupt, ImageUnsupported
 from runtime.block.format.guid import guid, show_guid
 from runtime.block.format.vhdx.header import MIB, Region, new_guid
 from runtime.block.node import ProtocolNode
+from runtime.records import field, record
 
 TABLE_SIZE = 64 << 10
 _HEAD = struct.Struct("<8sHH")
@@ -30,7 +30,7 @@ MAX_DISK = 64 << 40
 _CHUNK_SECTORS = 1 << 23
 
 
-@dataclass
+@record
 class Metadata:
     """What the items say. `locator` has the parent's names (keys as in 2.6.2.6.3)."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
@@ -20,6 +19,7 @@ from runtime.block.format.vhdx.metadata import MAX_DISK, Metadata, pack_metadata
 from runtime.block.format.vhdx.parent import find_parent, make_locator, verify_parent
 from runtime.block.node import Preallocation, ProtocolNode, Repair
 from runtime.block.report import CheckReport, ImageInfo, may_stop
+from runtime.records import replace
 
 if TYPE_CHECKING:
     from runtime.block.format.mapped.table import Entries

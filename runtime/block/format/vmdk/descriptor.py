@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass
 
 from runtime.block.errors import ImageCorrupt
+from runtime.records import record
 
 MAX_BYTES = 1 << 20
 MAX_EXTENTS = 4096
@@ -29,7 +29,7 @@ _EXTENT = re.compile(
 )
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ExtentLine:
     """One extent: `sectors` of the disk, in file `name`; flat ones from sector `offset` of it."""
 

@@ -7,11 +7,11 @@ extents (COWD): the same, "ESX Server Sparse Extents". SESparse: as VMware's vSp
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 from runtime.block.errors import ImageCorrupt, ImageUnsupported
 from runtime.block.format.layout import Layout
+from runtime.records import asdict, names_of, record, replace
 
 SECTOR = 512
 SPARSE_MAGIC, COWD_MAGIC = b"KDMV", b"COWD"
@@ -86,7 +86,7 @@ SESPARSE = Layout(
 SESPARSE_VERSION = 0x0000000200000001
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class SparseHeader:
     """The header of a hosted sparse extent. Offsets and sizes are in sectors."""
 
@@ -206,7 +206,7 @@ def parse_cowd(data: bytes, where: str, file_length: int) -> SparseHeader:
     return header
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class SeSparseHeader:
     """What of the constant header of an SESparse extent is needed. In sectors."""
 
@@ -242,8 +242,7 @@ class SeSparseHeader:
         for name in ("directory", "tables", "grains"):
             if not 1 <= fields[name] <= file_length // SECTOR:
                 raise wrong("a part lies outside of the file", name)
-        names = cls.__dataclass_fields__
-        header = cls(**{name: fields[name] for name in names})
+        header = cls(**{name: fields[name] for name in names_of(cls)})
         needed = -(-header.capacity // grain // (header.table_size * SECTOR // 8)) * 8
         if header.directory * SECTOR + needed > file_length or header.directory_size * SECTOR < needed:
             raise wrong("the grain directory is too short for the disk", "directory_size")

@@ -6,7 +6,6 @@ import bisect
 import contextlib
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -37,11 +36,12 @@ from runtime.block.node import (
     Repair,
 )
 from runtime.block.report import CheckReport, ImageInfo, may_stop
+from runtime.records import record, replace
 
 _TEXT_KINDS = (*text.SPARSE_KINDS, *text.FLAT_KINDS, *text.RAW_DEVICE_KINDS, "ZERO")
 
 
-@dataclass
+@record
 class Part:
     """One extent in its place."""
 

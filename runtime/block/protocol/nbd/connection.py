@@ -10,13 +10,13 @@ import errno
 import os
 import socket
 import ssl
-from dataclasses import dataclass, field
 from typing import NoReturn
 
 from runtime.block.errors import ImageIOError, ImageNotFound
 from runtime.block.protocol.nbd import wire
 from runtime.block.protocol.nbd.uri import Address
 from runtime.block.protocol.nbd.wire import Chunk, Command, Info, Option, Reply
+from runtime.records import field, record
 
 _TIMEOUT = 60.0
 _MAXIMUM_CONTEXTS = 16
@@ -25,7 +25,7 @@ _MAXIMUM_EXPORTS = 10_000
 _OLD_STYLE_FLAGS = 0x1F
 
 
-@dataclass
+@record
 class Export:
     """What the server tells of an export. Sizes in bytes."""
 

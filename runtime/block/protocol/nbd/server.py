@@ -16,7 +16,6 @@ import struct
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from runtime.block.protocol.nbd.wire import (
     State,
     TransmissionFlag,
 )
+from runtime.records import field, record
 
 PIECE = 1 << 20
 """Bytes that are read or written at a time."""
@@ -49,7 +49,7 @@ _CONTEXTS = (wire.BASE_ALLOCATION, wire.ALLOCATION_DEPTH)
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Export:
     """A node that clients may open by `name`. Writable if the node is and `read_only` isn't set."""
 
@@ -226,7 +226,7 @@ class _Refused(Exception):
     """The client doesn't speak NBD, or what it wants ends the connection."""
 
 
-@dataclass
+@record
 class _Session:
     """What a handshake agreed on."""
 

@@ -6,16 +6,16 @@ Source: NetworkBlockDevice/nbd, doc/uri.md. QEMU's older ``nbd:host:port[:export
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from runtime.block.errors import ImageOption
 from runtime.block.protocol.nbd.wire import DEFAULT_PORT
+from runtime.records import record
 
 SCHEMES = ("nbd", "nbds", "nbd+unix", "nbds+unix")
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Address:
     """Where a server is: a Unix socket's path, or host and port."""
 
