@@ -40,7 +40,10 @@ PAGE = 4096
 """Bytes of the kernel's page cache that are one. No file system's blocks are larger."""
 _COPY_BYTES = 1 << 20
 _LARGE = 1 << 20
-"""Writes of so many bytes get their storage before: one request for it, instead of one for each block."""
+"""Writes of so many bytes get their storage before, by one request instead of one for each block, and are
+done in such steps. For larger ones the kernel's cache takes pages of 2 MiB, which are slow to get where a
+host takes free memory back from its virtual machines: 680 MiB took 0.7 s instead of 0.2 s.
+"""
 _buffers = threading.local()
 _CANNOT = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV, errno.EPERM, errno.ENOTTY}
 
@@ -228,11 +231,11 @@ class FileNode(ProtocolNode):
         if size >= _LARGE:
             self._reserve(offset, size)
         try:
-            count = os.pwrite(self._fd, data, offset)
+            count = os.pwrite(self._fd, data, offset) if size <= _LARGE else 0
             if count != size:
                 view = memoryview(data).cast("B")
                 while count < size:
-                    count += os.pwrite(self._fd, view[count:], offset + count)
+                    count += os.pwrite(self._fd, view[count : count + _LARGE], offset + count)
         except OSError as error:
             self._length = os.lseek(self._fd, 0, os.SEEK_END)
             raise self._failure(f"write {size} bytes at offset {offset}", error) from error
