@@ -1,7 +1,8 @@
 """A RISC-V hart on an accelerator: what the platform drives, and its time.
 
 `time` counts ticks of the timebase. Between two looks of the platform it moves with the instructions, one
-tick for `INSTRUCTIONS_PER_TICK`; each time the hart is started it is brought up to the clock's.
+tick for `INSTRUCTIONS_PER_TICK` or, if the hart is faster than the clock, for a power of two more; each time
+the hart is started it is brought up to the clock's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ SOFTWARE, TIMER, SUPERVISOR_EXTERNAL, MACHINE_EXTERNAL = 3, 7, 9, 11
 """Bits of `mip` that the platform drives (volume II, 3.1.9)."""
 TICK_SHIFT: Final = 5
 INSTRUCTIONS_PER_TICK: Final = 1 << TICK_SHIFT
+SLOWEST_SHIFT: Final = 12
+"""2**12 instructions a tick: 40 thousand million a second, faster than any host gets."""
 MASK64: Final = (1 << 64) - 1
 
 
@@ -92,6 +95,11 @@ class Hart:
                 self.waiting = False
             self._taken = lines
 
+    @property
+    def has_news(self) -> bool:
+        """Whether lines have other levels than the CPU knows."""
+        return self._lines != self._taken
+
     def sleep(self) -> None:
         """The hart's thread: wait until somebody nudges it."""
         self._news.wait()
@@ -127,8 +135,36 @@ class Hart:
     @property
     def time(self) -> int:
         """What `rdtime` would read."""
-        return self.cpu.get("mtime") + (self.cpu.get("instret") >> TICK_SHIFT) & MASK64
+        return self.cpu.get("mtime") + (self.cpu.get("instret") >> self._shift) & MASK64
 
     def set_time(self, ticks: int) -> None:
         """It is `ticks` now."""
-        self.cpu.set("mtime", ticks - (self.cpu.get("instret") >> TICK_SHIFT) & MASK64)
+        self.cpu.set("mtime", ticks - (self.cpu.get("instret") >> self._shift) & MASK64)
+
+    @property
+    def _shift(self) -> int:
+        return self.cpu.get("time_shift")
+
+    @property
+    def instructions_per_tick(self) -> int:
+        """So many move the hart's time by one tick."""
+        return 1 << self._shift
+
+    def follow(self, ticks: int, slice_: int) -> None:
+        """The hart is about to execute up to `slice_` instructions, and it is `ticks` by the host's clock.
+
+        Its time never goes back. Where it is ahead of the clock, it goes slower from here on: else it would
+        run away from the clock, by which timers go off. Follows from the hart's registers alone, so that a
+        run that is repeated does the same.
+        """
+        time, shift = self.time, self._shift
+        if ticks < time:
+            faster = min(shift + 1, SLOWEST_SHIFT)
+        else:
+            faster = max(shift - 1, TICK_SHIFT) if ticks - time > slice_ >> shift else shift
+            time = ticks
+        if faster != shift:
+            self.cpu.set("time_shift", faster)
+        elif time == self.time:
+            return
+        self.set_time(time)

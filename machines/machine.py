@@ -507,13 +507,16 @@ class Machine:
         deadline = self.clock.next_deadline()
         if deadline is None:
             return size
-        return max(1, min(size, -(-(deadline - now) * INSTRUCTIONS_PER_TICK // TICK)))
+        rate = max(hart.instructions_per_tick for hart in self.harts)
+        return max(1, min(size, -(-(deadline - now) * rate // TICK)))
 
     def _run_hart(self, hart: Hart, turn: Round, budget: int) -> None:
         """Part of a hart's slice: at most `budget`, less where it waits or the machine is to halt."""
         if turn.used == 0:
             ticks = turn.start // TICK + self.ticks.offset
-            if ticks > hart.time:
+            if isinstance(self.clock, HostClock):
+                hart.follow(ticks, turn.size)
+            elif ticks > hart.time:
                 hart.set_time(ticks)
         cpu = hart.cpu
         finishing = False

@@ -167,11 +167,10 @@ class Team:
                 if hart.waiting:
                     hart.sleep()
                     continue
-                ticks = machine.ticks.now()
-                if ticks > hart.time:
-                    hart.set_time(ticks)
-            # What is done in between is to be told of: only the instruction under way is finished.
-            allowed = SLICE if self._going else 1
+                hart.follow(machine.ticks.now(), SLICE)
+            # What is done in between, and lines that the instruction under way has changed, are to be told
+            # of: only that instruction is finished.
+            allowed = 1 if not self._going or (cpu.answered and hart.has_news) else SLICE
             stop = cpu.run(allowed)
             hart.spent += allowed - cpu.unused
             if stop.reason is Reason.MMIO:
