@@ -40,22 +40,20 @@ def explained(cpu: Cpu) -> Iterator[Explained]:
     compiler = Compiler()
 
     def guest(region: Region) -> Iterator[str]:
-        heads = set(region.entries)
-        order = sorted(range(len(region.pcs)), key=region.pcs.__getitem__)
+        heads = {region.pcs[number] for number in region.entries}
         last = None
-        for number in order:
-            pc = region.pcs[number]
+        for pc in sorted(set(region.pcs)):
             if last is not None and pc != last:
                 yield ""
             line = disassembler.line(readable(cpu, pc), pc)
             last = pc + line.length
-            yield f"{'>' if number in heads else ' '} {pc:#x}: {line.text}"
+            yield f"{'>' if pc in heads else ' '} {pc:#x}: {line.text}"
 
     for number, region in enumerate(translator.installed):
         text = region_text(target, region, "region")
         where = region.pcs[region.entries[0]] if region.pcs else 0
         yield Explained(
-            f"region {number}: {len(region.nodes)} instructions, entered at {where:#x}",
+            f"region {number}: {len(set(region.pcs))} instructions, entered at {where:#x}",
             list(guest(region)),
             str(compiler.optimised(text)).splitlines(),
             compiler.assembly(text).splitlines(),

@@ -124,13 +124,35 @@ TLB_RANGES: Final = 2 * TLB_WRITE
 """Distance from an entry to (u64 first guest address, u64 length): addresses around it whose bytes lie behind
 each other in host memory and are accessible in the same way; length is 0 without `RANGES`, else 15 less than
 it is, so that an access of up to 16 bytes is inside if it begins below the length."""
-TLB_SET_SIZE: Final = 2 * TLB_RANGES
+TLB_SITES: Final = 2 * TLB_RANGES
+"""Distance from a set's start to its *sites*: what translated code found in the TLB last, by the register
+that an address was made from (`tlb_site`), so that it need not look there each time. Forgotten with the TLB's
+entries.
+
+A site is (u64 first guest address, u64 length, u64 addend) as above in user mode; in system mode the first is
+a page's, and the length not used. An empty one holds `NO_PAGE`, and length 0.
+"""
+TLB_SITE_COUNT: Final = 64
+TLB_SITE_SIZE: Final = 32
+TLB_SITE_LENGTH: Final = 8
+TLB_SITE_ADDEND: Final = 16
+NO_PAGE: Final = 2048
+"""Equal to no page's address, whatever its lowest four bits."""
+TLB_SET_SIZE: Final = TLB_SITES + TLB_SITE_COUNT * TLB_SITE_SIZE
 TLB_EMPTY: Final = 1
 
 
 def tlb_offset(address: int) -> int:
     """Where the TLB entry of an address (64 bits, unsigned) lies, from the TLB's start."""
     return ((address >> 8) & TLB_OFFSET_MASK) ^ ((address >> TLB_FOLD_SHIFT) & TLB_FOLD_MASK)
+
+
+def tlb_site(register: int, *, write: bool) -> int:
+    """Where the site of addresses made from the register at an offset lies, from the TLB's start. Those for
+    writes are the odd ones. Registers may share one.
+    """
+    number = register // 8 % (TLB_SITE_COUNT // 2)
+    return TLB_SITES + (2 * number + write) * TLB_SITE_SIZE
 
 
 # --- where dynamic jumps find their records -----------------------------------------------------------------

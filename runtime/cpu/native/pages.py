@@ -236,8 +236,35 @@ def forget_writes(c, host):  # type: ignore[no-untyped-def]
                     store64(place, block.TLB_EMPTY)
                     found = 1
             i += 1
+        found |= forget_sites(tlb - block.TLB_WRITE, host)
         number += 1
     return found
+
+
+@cold
+def forget_sites(tlb, host):  # type: ignore[no-untyped-def]
+    """The same for a set's sites for writes."""
+    found = 0
+    place = tlb + block.TLB_SITES + block.TLB_SITE_SIZE
+    end = tlb + block.TLB_SET_SIZE
+    while place < end:
+        first = load64(place)
+        guest = host - load64(place + block.TLB_SITE_ADDEND)
+        if first != block.NO_PAGE and (
+            first == guest or ult(guest - first, load64(place + block.TLB_SITE_LENGTH))
+        ):
+            empty_site(place)
+            found = 1
+        place += 2 * block.TLB_SITE_SIZE
+    return found
+
+
+@cold
+def empty_site(place):  # type: ignore[no-untyped-def]
+    """Empty a site."""
+    store64(place, block.NO_PAGE)
+    store64(place + block.TLB_SITE_LENGTH, 0)
+    return 0
 
 
 @cold
@@ -279,6 +306,10 @@ def clear_space(space):  # type: ignore[no-untyped-def]
     i = 0
     while i < 2 * block.TLB_ENTRIES:
         store64(tlb + i * block.TLB_ENTRY_SIZE, block.TLB_EMPTY)
+        i += 1
+    i = 0
+    while i < block.TLB_SITE_COUNT:
+        empty_site(tlb + block.TLB_SITES + i * block.TLB_SITE_SIZE)
         i += 1
     zero_bytes(load64(space + cache.SPACE_CODE_TLB), cache.CODE_TLB_SIZE)
     jumps = load64(space + cache.SPACE_JUMPS)

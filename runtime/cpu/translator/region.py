@@ -25,10 +25,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from runtime.cpu import block, cache
+from runtime.cpu.translator.deferred import deferral_of
+from runtime.cpu.translator.loops import innermost_loops, loop_heads
 from runtime.cpu.translator.template import Template, Templates
 
 MAXIMUM_NODES: Final = 400
 """Instructions in a region."""
+PEELED: Final = 64
+"""Most instructions of a loop that `peel` takes."""
 MAXIMUM_ACCESSES: Final = 160
 """Accesses to guest memory in a region: each costs an exit."""
 NEAR: Final = 4096
@@ -96,6 +100,30 @@ class Region:
         """Everything that the region's code depends on but the target and mode: JSON."""
         nodes = [[node.op, node.slots, node.edges] for node in self.nodes]
         return json.dumps([nodes, self.entries, self.dynamic, self.pages], separators=(",", ":"))
+
+
+def peel(region: Region, deferring: set[int]) -> None:
+    """Give innermost loops their first turn apart, with a copy of the loop behind it, where nodes are in them
+    whose registers may be made later (`runtime.cpu.translator.deferred`): in the loop it is then known which
+    instruction wrote them last.
+    """
+    followers = [[edge for _, edge in node.edges if isinstance(edge, int)] for node in region.nodes]
+    for head, body in innermost_loops(followers):
+        if len(body) > PEELED or len(region.nodes) + len(body) > MAXIMUM_NODES or deferring.isdisjoint(body):
+            continue
+        copy = {number: len(region.nodes) + position for position, number in enumerate(body)}
+        for number in body:
+            node = region.nodes[number]
+            turned = tuple((end, _mapped(edge, copy)) for end, edge in node.edges)
+            again = tuple((end, _mapped(edge, {head: copy[head]})) for end, edge in node.edges)
+            region.nodes.append(node._replace(edges=turned))
+            region.nodes[number] = node._replace(edges=again)
+            region.records.append(region.records[number])
+            region.pcs.append(region.pcs[number])
+
+
+def _mapped(edge: Edge, names: Mapping[int, int]) -> Edge:
+    return names.get(edge, edge) if isinstance(edge, int) else edge
 
 
 def parsed(description: str) -> Region:
@@ -232,6 +260,7 @@ class Former:
             if self.page_of(record) not in pages:
                 pages.add(self.page_of(record))
                 region.pages.append(number)
+        peel(region, {number for number, key in enumerate(order) if self._defers(key)})
         return region
 
     def _lively(self, key: Key) -> bool:
@@ -308,6 +337,10 @@ class Former:
                 key = following
         return order
 
+    def _defers(self, key: Key) -> bool:
+        template = self.template_of(key)
+        return template is not None and deferral_of(template) is not None
+
     def _choose_entries(
         self,
         region: Region,
@@ -325,25 +358,3 @@ class Former:
             if number not in region.entries and self.may_enter(region.records[number]):
                 region.entries.append(number)
 
-
-def loop_heads(followers: Sequence[Sequence[int]]) -> list[int]:
-    """Nodes that the edges of depth-first walks lead back to: each cycle has one."""
-    heads: set[int] = set()
-    state = [0] * len(followers)  # 1: on the path, 2: done
-    for root in range(len(followers)):
-        if state[root]:
-            continue
-        state[root] = 1
-        stack = [(root, iter(followers[root]))]
-        while stack:
-            number, rest = stack[-1]
-            following = next(rest, None)
-            if following is None:
-                state[number] = 2
-                stack.pop()
-            elif state[following] == 0:
-                state[following] = 1
-                stack.append((following, iter(followers[following])))
-            elif state[following] == 1:
-                heads.add(following)
-    return sorted(heads)

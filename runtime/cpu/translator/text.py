@@ -25,19 +25,22 @@ from typing import Any, Final
 
 from runtime.cpu import block, exits
 from runtime.cpu.translator import arithmetic
-from runtime.cpu.translator.region import Edge, Region, loop_heads
+from runtime.cpu.translator.deferred import ENTRY, MANY, Deferral, Reach, deferral_of, reaches
+from runtime.cpu.translator.loops import loop_heads
+from runtime.cpu.translator.region import Edge, Region
 from runtime.cpu.translator.sticky import Gathers, gathers
 from runtime.cpu.translator.template import Template, Templates
 
 STEP: Final = "i64 %cpu, i64 %record, i64 %tlb, i64 %table, i64 %budget.in, i64 %next.in"
 _TYPES: Final = "i64, i64, i64, i64, i64, i64"
 PAGE_MASK: Final = -4096
-NO_PAGE: Final = 2048
-"""Equal to no page's address, whatever its lowest bits."""
+SITE_PARTS: Final = {"": 0, ".length": block.TLB_SITE_LENGTH, ".addend": block.TLB_SITE_ADDEND}
 EXTENT: Final = 1024
 """Most bytes that accesses lie apart which are checked together."""
 SYSTEM_EXTENT: Final = 64
 """The same in system mode, where a group that crosses a page's end leaves the region."""
+FEW_SITES: Final = 2
+"""So many sites have their values in the host's registers all the time."""
 FEW: Final = 3
 """So many targets of computed jumps are compared with one after the other."""
 
@@ -103,8 +106,10 @@ class Check:
 class Formats:
     """Templates as ``%`` format strings with names: ``p`` the prefix, ``s2`` the slot at byte 2, each end."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, *, local: bool) -> None:
         self.target = target
+        self.local = local
+        """Whether the region has its sites in variables of its own."""
         self._known: dict[tuple[int, bool], str] = {}
         self._gathers: dict[int, Gathers | None] = {}
         self._accesses: dict[int, list[list[str]]] = {}
@@ -127,9 +132,8 @@ class Formats:
     def sites(self, template: Template) -> set[str]:
         """The sites of a template's accesses, as they stand in its format string."""
         return {
-            (_HOLE.sub(r"%(s\2)s", base) or "none") + kind
-            for *_, base, _ in self.accesses(template)
-            for kind in (".r", ".w")
+            (_HOLE.sub(r"%(s\2)s", base) or "none") + (".r" if kind == "readable" else ".w")
+            for kind, *_, base, _ in self.accesses(template)
         }
 
     def _made(self, template: Template, sticky: bool) -> str:
@@ -195,6 +199,13 @@ class Formats:
             f"{n}m = load i64, ptr {n}f, !invariant.load !0",
         ]
 
+    def _note(self, site: str, values: Mapping[str, str]) -> list[str]:
+        """Note in a site what the TLB said."""
+        kept = [f"store i64 {value}, ptr {site}.kept{part}" for part, value in values.items()]
+        if not self.local:
+            return kept
+        return [*kept, *(f"store i64 {value}, ptr {site}{part}" for part, value in values.items())]
+
     def _range_test(
         self, n: str, address: str, size: int, site: str, write: bool, check: Check | None
     ) -> list[str]:
@@ -219,7 +230,7 @@ class Formats:
             ]
 
         lines = [
-            f"{n}i = load i64, ptr {site}.low",
+            f"{n}i = load i64, ptr {site}",
             f"{n}j = load i64, ptr {site}.length",
             *inside("y", f"{n}i", f"{n}j"),
             f"br i1 {n}y3, label {n}, label {n}out, !prof !1",
@@ -229,9 +240,7 @@ class Formats:
             f"{n}r = load i64, ptr {n}q",
             f"{n}u = getelementptr i8, ptr {n}q, i64 8",
             f"{n}x = load i64, ptr {n}u",
-            f"store i64 {n}r, ptr {site}.low",
-            f"store i64 {n}x, ptr {site}.length",
-            f"store i64 {n}m, ptr {site}",
+            *self._note(site, {"": f"{n}r", ".length": f"{n}x", ".addend": f"{n}m"}),
         ]
         if check is None:
             return [*lines, f"br label {n}"]
@@ -255,7 +264,7 @@ class Formats:
     ) -> list[str]:
         """System mode: is the address, or all that a group accesses, in the page that the site knows?"""
         label = n.removeprefix("%%")
-        lines = [f"{n}i = load i64, ptr {site}.page"]
+        lines = [f"{n}i = load i64, ptr {site}"]
         if check is None:
             # Aligned accesses don't cross a page's end. Others differ from any page in their lowest bits.
             lines += [
@@ -280,14 +289,14 @@ class Formats:
             *lines,
             f"{label}out:",
             *self._lookup(n, address, size, write),
-            f"store i64 {n}t, ptr {site}.page",
-            f"{n}k = load i64, ptr {site}",
+            *self._note(site, {"": f"{n}t"}),
+            f"{n}k = load i64, ptr {site}.addend",
             f"{n}s = icmp eq i64 {n}m, {n}k",
             f"br i1 {n}s, label {n}, label {n}new, !prof !1",
             f"{label}new:",
             # LLVM must not see that this is the same value.
             f'{n}x = call i64 asm "", "=r,0"(i64 {n}m)',
-            f"store i64 {n}x, ptr {site}",
+            *self._note(site, {".addend": f"{n}x"}),
             f"br label {n}",
         ]
 
@@ -295,7 +304,7 @@ class Formats:
         """The test whether memory may be accessed directly, and the access.
 
         The software TLB (`runtime.cpu.block.TLB`) says so, but is two loads behind each other away. What it
-        said last is kept for each base register, in variables of the region (a *site*):
+        said last is kept for each base register, at a fixed place (a *site*, `runtime.cpu.block.TLB_SITES`):
 
         * user mode: the range of addresses around, with what to add to them. The TLB is only looked at when
           an address is outside.
@@ -309,15 +318,16 @@ class Formats:
         n = f"%%{label}"
         write = kind != "readable" if check is None else check.write
         site = f"%%site.{base or 'none'}.{'w' if write else 'r'}"
+        addend = f"{site}.addend"
         lines: list[str] = []
         if check is not None and check.extent == 0:
-            site = f"%%group{check.group}"
+            addend = f"%%group{check.group}"
             lines.append(f"br label {n}")
         elif self.target.ranges:
             lines += self._range_test(n, address, int(size), site, write, check)
         else:
             lines += self._entry_test(n, address, int(size), site, write, check)
-        lines += [f"{label}:", f"{n}d = load i64, ptr {site}"]
+        lines += [f"{label}:", f"{n}d = load i64, ptr {addend}"]
         if check is not None and check.extent:
             lines.append(f"store i64 {n}d, ptr %%group{check.group}")
         bits = 8 * int(size)
@@ -347,9 +357,9 @@ class Formats:
 
 
 @lru_cache(maxsize=8)
-def formats_of(target: Target) -> Formats:
+def formats_of(target: Target, *, local: bool) -> Formats:
     """The format strings of a target's templates."""
-    return Formats(target)
+    return Formats(target, local=local)
 
 
 # --- regions ------------------------------------------------------------------------------------------------
@@ -368,7 +378,7 @@ class _Text:
         self.target = target
         self.region = region
         self.name = name
-        self.formats = formats_of(target)
+        self.formats = formats_of(target, local=False)
         self.delay = target.templates.record_size
         self.templates = [self._template(node.op) for node in region.nodes]
         self.lines: list[str] = []
@@ -386,6 +396,12 @@ class _Text:
         """How accesses in groups are checked: by node and the access's position in it."""
         self.groups = 0
         self.found = 0  # what may have been written where an address is looked up
+        self.writers: list[tuple[Deferral, dict[str, str], set[str]]] = []
+        """Nodes that write what is made later, those alike as one: with their slots, and what is kept."""
+        self.writer_of: dict[int, int] = {}
+        self.before, self.after = self._reaches()
+        self.remakes: dict[tuple[str, tuple[tuple[int, int], ...]], str] = {}
+        """Labels of code that makes registers, then goes on: where to, and registers with their writers."""
 
     def _template(self, op: int) -> Template:
         found = self.target.templates.get(op)
@@ -470,6 +486,39 @@ class _Text:
         self.behind = [before | mine for before, mine in zip(dirty, own, strict=True)]
         return places, dirty
 
+    def _reaches(self) -> tuple[list[dict[int, int]], list[dict[int, int]]]:
+        """Who wrote registers last that may be made later, before and behind each node: numbers of
+        `writers`.
+        """
+        known: dict[tuple[int, tuple[int, ...]], int] = {}
+        for number, (node, template) in enumerate(zip(self.region.nodes, self.templates, strict=True)):
+            deferral = None if template.guard else deferral_of(template)
+            if deferral is None:
+                continue
+            key = node.op, node.slots
+            if key not in known:
+                known[key] = len(self.writers)
+                slots = {f"s{at}": str(value) for at, value in self._slots(number).items()}
+                self.writers.append((deferral, slots, set()))
+            self.writer_of[number] = known[key]
+        places = sorted({place for deferral, *_ in self.writers for place in deferral.values})
+
+        def writes(number: int) -> dict[int, int]:
+            found = {place: MANY for place in self._places(number, write=True) if place in places}
+            writer = self.writer_of.get(number)
+            if writer is not None:
+                named = set(self.region.nodes[number].slots)
+                found |= {place: writer for place in self.writers[writer][0].values if place not in named}
+            return found
+
+        before, after = reaches(self.followers, self.region.entries, places, writes)
+        for reach in (*before, *after):
+            for place, writer in reach.items():
+                if writer >= 0:
+                    deferral, _, kept = self.writers[writer]
+                    kept.update(deferral.needs[place] & deferral.leaves.keys())
+        return before, after
+
     # --- text ---------------------------------------------------------------------------------------------
 
     def line(self, *lines: str) -> None:
@@ -481,7 +530,14 @@ class _Text:
             self._segment(leader)
         self._endings()
         # LLVM wants variables at the function's start.
-        self.lines[1:1] = [f"%group{number} = alloca i64" for number in range(self.groups)]
+        self.lines[1:1] = [
+            *(f"%group{number} = alloca i64" for number in range(self.groups)),
+            *(
+                f"%kept{number}.{name} = alloca {deferral.leaves[name]}"
+                for number, (deferral, _, kept) in enumerate(self.writers)
+                for name in sorted(kept)
+            ),
+        ]
         body = "\n".join(self.lines)
         return (
             f"define ghccc i64 @{self.name}({STEP}) nounwind {{\n{body}\n}}\n"
@@ -521,7 +577,11 @@ class _Text:
             if place in self.target.zeros:
                 line(f"store i64 0, ptr %g{place}")
             elif place not in (self.target.sink, self.target.sink + 8):
-                line(f"%i{place} = load i64, ptr %m{place}", f"store i64 %i{place}, ptr %g{place}")
+                # Atomic, or LLVM makes one load of these and of what is loaded into the register later.
+                line(
+                    f"%i{place} = load atomic i64, ptr %m{place} unordered, align 8",
+                    f"store i64 %i{place}, ptr %g{place}",
+                )
         self._sites()
         if self.delay:
             line(
@@ -546,15 +606,31 @@ class _Text:
         )
 
     def _sites(self) -> None:
-        """Variables for what was last added to addresses: see `Formats`."""
+        """Where what the TLB said last is kept (`Formats`): where there are few of these places, in variables
+        meanwhile.
+        """
         names: set[str] = set()
         for template, node in zip(self.templates, self.region.nodes, strict=True):
             values = {f"s{at}": value for (at, _), value in zip(template.slots, node.slots, strict=True)}
             names.update(site % values for site in self.formats.sites(template))
-        for name in sorted(names):
-            parts = {"": 0, ".low": 0, ".length": 0} if self.target.ranges else {"": 0, ".page": NO_PAGE}
-            for part, empty in parts.items():
-                self.line(f"%site.{name}{part} = alloca i64", f"store i64 {empty}, ptr %site.{name}{part}")
+        if len(names) <= FEW_SITES:
+            self.formats = formats_of(self.target, local=True)
+        registers = {name.partition(".")[0] for name in names}
+        for name in sorted(f"{register}.{kind}" for register in registers for kind in "rw"):
+            register, _, kind = name.partition(".")
+            place = block.tlb_site(0 if register == "none" else int(register), write=kind == "w")
+            for part, distance in SITE_PARTS.items():
+                site, kept = f"%site.{name}{part}", f"%site.{name}.kept{part}"
+                pointer = f"getelementptr i8, ptr %tlb.read, i64 {place + distance}"
+                self.line(f"{kept} = {pointer}")
+                if self.formats.local:
+                    self.line(
+                        f"{site} = alloca i64",
+                        f"{site}.0 = load atomic i64, ptr {kept} unordered, align 8",
+                        f"store i64 {site}.0, ptr {site}",
+                    )
+                else:
+                    self.line(f"{site} = {pointer}")
 
     def _wide(self, number: int, slots: Sequence[int]) -> list[int]:
         template = self.templates[number]
@@ -702,11 +778,59 @@ class _Text:
         self.line(f"br label %t{number}.a")
         added = self.formats.added(template, slots)
         holes["added"] = str(added)
-        self.line(self.formats.get(template, sticky=added is not None) % holes)
+        self.line(self._keeping(number, self.formats.get(template, sticky=added is not None) % holes))
         self.intrinsics.update(re.findall(r"@(llvm\.[\w.]+)", template.text))
         self.lines += later
         if self._leaves(number):
             self._leave(number, taken, f"x{number}")
+
+    def _keeping(self, number: int, text: str) -> str:
+        """A node's text, with what is needed to make its registers later."""
+        if number not in self.writer_of:
+            return text
+        writer = self.writer_of[number]
+        deferral, _, kept = self.writers[writer]
+        body, _, end = text.rstrip("\n").rpartition("\n")
+        stores = [
+            f"store {deferral.leaves[name]} %t{number}.{name}, ptr %kept{writer}.{name}"
+            for name in sorted(kept)
+        ]
+        return "\n".join([body, *stores, end])
+
+    def _split(self, dirty: int, reach: Reach) -> tuple[int, tuple[tuple[int, int], ...]]:
+        """Of the registers that may have been written: those to be stored as they are, and those to be made,
+        with their writers.
+        """
+        later = []
+        for position, place in enumerate(self.touched):
+            writer = reach.get(place, MANY)
+            if dirty >> position & 1 and writer not in (ENTRY, MANY):
+                later.append((place, writer))
+                dirty &= ~(1 << position)
+        return dirty, tuple(later)
+
+    def _remake(self, to: str, later: tuple[tuple[int, int], ...]) -> str:
+        """The label of code that makes and stores registers, and then goes on at a label."""
+        if not later:
+            return to
+        return self.remakes.setdefault((to, later), f"remake{len(self.remakes)}")
+
+    def _remaking(self) -> None:
+        """The code that `_remake` names."""
+        for (to, later), label in self.remakes.items():
+            self.line(f"{label}:")
+            for writer in sorted({writer for _, writer in later}):
+                deferral, slots, _ = self.writers[writer]
+                places = [place for place, by in later if by == writer]
+                needs = set().union(*(deferral.needs[place] for place in places))
+                holes = {**slots, "p": f"{label}.{writer}."}
+                for name, kind in deferral.leaves.items():
+                    if name in needs:
+                        self.line(f"%{holes['p']}{name} = load {kind}, ptr %kept{writer}.{name}")
+                self.line(*(line % holes for name, line in deferral.lines.items() if name in needs))
+                for place in places:
+                    self.line(f"store i64 {deferral.values[place] % holes}, ptr %m{place}")
+            self.line(f"br label %{to}")
 
     def _leave(self, number: int, taken: int, x: str) -> None:
         """Before the instruction, to the interpreter's step of it; `x` is the label."""
@@ -717,11 +841,12 @@ class _Text:
                 f"%{x}.b = sub i64 %{x}.a, {taken}",
                 f"store i64 %{x}.b, ptr %budget",
             )
-        self.line(*self._stores(self.dirty[number], x))
+        dirty, later = self._split(self.dirty[number], self.before[number])
+        self.line(*self._stores(dirty, x))
         self.line(
             f"store i64 {number}, ptr %node",
             f"store i64 {self.region.nodes[number].op}, ptr %op",
-            "br label %leave",
+            f"br label %{self._remake('leave', later)}",
         )
 
     def _stores(self, dirty: int, prefix: str) -> list[str]:
@@ -734,7 +859,8 @@ class _Text:
 
     def _out(self, number: int, prefix: str, edge: Sequence[Any]) -> list[str]:
         """Out of the region behind a node."""
-        lines = self._stores(self.behind[number], prefix)
+        dirty, later = self._split(self.behind[number], self.after[number])
+        lines = self._stores(dirty, prefix)
         r = f"%{prefix}.r"
         lines += [
             f"{r}p = getelementptr i64, ptr %records, i64 {self.width * number}",
@@ -758,7 +884,7 @@ class _Text:
             lines.append(f"store i64 {r}t, ptr %there")
             if self.delay:
                 lines += [f"{r}b = add i64 {r}t, {self.delay}", f"store i64 {r}b, ptr %behind"]
-        lines.append("br label %go")
+        lines.append(f"br label %{self._remake('go', later)}")
         return lines
 
     @property
@@ -827,6 +953,7 @@ class _Text:
         go("go", "%go.record", "%go.step", "%go.next")
         if any(self._finds(node.edges) for node in self.region.nodes):
             self._lookups()
+        self._remaking()
 
     def _refuses(self) -> bool:
         """Whether entering the region may turn out to be wrong."""

@@ -500,7 +500,7 @@ class Translator:
             return False
         if self._program and len(self._hints) < MAXIMUM:
             nodes = zip(region.pcs, region.records, strict=True)
-            met = tuple(pc for pc, (there, _) in nodes if there in seen)
+            met = tuple(dict.fromkeys(pc for pc, (there, _) in nodes if there in seen))
             self._hints[region.pcs[0]] = Hint(region.pcs[0], met, tuple(pc for pc, _ in region.dynamic))
         name = f"region_{key}"
         for there, _ in region.records:
@@ -646,7 +646,7 @@ class Translator:
         del self.installed[:-MOST_SHOWN]
         statistics = self.statistics
         statistics.regions += 1
-        statistics.instructions += len(region.nodes)
+        statistics.instructions += len(set(region.records))
         statistics.code_bytes += len(code)
 
     def close(self) -> None:
