@@ -86,15 +86,15 @@ class Word:
 
 
 class CaseMaker:
-    """Makes words of a target's forms and start states for them."""
+    """Makes words of a target's forms and start states for them, with `features` on (None: all)."""
 
-    def __init__(self, setup: Setup, family: Family) -> None:
+    def __init__(self, setup: Setup, family: Family, features: tuple[str, ...] | None = None) -> None:
         self.setup = setup
         self.family = family
         self.model = setup.model
-        self.features = all_features(self.model)
+        self.features = all_features(self.model) if features is None else features
         self.evaluator = Evaluator(self.model, BUILTINS, self.features)
-        self.memory = CaseMemory(self.model.pc_width)
+        self.memory = CaseMemory()
         self.words = WordMaker(self.model)
         base = self.evaluator.reset(self.memory)
         self.base_registers = {**base.registers, **family.fixed}

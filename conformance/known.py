@@ -1,10 +1,10 @@
 """Reviewable lists, in `conformance/data/*.tsv`, of what peers lack or get wrong, each with the manual's
 section.
 
-Columns: targets (patterns, separated by spaces), item (a pattern of form names, ``@Feature`` for all forms
-that need it, or ``insn PATTERN`` for all forms of these instructions), kind, argument, reason; a list whose
-lines depend on the case has its condition (`conformance.conditions`) before the reason. Lines that begin with
-``#`` are comments.
+Columns: targets (patterns, separated by spaces), item (patterns of form names, ``@Feature`` for all forms
+that need it, or ``insn`` and patterns for all forms of these instructions), kind, argument, reason; a list
+whose lines depend on the case has its condition (`conformance.conditions`) before the reason. Lines that
+begin with ``#`` are comments.
 """
 
 from __future__ import annotations
@@ -39,11 +39,13 @@ class Known:
         """Whether it is about the form `item` of `instruction`, which needs `features`."""
         if not any(fnmatchcase(target, pattern) for pattern in self.targets.split()):
             return False
-        if self.item.startswith("@"):
-            return self.item[1:] in features
-        if self.item.startswith("insn "):
-            return fnmatchcase(instruction, self.item[5:])
-        return fnmatchcase(item, self.item)
+        patterns = self.item.split()
+        if patterns[0] == "insn":
+            return any(fnmatchcase(instruction, pattern) for pattern in patterns[1:])
+        return any(
+            pattern[1:] in features if pattern[0] == "@" else fnmatchcase(item, pattern)
+            for pattern in patterns
+        )
 
 
 @lru_cache(maxsize=32)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from conformance.corners import CODE, CODE_SIZE, DATA, DATA_SIZE, MEMORY_SIZE
 from generator.ir.state import Access, GuestFault
 
+MASK64 = (1 << 64) - 1
+
 
 def code_area(address: int, code: bytes) -> bytes:
     """The code area's contents with one instruction in it, at `address`, as far as it fits."""
@@ -12,12 +14,9 @@ def code_area(address: int, code: bytes) -> bytes:
 
 
 class CaseMemory:
-    """Implements `generator.ir.state.Memory` over two byte arrays; `address_width` bits is where addresses
-    wrap.
-    """
+    """Implements `generator.ir.state.Memory` over two byte arrays; physical addresses of 64 bits."""
 
-    def __init__(self, address_width: int) -> None:
-        self.mask = (1 << address_width) - 1
+    def __init__(self) -> None:
         self.data = bytearray(MEMORY_SIZE)
         self.code = bytearray(CODE_SIZE)
 
@@ -26,7 +25,6 @@ class CaseMemory:
         self.code[:] = code_area(address, code)
 
     def check(self, address: int, size: int, access: Access) -> None:
-        address &= self.mask
         end = address + size
         if access != "fetch":
             limit = DATA + (DATA_SIZE if access == "write" else MEMORY_SIZE)
@@ -35,8 +33,8 @@ class CaseMemory:
         elif address >= CODE and end <= CODE + CODE_SIZE:
             return
         for place in range(address, end):
-            if not self._allows(place & self.mask, access):
-                raise GuestFault(place & self.mask, access)
+            if not self._allows(place & MASK64, access):
+                raise GuestFault(place & MASK64, access)
 
     @staticmethod
     def _allows(address: int, access: Access) -> bool:
@@ -46,12 +44,11 @@ class CaseMemory:
 
     def read(self, address: int, size: int, access: Access) -> bytes:
         self.check(address, size, access)
-        address &= self.mask
         if address >= CODE:
             return bytes(self.code[address - CODE : address - CODE + size])
         return bytes(self.data[address - DATA : address - DATA + size])
 
     def write(self, address: int, data: bytes) -> None:
         self.check(address, len(data), "write")
-        offset = (address & self.mask) - DATA
+        offset = address - DATA
         self.data[offset : offset + len(data)] = data

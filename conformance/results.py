@@ -10,6 +10,11 @@ KEPT_FAILURES: Final = 3
 """Failures of a row that are told in full; all are counted."""
 
 
+NEVER_ENCODED: Final = "never encoded"
+"""The count of forms that no encoding was found for."""
+NO_ENCODING: Final = "no encoding found that decodes as this form"
+
+
 @dataclass(frozen=True)
 class Failure:
     """One disagreement: between what, on which instruction, how exactly, and the command that shows
@@ -48,6 +53,11 @@ class Row:
         self.failed += 1
         if len(self.failures) < KEPT_FAILURES:
             self.failures.append(failure)
+
+    @property
+    def unencodable(self) -> bool:
+        """Whether no encoding was found."""
+        return NEVER_ENCODED in self.counts
 
     @property
     def wants_failures(self) -> bool:

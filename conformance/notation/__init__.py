@@ -47,20 +47,21 @@ class DisassemblerPeer:
 @dataclass(frozen=True)
 class Notation:
     """The peers of a target, the dialect of ours that they share, and the decode contexts that they
-    are for.
+    are for. `others`: the notations of its other dialects.
     """
 
     assemblers: tuple[AssemblerPeer, ...] = ()
     disassemblers: tuple[DisassemblerPeer, ...] = ()
     dialect: str = ""
     contexts: tuple[tuple[str, int], ...] = ()
+    others: tuple[Notation, ...] = ()
 
 
-def notation_of(family: str, target: str) -> Notation:
-    """The peers of a target; none where conformance knows none."""
+def notations_of(family: str, target: str) -> tuple[Notation, ...]:
+    """The peers of a target, a notation for each dialect; one without peers where conformance knows none."""
     try:
         module = importlib.import_module(f"conformance.notation.{family}")
     except ModuleNotFoundError:
-        return Notation()
+        return (Notation(),)
     notation: Notation = module.describe(target)
-    return notation
+    return notation, *notation.others

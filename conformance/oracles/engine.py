@@ -10,7 +10,7 @@ from conformance.corners import CODE, CODE_SIZE, DATA, DATA_SIZE, MEMORY_SIZE
 from conformance.memory import code_area
 from conformance.oracles.outcome import COMPLETED, Ending
 from generator.ir.state import State
-from runtime.cpu.engine import Cpu
+from runtime.cpu.engine import COUNTER, Cpu
 from runtime.cpu.exits import Exit, Reason
 from runtime.cpu.package import RegisterInfo, TargetPackage
 from runtime.memory.regions import EXECUTE, READ, WRITE
@@ -66,6 +66,8 @@ class EngineMachine:
         words = self.words({**start.registers, **start.contexts}, start.files)
         cpu.state[:] = self._format.pack(*words)
         cpu.pc = start.pc
+        if COUNTER in self.package.registers:
+            cpu.set(COUNTER, start.registers[COUNTER])
         if "npc" in start.contexts:
             cpu.next_pc = start.contexts["npc"]
         stop = cpu.run(1)

@@ -21,8 +21,8 @@ from typing import Final
 from conformance.cases import CaseMaker
 from conformance.families import family_of
 from conformance.known import Known, matching
-from conformance.notation import AssemblerPeer, DisassemblerPeer, Notation, notation_of
-from conformance.results import Failure, Row
+from conformance.notation import AssemblerPeer, DisassemblerPeer, Notation, notations_of
+from conformance.results import NO_ENCODING, Failure, Row
 from conformance.setup import Setup
 from conformance.tasks import Options, Task, command_for
 from conformance.vectors.effects import MODE_REGISTERS, Effects
@@ -47,8 +47,8 @@ def items(setup: Setup, options: Options) -> list[str]:
 
 @dataclass
 class Sample:
-    """An encoding, its form's row, our text for it, whether its ignored bits are random, and whether peers
-    are asked.
+    """An encoding, its form's row, our text for it, whether its ignored bits are random, whether peers are
+    asked, and the disassembler whose features it has.
     """
 
     row: Row
@@ -59,35 +59,38 @@ class Sample:
     known: list[Known]
     ignored: bool
     for_peers: bool
+    disassembler: Disassembler
 
 
 def run(task: Task) -> list[Row]:
-    """A row for each form of the task."""
-    return EncodingRun(task).run()
+    """A row for each form of the task, in all dialects."""
+    rows = [Row("encodings", task.setup.name, name) for name in task.items]
+    for notation in notations_of(task.setup.family, task.setup.target):
+        EncodingRun(task, notation).run(rows)
+    return rows
 
 
-@lru_cache(maxsize=2)
-def maker_for(setup: Setup) -> CaseMaker:
+@lru_cache(maxsize=4)
+def maker_for(setup: Setup, features: tuple[str, ...] | None = None) -> CaseMaker:
     """The maker of encodings, once a process."""
-    return CaseMaker(setup, family_of(setup.family, setup.target))
+    return CaseMaker(setup, family_of(setup.family, setup.target), features)
 
 
 class EncodingRun:
-    """The encodings of a task's forms, and what everybody makes of them."""
+    """The encodings of a task's forms, and what everybody makes of them in one notation. Forms that no
+    encoding is found for with all features may be the oldest CPUs': those have none (`plain`), and no peers.
+    """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, notation: Notation) -> None:
         self.task = task
         self.syntax = task.setup.syntax
-        self.notation: Notation = notation_of(task.setup.family, task.setup.target)
-        self.disassembler = Disassembler(self.syntax, self.notation.dialect)
-        self._assemblers: dict[tuple[tuple[str, int], ...], Assembler] = {}
+        self.notation = notation
+        self.disassembler = Disassembler(self.syntax, notation.dialect)
+        self.plain = Disassembler(self.syntax, notation.dialect, frozenset())
+        self._assemblers: dict[tuple[object, ...], Assembler] = {}
 
-    def run(self) -> list[Row]:
-        rows, samples = [], []
-        for name in self.task.items:
-            row = Row("encodings", self.task.setup.name, name)
-            rows.append(row)
-            samples += self.samples(row)
+    def run(self, rows: Sequence[Row]) -> None:
+        samples = [sample for row in rows for sample in self.samples(row)]
         for sample in samples:
             self.check_ours(sample)
         samples = [sample for sample in samples if sample.for_peers]
@@ -96,11 +99,11 @@ class EncodingRun:
                 self.outward(assembler, samples)
             for disassembler in self.notation.disassemblers:
                 self.inward(disassembler, samples)
-        return rows
 
     def samples(self, row: Row) -> list[Sample]:
         """Encodings of a form. One that our disassembler doesn't take for that form is a failure."""
         maker = maker_for(self.task.setup)
+        disassembler = self.disassembler
         form = maker.form(row.name)
         known = matching("encodings", self.task.setup.target, form.name, form.needs, form.instruction)
         options = self.task.options
@@ -110,11 +113,12 @@ class EncodingRun:
         for number in numbers:
             maker.words.ignored_bits = number % 6 == 5  # peers may demand zeros there
             word = maker.word(form, Random(f"{options.seed}/{row.target}/{row.name}/{number}"))
+            if word is None and disassembler is not self.plain:
+                maker, disassembler = maker_for(self.task.setup, ()), self.plain
+                word = maker.word(form, Random(f"{options.seed}/{row.target}/{row.name}/{number}"))
             if word is None:
                 if not matching("forms", self.task.setup.target, form.name):
-                    row.fail(
-                        Failure("encodings", form.name, ("no encoding found that decodes as this form",), "")
-                    )
+                    row.fail(Failure("encodings", form.name, (NO_ENCODING,), ""))
                 break
             if word.code in seen:
                 continue
@@ -127,32 +131,40 @@ class EncodingRun:
                 right_mode
                 and not (maker.words.ignored_bits or unpredictable)
                 and not self.task.setup.is_own(form)
+                and disassembler is not self.plain
             )
-            line = self.disassembler.line(word.code, 0, contexts=contexts)
+            line = disassembler.line(word.code, 0, contexts=contexts)
             if line.form is None or line.form.name != form.name or line.length != len(word.code):
                 self.fail(
                     row, number, "decoder and disassembler", word.code, f"disassembled as {line.text!r}"
                 )
                 continue
             ignored = maker.words.ignored_bits
-            found.append(Sample(row, number, word.code, contexts, line.text, known, ignored, open_to_peers))
+            found.append(
+                Sample(
+                    row, number, word.code, contexts, line.text, known, ignored, open_to_peers, disassembler
+                )
+            )
         return found
 
     def fail(self, row: Row, number: int, between: str, code: bytes, *details: str) -> None:
         """Count a failure."""
         row.fail(Failure(between, code.hex(" "), details, command_for(self.task, row.name, number)))
 
-    def assembler(self, contexts: dict[str, int]) -> Assembler:
-        """Our assembler for a mode."""
-        key = tuple(sorted(contexts.items()))
+    def assembler(self, sample: Sample) -> Assembler:
+        """Our assembler for a sample's mode and features."""
+        features = frozenset[str]() if sample.disassembler is self.plain else None
+        key = features, *sorted(sample.contexts.items())
         if key not in self._assemblers:
-            self._assemblers[key] = Assembler(self.syntax, self.notation.dialect, contexts=contexts)
+            self._assemblers[key] = Assembler(
+                self.syntax, self.notation.dialect, contexts=sample.contexts, features=features
+            )
         return self._assemblers[key]
 
     def assemble(self, sample: Sample, text: str, pc: int = 0) -> bytes | IsagenError:
         """What our assembler makes of a text."""
         try:
-            return self.assembler(sample.contexts).assemble(text, pc)
+            return self.assembler(sample).assemble(text, pc)
         except IsagenError as error:
             return error
         except Undefined as error:
@@ -162,7 +174,7 @@ class EncodingRun:
         """Whether other bytes are the same instruction."""
         if other == sample.code:
             return True
-        line = self.disassembler.line(other, 0, contexts=sample.contexts)
+        line = sample.disassembler.line(other, 0, contexts=sample.contexts)
         return line.text == sample.text and line.length == len(other)
 
     def does_the_same(self, sample: Sample, other: bytes) -> bool:

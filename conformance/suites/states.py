@@ -26,7 +26,7 @@ from conformance.oracles.native import NativeMachine
 from conformance.oracles.outcome import UNKNOWN, Ending
 from conformance.oracles.peer import PeerMachine
 from conformance.oracles.unicorn import UnicornMachine
-from conformance.results import Failure, Row
+from conformance.results import NEVER_ENCODED, NO_ENCODING, Failure, Row
 from conformance.setup import Setup
 from conformance.shrink import described, shrink
 from conformance.tasks import Options, Task, command_for
@@ -65,11 +65,13 @@ class Bench:
     ignored: frozenset[str]
 
 
-@lru_cache(maxsize=2)
-def bench_for(setup: Setup, peers: bool) -> Bench:
-    """The machines of a target. Without peers the comparison is between our own."""
+@lru_cache(maxsize=4)
+def bench_for(setup: Setup, peers: bool, features: tuple[str, ...] | None = None) -> Bench:
+    """The machines of a target. Without peers the comparison is between our own. `features`: see
+    `CaseMaker`.
+    """
     family = family_of(setup.family, setup.target)
-    maker = CaseMaker(setup, family)
+    maker = CaseMaker(setup, family, features)
     machines: list[PeerMachine] = []
     if peers and family.peers is not None:
         with suppress(ImportError):
@@ -82,9 +84,20 @@ def bench_for(setup: Setup, peers: bool) -> Bench:
 
 
 def run(task: Task) -> list[Row]:
-    """A row for each form of the task."""
-    bench = bench_for(task.setup, task.options.peers)
-    return [FormRun(task, bench, bench.maker.form(name)).run() for name in task.items]
+    """A row for each form of the task. A form that no encoding is found for with all features may be
+    one of the oldest CPUs'.
+    """
+    rows = []
+    for name in task.items:
+        bench = bench_for(task.setup, task.options.peers)
+        row = FormRun(task, bench, bench.maker.form(name)).run()
+        if row.unencodable:
+            plain = bench_for(task.setup, False, ())
+            row = FormRun(task, plain, plain.maker.form(name)).run()
+        if row.unencodable and not matching("forms", task.setup.target, name):
+            row.fail(Failure("encodings", name, (NO_ENCODING,), ""))
+        rows.append(row)
+    return rows
 
 
 class FormRun:
@@ -122,12 +135,7 @@ class FormRun:
         random = Random(f"{self.task.options.seed}/{row.target}/{self.form.name}/{number}")
         word = bench.maker.word(self.form, random)
         if word is None:
-            if matching("forms", self.task.setup.target, self.form.name):
-                row.count("never encoded")
-            else:
-                row.fail(
-                    Failure("encodings", self.form.name, ("no encoding found that decodes as this form",), "")
-                )
+            row.count(NEVER_ENCODED)
             return False
         self.variants.add(self.form.variants.index(word.decoded.variant))
         pattern = memory_pattern(random)

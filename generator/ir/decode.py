@@ -1,4 +1,4 @@
-"""A slow, straightforward decoder: reads the pictures one piece at a time and tries every form.
+"""A slow, straightforward decoder: reads the pictures one piece at a time and tries every form that may fit.
 
 The generated decoder is compared with it. It follows docs/language.md literally:
 
@@ -12,8 +12,11 @@ The generated decoder is compared with it. It follows docs/language.md literally
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from typing import Final, Literal
 
 from generator.ir.arithmetic import mask
 from generator.ir.effects import all_expressions, subexpressions
@@ -57,6 +60,9 @@ class AmbiguousEncodingError(Exception):
 
 FEATURE_PREFIX = "has_"
 """``has(Zba)`` is the decode context ``has_Zba``."""
+
+AHEAD: Final = 3
+"""Units of a stream that choose which forms are tried: an opcode and what extends it."""
 
 RegisterReader = Callable[[str, int | None, int], int]
 
@@ -157,20 +163,39 @@ class Decoder:
         self._by_set = {s.name: [f for f in target.forms if f.set_name == s.name] for s in target.sets}
         self._mandatory = tuple(dict.fromkeys(row.variable for row in target.prefixes if row.mandatory))
         self._wins = before_relation(target.forms)
-        self._first_units = {form.name: first_unit(form, self._group(form)) for form in target.forms}
-        self._fitting: dict[tuple[str, int], list[Form]] = {}
+        self._demanded = {
+            octets: self._demands(octets) for octets in {f.mandatory_prefixes for f in target.forms}
+        }
+        self._fixed = {form.name: fixed_units(form, self._group(form)) for form in target.forms}
+        self._fitting: dict[tuple[str, int, int], list[Form]] = {}
         self._named: dict[str, frozenset[str]] = {}
 
     def _group(self, form: Form) -> InstructionSet:
         return next(group for group in self.target.sets if group.name == form.set_name)
 
-    def _candidates(self, group: InstructionSet, unit: int) -> list[Form]:
-        """The forms of a set whose fixed bits in the first unit in memory are those of `unit`."""
-        key = group.name, unit
-        if key not in self._fitting:
-            fitting = [form for form in self._by_set[group.name] if _fits(self._first_units[form.name], unit)]
-            self._fitting[key] = fitting
-        return self._fitting[key]
+    def _candidates(self, group: InstructionSet, units: Sequence[int]) -> list[Form]:
+        """The forms of a set whose fixed bits are those of the first units in memory. (Kept for two, since
+        three are too many combinations.)
+        """
+        chosen = self._by_set[group.name]
+        for number, unit in enumerate(units):
+            before = chosen
+            key = group.name, number, reduce(lambda a, b: a << group.unit | b, units[: number + 1])
+            found = self._fitting.get(key)
+            if found is None:
+                found = [form for form in before if _fits(self._fixed[form.name], number, unit)]
+                if number < 2:
+                    self._fitting[key] = found
+            chosen = found
+        return chosen
+
+    def _demands(self, octets: tuple[int, ...]) -> dict[str, int]:
+        """The values of prefix variables that a picture's leading prefix bytes demand."""
+        demanded: dict[str, int] = {}
+        for byte in octets:
+            row = next(r for r in self.target.prefixes if r.mandatory and byte & r.mask == r.pattern)
+            demanded[row.variable] = row.value
+        return demanded
 
     def _contexts(self, form: Form) -> frozenset[str]:
         """The contexts and prefix variables that a form's behaviour names."""
@@ -224,8 +249,12 @@ class Decoder:
             start, prefix = self._prefixes(outer, byte) if group.stream and group.unit == 8 else (0, {})
             size = group.unit // 8
             data = bytes(byte(start + i) for i in range(size))
-            first = int.from_bytes(data, "big" if self.target.big_endian else "little")
-            for form in self._candidates(group, first):
+            data += _behind(
+                memory, pc + start + size, address_mask, size * (AHEAD - 1) if group.stream else 0
+            )
+            order: Literal["big", "little"] = "big" if self.target.big_endian else "little"
+            units = [int.from_bytes(data[i : i + size], order) for i in range(0, len(data) - size + 1, size)]
+            for form in self._candidates(group, units):
                 if not features.issuperset(form.needs):
                     continue
                 scope = Scope(self.target, pc, contexts, registers, features, prefix=dict(prefix))
@@ -292,10 +321,7 @@ class Decoder:
         """Whether the prefixes that are there are those that `form`'s picture demands."""
         if form.no_prefix:
             return not any(prefix.get(name, 0) for name in self._mandatory)
-        demanded: dict[str, int] = {}
-        for byte in form.mandatory_prefixes:
-            row = next(r for r in self.target.prefixes if r.mandatory and byte & r.mask == r.pattern)
-            demanded[row.variable] = row.value
+        demanded = self._demanded[form.mandatory_prefixes]
         if not demanded:
             return True
         first = min(self._mandatory.index(name) for name in demanded)
@@ -494,33 +520,32 @@ def winners(target: Target) -> dict[str, list[Form]]:
     return result
 
 
-def first_unit(form: Form, group: InstructionSet) -> tuple[int, int]:
-    """Mask and value of the fixed bits in the unit that comes first in memory."""
-    bits = value = 0
-    if group.stream:
-        position = group.unit
-        for piece in form.picture:
-            count = min(piece.width, position)
-            position -= count
-            if piece.kind == "fixed":
-                bits |= mask(count) << position
-                value |= piece.value >> (piece.width - count) << position
-            if not position:
-                break
-        return bits, value
-    position = 0
-    for piece in reversed(form.picture):
-        if position >= group.unit:
-            break
+def fixed_units(form: Form, group: InstructionSet) -> list[tuple[int, int]]:
+    """Mask and value of the fixed bits in the units that come first in memory: in a stream up to `AHEAD`,
+    else one (of a picture that is one number, its lowest).
+    """
+    bits = value = width = 0
+    for piece in form.picture:
+        bits, value, width = bits << piece.width, value << piece.width, width + piece.width
         if piece.kind == "fixed":
-            bits |= mask(piece.width) << position
-            value |= piece.value << position
-        position += piece.width
-    return bits & mask(group.unit), value & mask(group.unit)
+            bits |= mask(piece.width)
+            value |= piece.value
+    lows = range(width - group.unit, -1, -group.unit) if group.stream else (0,)
+    ones = mask(group.unit)
+    return [(bits >> low & ones, value >> low & ones) for low in lows][:AHEAD]
 
 
-def _fits(fixed: tuple[int, int], unit: int) -> bool:
-    return unit & fixed[0] == fixed[1]
+def _fits(fixed: Sequence[tuple[int, int]], number: int, unit: int) -> bool:
+    return number >= len(fixed) or unit & fixed[number][0] == fixed[number][1]
+
+
+def _behind(memory: Memory, address: int, address_mask: int, size: int) -> bytes:
+    """Up to `size` bytes of code, as far as they may be fetched."""
+    data = b""
+    with suppress(GuestFault):
+        for offset in range(size):
+            data += memory.read((address + offset) & address_mask, 1, "fetch")
+    return data
 
 
 def _bytes(cache: Mapping[int, int]) -> bytes:

@@ -443,7 +443,10 @@ class Evaluator:
 
     def _pieces(self, state: State, address: int, size: int, access: Access, space: str) -> list[_Piece]:
         """An access page by page, translated before anything is touched."""
-        if space == "phys" or not self.system or "translate" not in self.functions:
+        if space == "phys":
+            return [_Piece(address, address, size)]
+        if not self.system or "translate" not in self.functions:
+            address &= mask(self.target.pc_width)
             return [_Piece(address, address, size)]
         width = self.functions["translate"].parameters[0].width
         pieces = []

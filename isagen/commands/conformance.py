@@ -144,8 +144,12 @@ def suites_of(arguments: argparse.Namespace) -> list[str]:
     return list(dict.fromkeys(arguments.suite))
 
 
+LINE_SECONDS = 10
+"""Where standard error is no terminal, a line tells every so often how far it is."""
+
+
 class Progress:
-    """A bar on standard error, where that is a terminal."""
+    """How far it is, on standard error: a bar where that is a terminal, else a line now and then."""
 
     def __init__(self, tasks: list[Task], quiet: bool) -> None:
         from rich.console import Console
@@ -162,8 +166,11 @@ class Progress:
             transient=True,
             disable=quiet or not console.is_terminal,
         )
-        self._failed = 0
-        self._task = self._bar.add_task("conformance", total=sum(len(task.items) for task in tasks))
+        self._lines = not quiet and not console.is_terminal
+        self._total = sum(len(task.items) for task in tasks)
+        self._done = self._cases = self._failed = 0
+        self._told = time.monotonic()
+        self._task = self._bar.add_task("conformance", total=self._total)
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -174,8 +181,13 @@ class Progress:
 
     def advance(self, rows: list[Row]) -> None:
         self._failed += sum(row.failed for row in rows)
-        text = f"conformance: {self._failed} failures" if self._failed else "conformance"
+        self._cases += sum(row.cases for row in rows)
+        self._done += len(rows)
+        text = f"{self._cases:,} cases, {self._failed:,} failures"
         self._bar.update(self._task, advance=len(rows), description=text)
+        if self._lines and time.monotonic() - self._told >= LINE_SECONDS:
+            self._told = time.monotonic()
+            print(f"{self._done:,} of {self._total:,} items, {text}", file=sys.stderr, flush=True)
 
 
 SHOWN_FAILURES = 20

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from conformance.campaign import guarded, plan
+from conformance.notation import notations_of
+from conformance.results import Row
 from conformance.setup import Setup
 from conformance.suites.encodings import EncodingRun
 from conformance.tasks import Options, Task
@@ -38,7 +40,8 @@ def test_slices(
 def test_a_wrong_text_is_found(setup_of: Callable[[str], Setup], monkeypatch: pytest.MonkeyPatch) -> None:
     """A disassembler that names the wrong register."""
     task = Task("encodings", setup_of("riscv64"), Options(cases=10), ("add",))
-    run = EncodingRun(task)
+    (notation,) = notations_of("riscv", "riscv64")
+    run, row = EncodingRun(task, notation), Row("encodings", "riscv64", "add")
     honest = run.disassembler.line
 
     def lying(data: bytes, address: int, contexts: dict[str, int] | None = None):  # type: ignore[no-untyped-def]
@@ -46,7 +49,8 @@ def test_a_wrong_text_is_found(setup_of: Callable[[str], Setup], monkeypatch: py
         return type(line)(line.address, line.length, line.text.replace("a", "t"), line.form)
 
     monkeypatch.setattr(run.disassembler, "line", lying)
-    assert run.run()[0].failed
+    run.run([row])
+    assert row.failed
 
 
 def test_llvm_answers_line_by_line(require_tool: Callable[..., str]) -> None:

@@ -29,7 +29,7 @@ from generator.ir.lower.report import Mistake, did_you_mean, plural
 from generator.ir.lower.scope import Binding, Bound, Column, Number, RawField, Scope
 from generator.ir.lower.state import span_of
 from generator.ir.lower.texts import TextParser, holes
-from generator.ir.nodes import CONSTANT, DECODE, Const, Context, Expr, Field, kind_of
+from generator.ir.nodes import CONSTANT, DECODE, Binary, Const, Context, Expr, Field, kind_of
 from generator.language import syntax as s
 from generator.model.target import Form, InstructionSet, Piece, PrefixRow, Text, Variant
 
@@ -397,11 +397,21 @@ class FormLowering:
                     "`when` is decided when the instruction is decoded",
                     "use fields, columns, parameters and contexts; `guard` is for run-time conditions",
                 )
-            if condition == build.FALSE:
-                return condition
+            if condition == build.FALSE or self._outside_domains(condition):
+                return build.FALSE
             if kind_of(condition) != CONSTANT:
                 conditions.append(condition)
         return build.conjunction(conditions)
+
+    def _outside_domains(self, condition: Expr) -> bool:
+        """Whether a condition demands a value of a context that this target doesn't have (64-bit mode)."""
+        match condition:
+            case Binary(op="and", left=left, right=right) if condition.width == 1:
+                return self._outside_domains(left) or self._outside_domains(right)
+            case Binary(op="eq", left=Context(name=name), right=Const(value=value)):
+                entity = self.spec.entities.get(name)
+                return isinstance(entity, ContextEntity) and value not in (entity.domain or (value,))
+        return False
 
     def _allow_condition(self, node: s.Expr | None, name: s.Ident, encoding: Encoding) -> Expr | None:
         entity = self.spec.entities.get(name.name)
