@@ -72,6 +72,42 @@ def test_locks_additions_and_interrupts(tmp_path: Path, harts: int) -> None:
         virt.machine.close()
 
 
+SELF_INTERRUPTS = """
+        la    t0, handler
+        csrw  mtvec, t0
+        li    s3, 0x2000000             # the software interrupts' registers
+        li    s1, 100
+        li    s2, 1
+        csrwi mie, 8                    # msie
+        csrsi mstatus, 8                # mie
+again:  mv    s4, s5
+        sw    s2, 0(s3)
+wait:   beq   s4, s5, wait
+        addi  s1, s1, -1
+        bnez  s1, again
+        li    t0, 0x80100000
+        sd    s5, 64(t0)
+        j     off
+        .balign 4
+handler:
+        sw    zero, 0(s3)
+        addi  s5, s5, 1
+        mret
+off:
+""" + POWER_OFF
+"""Counts the interrupts that it raises, each of which the handler takes away."""
+
+
+def test_a_line_that_falls_interrupts_no_more(tmp_path: Path) -> None:
+    """A hart that lets a line fall itself, by a device, knows of it before its next instruction."""
+    virt = board(tmp_path, SELF_INTERRUPTS, threads="host")
+    try:
+        assert virt.machine.run(10_000_000).ending is Ending.OFF
+        assert counts(virt)[0] == 100
+    finally:
+        virt.machine.close()
+
+
 def test_a_limit_stops_all_and_a_snapshot_goes_on(tmp_path: Path) -> None:
     virt = together(tmp_path, 2, 20_000)
     try:
