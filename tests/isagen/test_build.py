@@ -17,6 +17,7 @@ import pytest
 
 from isagen import kept, paths
 from isagen.build import files_in, read_manifest, unchanged
+from isagen.commands import build as build_commands
 from isagen.fingerprint import Fingerprints, is_for_running
 from isagen.targets import TargetSource, all_targets, build_command, select, source_of
 from runtime.errors import IsagenError
@@ -299,3 +300,13 @@ def test_what_only_runs_is_not_compiled() -> None:
     files = [Path(word) for word in found.stdout.split() if word.startswith(str(CHECKOUT))]
     assert CHECKOUT / "runtime/cpu/threading.py" in files
     assert not [file for file in files if is_for_running(file) and file.name != "__init__.py"]
+
+
+def test_bytecode_is_kept_whatever_python_was_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in build_commands.PACKAGES:
+        (tmp_path / name / "part").mkdir(parents=True)
+        (tmp_path / name / "part" / "module.py").write_text("x = 1\n")
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    build_commands.keep_bytecode()
+    assert len(list(tmp_path.rglob("__pycache__/module.*.pyc"))) == len(build_commands.PACKAGES)

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { NODES = 1 << 15, ROUNDS = 5000 };
+enum { NODES = 1 << 15, ROUNDS = 7500 };
 struct node { struct node *next; uint64_t value; };
 static struct node nodes[NODES];
 static char from[1 << 16], to[1 << 16];
