@@ -221,9 +221,10 @@ def copy(
                     if total and file is source:
                         return total
                     yield Wait({file.host: events})
-            moved = move(min(count - total, PIPE_PIECE if target.waits else COPY_CHUNK))
+            piece = min(count - total, PIPE_PIECE if target.waits else COPY_CHUNK)
+            moved = move(piece)
             total += moved
-            if not moved:
+            if not moved or (source.waits and moved < piece):  # a terminal tells its end only once
                 break
     except Interrupted:
         if not total:
