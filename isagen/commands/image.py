@@ -62,6 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
     except SystemExit as stop:
         return failed if stop.code else 0
     try:
+        if getattr(parsed, "image_opts", False) or getattr(parsed, "target_image_opts", False):
+            from isagen.image.described import resolve
+
+            resolve(parsed)
         status: int = module.run(parsed)
         return status
     except IsagenError as error:

@@ -76,7 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     # qemu-img's ways of copying: ours is chosen for them.
     parser.add_argument("-W", dest="out_of_order", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("-C", dest="copy_offloading", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--target-image-opts", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--target-image-opts", action="store_true", help="with -n: the target is named as by --image-opts"
+    )
     parser.add_argument("files", nargs="*", metavar="file", help="the sources and, last, the target")
     options.add_access(parser)
     parser.add_argument(
@@ -88,8 +90,6 @@ def run(arguments: argparse.Namespace) -> int:
     from runtime.block.jobs.convert import Request, convert, identity_of
     from runtime.block.registry import find_format, format_of_name
 
-    if arguments.target_image_opts:
-        raise NotYetError("--target-image-opts isn't supported", remedy="name the target and its format")
     if arguments.skip_broken_bitmaps and not arguments.bitmaps:
         raise ImageOption("--skip-broken-bitmaps goes with --bitmaps")
     if options.asks_for_help(arguments.options):
@@ -119,7 +119,11 @@ def run(arguments: argparse.Namespace) -> int:
             bitmaps=arguments.bitmaps,
             skip_broken_bitmaps=arguments.skip_broken_bitmaps,
             durable=arguments.cache not in (None, "unsafe"),
-            passphrase=options.passphrase(arguments, arguments.target_passphrase_file),
+            passphrase=options.passphrase(
+                arguments,
+                arguments.target_passphrase_file,
+                secret=getattr(arguments, "target_secret", None),
+            ),
         )
         with show.progress(arguments, "converting") as progress:
             result = convert(request, progress=progress)

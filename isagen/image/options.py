@@ -45,7 +45,11 @@ def add_access(parser: argparse.ArgumentParser, *, share: bool = True) -> None:
         group.add_argument(
             "-U", "--force-share", action="store_true", help="open even if another program has the image open"
         )
-    group.add_argument("--image-opts", action="store_true", help=argparse.SUPPRESS)
+    group.add_argument(
+        "--image-opts",
+        action="store_true",
+        help="images are named as driver=FORMAT,file.filename=PATH,...",
+    )
 
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:
@@ -127,18 +131,32 @@ def asks_for_help(texts: list[str]) -> bool:
     return any(name in ("help", "?") for text in texts for name in text.split(","))
 
 
-def passphrase(arguments: argparse.Namespace, file: str | None = None) -> Callable[[], bytes] | None:
-    """The passphrase that the options name, read when it's needed; None if they name none."""
+def passphrase(
+    arguments: argparse.Namespace, file: str | None = None, *, secret: str | None = None
+) -> Callable[[], bytes] | None:
+    """The passphrase that the options name (in `file`; the `secret` of this id, or else the only one), read
+    when it's needed; None if they name none.
+    """
     path = file or arguments.passphrase_file
+    secrets = secrets_of(arguments)
+    if secret is not None:
+        if secret not in secrets:
+            raise ImageOption(
+                f"there is no secret {secret!r}", remedy=f"--object secret,id={secret},file=FILE"
+            )
+        return secrets[secret]
     if path is not None:
         return lambda: _read_passphrase(path)
-    secrets = secrets_of(arguments)
     if not secrets:
         return None
-    if len(secrets) > 1:
-        raise NotYetError("several secrets for one command", remedy="give one --object, or --passphrase-file")
-    (secret,) = secrets.values()
-    return secret
+    return next(iter(secrets.values())) if len(secrets) == 1 else _one_of_several
+
+
+def _one_of_several() -> bytes:
+    raise NotYetError(
+        "several secrets for one command",
+        remedy="give one --object, name it by --image-opts, or use --passphrase-file",
+    )
 
 
 def secrets_of(arguments: argparse.Namespace) -> dict[str, Callable[[], bytes]]:
@@ -179,14 +197,14 @@ def open_image(
     """Open the image `name` as the access options say."""
     from runtime.block.image import Image
 
-    if arguments.image_opts:
-        raise NotYetError("--image-opts isn't supported", remedy="name the image and its format")
+    if writable and getattr(arguments, "only_read", False):
+        raise ImageOption("the options say read-only=on", where=name)
     return Image.open(
         name,
         format,
         writable=writable,
         allow=arguments.allow or None,
-        passphrase=passphrase(arguments),
+        passphrase=passphrase(arguments, secret=getattr(arguments, "secret", None)),
         lock=not getattr(arguments, "force_share", False),
         **more,
     )

@@ -28,9 +28,12 @@ def crowded(pieces: Iterable[array[int]], room: int) -> bool:
     """
     tables = same = 0
     for piece in pieces:
-        tables += len(piece) - piece.count(0)
-        if sum(map(eq, piece, islice(piece, 1, None))):
-            same += sum(one == other != 0 for one, other in pairwise(piece))
+        if len(places := set(piece)) == len(piece):  # as in most tables that are full
+            tables += len(piece) - (0 in places)
+        else:
+            tables += len(piece) - piece.count(0)
+            if sum(map(eq, piece, islice(piece, 1, None))):
+                same += sum(one == other != 0 for one, other in pairwise(piece))
         if tables > room or same > SHARED:
             return True
     return False

@@ -339,3 +339,53 @@ def test_snapshots_are_named_as_for_qemu_img(raw: bytes, tell: Run) -> None:
     assert (
         tell("convert", "-l", "snapshot.name=one,snapshot.id=1", "-O", "raw", "from.qcow2", "x.raw")[0] == 1
     )
+
+
+def test_images_named_by_options(raw: bytes, tell: Run, require_tool: Callable[..., str]) -> None:
+    """``--image-opts`` opens what it opens in qemu-img."""
+    qemu = require_tool("qemu-img")
+    assert run("convert", "-O", "qcow2", "disk.raw", "a,b.qcow2") == 0
+    Path("one").write_text("first")
+    Path("two").write_text("second")
+    secrets = ("--object", "secret,id=s1,file=one", "--object", "secret,id=s2,file=two")
+    plain, encrypted = (
+        "driver=qcow2,file.driver=file,file.filename=a,,b.qcow2,l2-cache-size=1M",
+        "driver=qcow2,encrypt.key-secret=s2,file.filename=locked.qcow2",
+    )
+    options = "encrypt.format=luks,encrypt.key-secret=s2,encrypt.iter-time=10"
+    words = (qemu, "create", "-q", *secrets, "-f", "qcow2", "-o", options, "locked.qcow2", str(len(raw)))
+    subprocess.run(words, check=True)
+    copy = ("convert", "-n", *secrets, "--image-opts", "--target-image-opts", plain, encrypted)
+    assert run(*copy) == 0
+    assert run("compare", "-q", *secrets, "--image-opts", plain, encrypted) == 0
+    assert run("compare", "-q", "--image-opts", plain, "driver=file,filename=disk.raw") == 0
+    subprocess.run((qemu, "compare", "-q", *secrets, "--image-opts", plain, encrypted), check=True)
+    status, out, _ = tell("info", "--json", "--image-opts", "file.filename=a,,b.qcow2")
+    assert status == 0 and json.loads(out)["format"] == "qcow2"
+    for wrong, told in (
+        ("driver=qcow2,file.filename=a,,b.qcow2,backing.driver=raw", "backing.driver"),
+        ("driver=qcow2,file.filename=a,,b.qcow2,bogus=1", "bogus"),
+        ("driver=qcow2", "name no file"),
+        ("driver=qcow2,file.driver=nbd", "name no server"),
+        ("driver=qcow2,file.driver=gopher,file.filename=x", "gopher"),
+        ("driver=qcow2,encrypt.key-secret=s3,file.filename=locked.qcow2", "s3"),
+        ("driver=nothing,file.filename=a,,b.qcow2", "nothing"),
+    ):
+        status, _, err = tell("map", *secrets, "--image-opts", wrong)
+        assert status == 1 and told in err, wrong
+    assert run("check", "-f", "qcow2", "--image-opts", plain) == 1
+    assert run("resize", "--image-opts", plain + ",read-only=on", "8M") == 1
+    assert run("convert", "--target-image-opts", "disk.raw", plain) == 1
+
+
+def test_servers_named_by_options(raw: bytes, tmp_path: Path) -> None:
+    from runtime.block.protocol.nbd.server import Export, Server, listen_unix
+
+    path = tmp_path / "socket"
+    named = f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={path},file.export=disk"
+    with (
+        Image.open("disk.raw", "raw") as image,
+        Server([Export("disk", image.node, read_only=True)], listen_unix(path)) as server,
+    ):
+        server.start()
+        assert run("compare", "--image-opts", named, "driver=file,filename=disk.raw") == 0

@@ -532,9 +532,7 @@ class MappedNode(FormatNode):
                 if not length:
                     continue
                 if state == ABSENT and self.backing is not None:
-                    filling = bytearray(length)
-                    self.read_backing(first * block + at, memoryview(filling))
-                    self.file.pwrite(place + at, filling)
+                    self._fill(place + at, first * block + at, length)
                 elif dirty_from > self.gap + at:
                     self.file.write_zeroes(place + at, length)
             if (before or behind) and isinstance(data, memoryview) and not head and not tail:
@@ -555,6 +553,14 @@ class MappedNode(FormatNode):
         if self.bitmaps is not None:
             self.bitmaps.create(first, place, filled=True)
         self._bind(first, count, place)
+
+    def _fill(self, place: int, offset: int, length: int) -> None:
+        """Write what the backing node has at `offset` of the disk to `place` in the file."""
+        filling = memoryview(bytearray(min(length, _COPY)))
+        for at in range(0, length, _COPY):
+            part = filling[: min(_COPY, length - at)]
+            self.read_backing(offset + at, part)
+            self.file.pwrite(place + at, part)
 
     def _write_hollow_block(self, offset: int, data: memoryview) -> None:
         """A new block that holds only the sectors written; the others are still the backing node's."""
