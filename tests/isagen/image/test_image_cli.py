@@ -352,9 +352,10 @@ def test_images_named_by_options(raw: bytes, tell: Run, require_tool: Callable[.
         "driver=qcow2,file.driver=file,file.filename=a,,b.qcow2,l2-cache-size=1M",
         "driver=qcow2,encrypt.key-secret=s2,file.filename=locked.qcow2",
     )
-    options = "encrypt.format=luks,encrypt.key-secret=s2,encrypt.iter-time=10"
-    words = (qemu, "create", "-q", *secrets, "-f", "qcow2", "-o", options, "locked.qcow2", str(len(raw)))
-    subprocess.run(words, check=True)
+    size = len(raw)
+    Image.create(
+        "locked.qcow2", "qcow2", size, passphrase="second", encrypt_format="luks", encrypt_iter_time=10
+    ).close()
     copy = ("convert", "-n", *secrets, "--image-opts", "--target-image-opts", plain, encrypted)
     assert run(*copy) == 0
     assert run("compare", "-q", *secrets, "--image-opts", plain, encrypted) == 0
