@@ -34,7 +34,10 @@ def call(name: str, *arguments: Any) -> int:
 
 def openat2(directory: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
     """openat2(2). Raises OSError; ENOSYS where the host's kernel doesn't have it (before Linux 5.6)."""
-    how = struct.pack("=QQQ", flags, mode if flags & (os.O_CREAT | os.O_TMPFILE) else 0, resolve)
+    if flags & os.O_PATH:  # open(2) ignores all other flags there, openat2 refuses them
+        flags &= os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    makes = flags & os.O_CREAT or flags & os.O_TMPFILE == os.O_TMPFILE  # which has O_DIRECTORY's bit, too
+    how = struct.pack("=QQQ", flags, mode & 0o7777 if makes else 0, resolve)
     for _ in range(64):
         try:
             return call("syscall", SYS_OPENAT2, directory, path, how, len(how))

@@ -56,7 +56,7 @@ FORMATS: Final = {
 HEXADECIMAL_RESULTS: Final = frozenset({"brk", "mmap", "mmap2", "mremap"})
 OPEN_FLAGS: Final = (
     *("O_CREAT", "O_EXCL", "O_NOCTTY", "O_TRUNC", "O_APPEND", "O_NONBLOCK", "O_DIRECT", "O_DIRECTORY"),
-    *("O_NOFOLLOW", "O_NOATIME", "O_CLOEXEC"),
+    *("O_NOFOLLOW", "O_NOATIME", "O_CLOEXEC", "O_PATH"),
 )
 ACCESS_MODES: Final = ("O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE")
 PROTECTIONS: Final = {1: "PROT_READ", 2: "PROT_WRITE", 4: "PROT_EXEC"}

@@ -65,7 +65,7 @@ class Sparc(Abi):
     open_flag_changes: ClassVar = {
         **{"O_APPEND": 0x8, "O_CREAT": 0x200, "O_TRUNC": 0x400, "O_EXCL": 0x800, "O_DSYNC": 0x2000},
         **{"O_NONBLOCK": 0x4000, "O_NOCTTY": 0x8000, "O_LARGEFILE": 0x40000, "O_DIRECT": 0x100000},
-        **{"O_NOATIME": 0x200000, "O_CLOEXEC": 0x400000, "O_PATH": 0x1000000},
+        **{"O_NOATIME": 0x200000, "O_CLOEXEC": 0x400000, "O_PATH": 0x1000000, "O_TMPFILE": 0x2000000},
     }
     ioctls: ClassVar = {
         **GENERIC_IOCTLS,

@@ -221,6 +221,7 @@ def test_root(build: Build, tmp_path: Path) -> None:
     lines = output.splitlines()
     assert "open /file: <inside>" in lines
     assert "cwd /" in lines and "cwd /moved" in lines
+    assert lines[-2:] == ["path 1 1 1", "unnamed 3"]
     assert sum(line.endswith("No such file or directory") for line in lines) > 30
     assert sorted(path.name for path in tmp_path.iterdir()) == ["root", "secret"]
 

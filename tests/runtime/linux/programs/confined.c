@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -81,5 +82,9 @@ int main(int argc, char **argv) {
     int n = 0;
     for (struct dirent *e; d && (e = readdir(d));) n++;
     printf("entries %d\n", n);
+    int fd = syscall(SYS_openat, AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_NOCTTY, 0x12345), status_ok = !fstat(fd, &status);
+    printf("path %d %d %d\n", fd >= 0, status_ok, syscall(SYS_openat, fd, ".", O_RDONLY | O_DIRECTORY, 0x12345) >= 0);
+    fd = open("/", O_TMPFILE | O_RDWR, 0600);
+    printf("unnamed %zd\n", write(fd, "abc", 3));
     return 0;
 }
