@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from runtime.monitor.address import Address
+from tests.machines.debugging import booted, debug
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -44,40 +41,9 @@ def kernel(
     return image
 
 
-@contextmanager
-def booted(kernel: Path, folder: Path, *options: str) -> Iterator[Path]:
-    """The path of the socket where a machine waits for gdb."""
-    path = folder / "gdb"
-    command = [sys.executable, "-m", "isagen", "boot", "virt", "--bios", str(kernel), "--gdb", f"unix:{path}"]
-    with subprocess.Popen(
-        [*command, *options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=os.environ
-    ) as process:
-        try:
-            end = time.monotonic() + 60
-            while not path.exists():
-                assert process.poll() is None and time.monotonic() < end, "it doesn't start"
-                time.sleep(0.05)
-            yield path
-        finally:
-            process.terminate()
-            assert process.wait(20) == 128 + 15
-    assert not path.exists()
-
-
-def debug(gdb: str, kernel: Path, path: Path, *commands: str) -> str:
-    """gdb's output for a script."""
-    words = [gdb, "-batch", "-nx", "-ex", "set pagination off", "-ex", "set confirm off"]
-    for command in (f"target remote {path}", *commands, "detach"):
-        words += ["-ex", command]
-    done = subprocess.run(
-        [*words, str(kernel)], capture_output=True, text=True, timeout=40, stdin=subprocess.DEVNULL
-    )
-    return done.stdout + done.stderr
-
-
 def test_a_kernel_with_two_harts(kernel: Path, tmp_path: Path, require_tool: Callable[..., str]) -> None:
     gdb = require_tool("gdb-multiarch")
-    with booted(kernel, tmp_path, "-S", "--smp", "2") as path:
+    with booted(tmp_path, "--bios", str(kernel), "-S", "--smp", "2") as path:
         text = debug(
             gdb, kernel, path,
             "hbreak work if hart == 1 && cells[0].count > 100", "continue", "bt", "info threads",
@@ -105,7 +71,7 @@ def test_a_kernel_with_two_harts(kernel: Path, tmp_path: Path, require_tool: Cal
 @pytest.mark.parametrize("clock", ["counted", "host"])
 def test_backwards(kernel: Path, tmp_path: Path, require_tool: Callable[..., str], clock: str) -> None:
     gdb = require_tool("gdb-multiarch")
-    with booted(kernel, tmp_path, "-S", "--smp", "2", "--clock", clock) as path:
+    with booted(tmp_path, "--bios", str(kernel), "-S", "--smp", "2", "--clock", clock) as path:
         text = debug(
             gdb, kernel, path,
             "hbreak work if cells[0].count == 500", "continue", "delete",
@@ -139,7 +105,7 @@ def test_noise_does_not_harm(kernel: Path, tmp_path: Path, require_tool: Callabl
         Qqemu.PhyMemMode:2 Qqemu.PhyMemMode:1 G00 X80010000,1:} qThreadExtraInfo,2 vCont; D1 QStartNoAckMode
         """,
     )
-    with booted(kernel, tmp_path, "--smp", "2") as path:
+    with booted(tmp_path, "--bios", str(kernel), "--smp", "2") as path:
         for _ in range(12):
             with Address(path=str(path)).connect(10) as peer:
                 for _ in range(40):

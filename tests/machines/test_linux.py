@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import lzma
 import random
+import re
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 from isagen import Machine
 from machines.machine import Ending
+from tests.machines.debugging import booted, debug
 
 MODULES = ("virtio_mmio", "virtio_blk", "netfs", "9pnet", "9pnet_virtio", "9p")
 """In the order in which they are loaded."""
@@ -58,6 +61,12 @@ class Shell:
         marks = rf"(?s)\bBEGIN-{self._count}\r?\n(.*?)END-{self._count}\r?\n"
         return str(console.expect(marks, timeout=300)[1]).replace("\r", "").splitlines()
 
+    def mount_share(self) -> Path:
+        """Mount the shared folder at /share; its place on the host."""
+        options = "trans=virtio,version=9p2000.L,msize=262144"
+        self.run(f"mountpoint -q /share || mount -t 9p -o {options} host /share")
+        return Path(self.machine.settings.share[0].path)
+
 
 @pytest.fixture(scope="module")
 def shell(
@@ -84,7 +93,7 @@ def shell(
         smp=2,
         kernel=kernel,
         initrd=folder / "initrd",
-        append="console=ttyS0 quiet",
+        append="console=ttyS0 quiet nokaslr",
         drive=[{"path": folder / "disk", "format": "raw"}],
         share=[{"path": folder / "share", "tag": "host"}],
     ) as machine:
@@ -105,9 +114,8 @@ def test_a_disk_reads_and_keeps_what_was_written(shell: Shell) -> None:
 
 
 def test_a_share_goes_both_ways(shell: Shell) -> None:
-    share = Path(shell.machine.settings.share[0].path)
+    share = shell.mount_share()
     digest = hashlib.md5((share / "file").read_bytes(), usedforsecurity=False).hexdigest()
-    shell.run("mount -t 9p -o trans=virtio,version=9p2000.L host /share")
     assert shell.run("md5sum < /share/file") == [f"{digest}  -"]
     shell.run("echo from the guest > /share/new")
     assert (share / "new").read_text() == "from the guest\n"
@@ -124,6 +132,76 @@ def test_a_snapshot_goes_back(shell: Shell) -> None:
     assert shell.run("cat /tmp/mark") == ["later"]
     shell.machine.restore(saved)
     assert shell.run("ls /tmp | wc -l") == ["0"]
+
+
+SYMBOLS = (
+    "_start_kernel", "start_kernel", "rest_init", "kernel_init", "kernel_init_freeable", "do_one_initcall",
+    "ret_from_fork", "handle_exception", "do_timer", "jiffies_64",
+)  # fmt: skip
+BASE = 0xFFFFFFFF80000000
+"""Where the kernel is linked to (CONFIG_64BIT's KERNEL_LINK_ADDR)."""
+
+
+@pytest.fixture
+def symbols(shell: Shell, tmp_path: Path, require_tool: Callable[..., str]) -> Path:
+    """An ELF file with some of the running kernel's symbols, for gdb."""
+    compiler = require_tool("riscv64-linux-gnu-gcc")
+    share = shell.mount_share()
+    shell.run("dd if=/proc/kallsyms of=/share/kallsyms bs=256k")
+    rows = (line.split() for line in (share / "kallsyms").read_text().splitlines())
+    text = ['.section .kernel, "ax", @nobits', "base_of_all:"]
+    for address, name in ((row[0], row[2]) for row in rows if row[2] in SYMBOLS):
+        text += [
+            f".globl {name}",
+            f".type {name}, @function",
+            f".set {name}, base_of_all + {int(address, 16) - BASE}",
+        ]
+    source, image = tmp_path / "symbols.s", tmp_path / "symbols"
+    source.write_text("\n".join([*text, ".skip 0x4000000", ""]))
+    place = f"-Wl,--section-start=.kernel={BASE:#x},--build-id=none,-e,start_kernel"
+    subprocess.run([compiler, "-nostdlib", "-static", place, "-o", image, source], check=True, timeout=60)
+    return image
+
+
+def test_gdb_finds_its_way_in_the_kernel(
+    shell: Shell, symbols: Path, tmp_path: Path, require_tool: Callable[..., str]
+) -> None:
+    """Forwards by symbols, and back over a trap and over a change of memory."""
+    gdb = require_tool("gdb-multiarch")
+    settings = shell.machine.settings
+    options = [
+        "-S",
+        "-m",
+        "256M",
+        "--smp",
+        "2",
+        "--kernel",
+        str(settings.kernel),
+        "--initrd",
+        str(settings.initrd),
+    ]
+    with booted(tmp_path, *options, "--append", "console=ttyS0 quiet nokaslr", "--serial", "none") as path:
+        text = debug(
+            gdb, symbols, path,
+            "hbreak start_kernel", "continue", "print $priv", "delete",
+            "hbreak do_one_initcall", "continue", "backtrace", "info threads", "delete",
+            "hbreak handle_exception", "continue", "print /x $scause", "delete",
+            "reverse-stepi", "print $priv", "x/i $pc", "stepi",
+            "hbreak do_one_initcall", "reverse-continue", "print $priv", "delete", "continue",
+            "watch *(unsigned long *)&jiffies_64", "continue", "continue", "backtrace 1", "reverse-continue",
+        )  # fmt: skip
+    assert re.search(r"hit Breakpoint 1, 0x\w+ in start_kernel \(\)\n\$1 = 1\b", text), text
+    frames = (
+        r"#0 +0x\w+ in do_one_initcall \(\)\n#1 .* in kernel_init_freeable .*\n#2 .* in kernel_init \(\)\n"
+    )
+    assert re.search(frames, text), text
+    assert "Thread 1 (hart 0)" in text and "Thread 2 (hart 1)" in text
+    assert text.count(" in do_one_initcall ()") >= 3, text
+    old = [int(value) for value in re.findall(r"^Old value = (\d+)$", text, re.MULTILINE)]
+    new = [int(value) for value in re.findall(r"^New value = (\d+)$", text, re.MULTILINE)]
+    assert len(new) == 3 and new[0] == old[0] + 1 and new[1] == old[1] + 1, text
+    assert (old[2], new[2]) == (new[1], old[1]), "one change back"
+    assert re.search(r"#0 +0x\w+ in do_timer", text), text
 
 
 def test_it_switches_itself_off(shell: Shell) -> None:
