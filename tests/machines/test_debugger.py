@@ -61,7 +61,9 @@ def test_a_kernel_with_two_harts(kernel: Path, tmp_path: Path, require_tool: Cal
     assert "Thread 1 (hart 0)" in text and "* 2    Thread 2 (hart 1)" in text
     for line in ("= 0x1", "= 1", "= 0x8", "= 0x0", "= 0", "= 5000000", "= 0x1234"):
         assert re.search(rf"^\$\d+ {line}", text, re.MULTILINE), (line, text)
-    old, new = re.search(r"Old value = (\d+)\nNew value = (\d+)", text).groups()
+    change = re.search(r"Old value = (\d+)\nNew value = (\d+)", text)
+    assert change is not None, text
+    old, new = change.groups()
     assert int(new) == int(old) + 1
     physical, virtual = re.findall(r"^0x\w+0010000(?: <\w+>)?:\s+(0x\w{16})$", text, re.MULTILINE)
     assert physical == virtual
@@ -117,7 +119,10 @@ def test_noise_does_not_harm(kernel: Path, tmp_path: Path, require_tool: Callabl
                         if generator.random() < 0.1
                         else b"$" + packet + b"#%02x" % (sum(packet) & 0xFF)
                     )
-                    peer.sendall(noise)
+                    try:
+                        peer.sendall(noise)
+                    except ConnectionError:  # some of it ends the connection
+                        break
                 peer.settimeout(0.05)
                 try:
                     while peer.recv(1 << 16):

@@ -147,8 +147,8 @@ def symbols(shell: Shell, tmp_path: Path, require_tool: Callable[..., str]) -> P
     """An ELF file with some of the running kernel's symbols, for gdb."""
     compiler = require_tool("riscv64-linux-gnu-gcc")
     share = shell.mount_share()
-    shell.run("dd if=/proc/kallsyms of=/share/kallsyms bs=256k")
-    rows = (line.split() for line in (share / "kallsyms").read_text().splitlines())
+    shell.run("dd if=/proc/kallsyms of=/share/kallsyms bs=4k count=1024")  # the kernel's own are in front
+    rows = (line.split() for line in (share / "kallsyms").read_text().splitlines()[:-1])
     text = ['.section .kernel, "ax", @nobits', "base_of_all:"]
     for address, name in ((row[0], row[2]) for row in rows if row[2] in SYMBOLS):
         text += [
@@ -169,18 +169,9 @@ def test_gdb_finds_its_way_in_the_kernel(
     """Forwards by symbols, and back over a trap and over a change of memory."""
     gdb = require_tool("gdb-multiarch")
     settings = shell.machine.settings
-    options = [
-        "-S",
-        "-m",
-        "256M",
-        "--smp",
-        "2",
-        "--kernel",
-        str(settings.kernel),
-        "--initrd",
-        str(settings.initrd),
-    ]
-    with booted(tmp_path, *options, "--append", "console=ttyS0 quiet nokaslr", "--serial", "none") as path:
+    options = ["-S", "-m", "256M", "--smp", "2", "--serial", "none"]
+    options += ["--kernel", str(settings.kernel), "--initrd", str(settings.initrd)]
+    with booted(tmp_path, *options, "--append", "console=ttyS0 quiet nokaslr") as path:
         text = debug(
             gdb, symbols, path,
             "hbreak start_kernel", "continue", "print $priv", "delete",
