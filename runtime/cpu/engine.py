@@ -81,6 +81,8 @@ class Cpu:
         self.address = ctypes.addressof(storage) + start
         self.block = memoryview(self._storage)[start : start + size]
         """The CPU block: header, then registers (`runtime.cpu.block`)."""
+        self._words = self.block[: block.HEADER_SIZE].cast("Q")
+        """The header's fields."""
         self.state = self.block[block.HEADER_SIZE :]
         """The registers alone; `package.layout_digest` says how they lie."""
         self.cache = CodeCache(package.unit)
@@ -124,11 +126,10 @@ class Cpu:
     # --- state ------------------------------------------------------------------------------------------
 
     def _header(self, offset: int) -> int:
-        value: int = struct.unpack_from("=Q", self.block, offset)[0]
-        return value
+        return self._words[offset >> 3]
 
     def _set_header(self, offset: int, value: int) -> None:
-        struct.pack_into("=Q", self.block, offset, value & MASK64)
+        self._words[offset >> 3] = value & MASK64
 
     def reset(self) -> None:
         """All registers at their reset values."""
