@@ -418,7 +418,9 @@ class SnapshotView(Node):
 
     def extents(self, offset: int = 0, length: int | None = None) -> Iterator[Extent]:
         with self._owner.lock:
-            yield from list(self._store.extents(offset, length))
+            found = list(self._store.extents(offset, length))
+        # Without the lock: other threads read while the caller looks at them.
+        yield from found
 
     def flush(self) -> None:
         pass

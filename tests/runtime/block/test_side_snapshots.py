@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -225,3 +226,26 @@ def abandon(image: Image) -> None:
     for file in files:
         file.close()
     image._finished = True
+
+
+def test_a_snapshot_is_read_by_several_threads(tmp_path: Path) -> None:
+    """One looks for extents while another reads, as conversions do."""
+    path, content = tmp_path / "disk.vdi", bytearray(12 << 20)
+    with Image.create(path, "vdi", len(content)) as image:
+        for at in range(0, len(content), 3 << 20):
+            content[at : at + 4096] = bytes([1 + (at >> 20)]) * 4096
+            image.pwrite(at, content[at : at + 4096])
+        image.snapshots.create("kept")
+        image.write_zeroes(0, len(content))
+        view = image.snapshots.open("kept")
+        got: list[bytes] = []
+
+        def read(offset: int, length: int) -> None:
+            got.append(view.pread(offset, length))
+
+        for extent in view.extents():
+            reader = threading.Thread(target=read, args=(extent.offset, extent.length), daemon=True)
+            reader.start()
+            reader.join(20)
+            assert not reader.is_alive()
+        assert b"".join(got) == content
