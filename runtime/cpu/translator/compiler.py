@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 import llvmlite.binding as llvm
@@ -18,12 +19,24 @@ def has_fused() -> bool:
     return bool(features.get("fma")) or llvm.get_default_triple().startswith("aarch64")
 
 
+@cache
+def _set_options() -> None:
+    """Once a process: options that LLVM has for all.
+
+    LLVM 22 on x86-64: a load of 16 bits into the lower part of a register becomes one that clears the upper
+    part, where the address is made of the same register (X86FixupBWInsts).
+    """
+    llvm.set_option("isagen", "-fixup-byte-word-insts=0")
+
+
 class Compiler:
     """Compiles LLVM text for this host."""
 
     def __init__(self) -> None:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
+        if llvm.get_default_triple().startswith("x86_64"):
+            _set_options()
         target = llvm.Target.from_default_triple()
         features = llvm.get_host_cpu_features().flatten()
         # 32-byte vectors are never worth it here, and code that uses them slows down what follows on some
