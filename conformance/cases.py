@@ -28,7 +28,7 @@ from generator.ir.evaluate import Evaluator
 from generator.ir.state import FEATURES, GuestFault, State, stored_width
 from generator.model.target import Form, Register
 
-WORD_TRIES: Final = 2500
+WORD_TRIES: Final = 10_000
 """Candidates that are decoded before a form counts as one that no encoding was found for."""
 
 START_TRIES: Final = 8

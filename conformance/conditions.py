@@ -2,7 +2,7 @@
 
 Names are the instruction's fields (``rs1``, ``to.b``), its decode contexts and prefixes (``rex``), and single
 registers before it (``xer``); ``f[rs1]`` is an entry of a file. ``signalling(value, width)`` tells whether a
-number is a signalling NaN.
+number is a signalling NaN, ``prefixes(byte)`` whether one of the instruction's prefixes is that byte.
 """
 
 from __future__ import annotations
@@ -56,9 +56,12 @@ _FUNCTIONS: Final[Mapping[str, Callable[..., int]]] = {"signalling": signalling}
 
 @dataclass(frozen=True)
 class Case:
-    """What a condition is about: an instruction and the registers before it; `absent`: see `absent_names`."""
+    """What a condition is about: an instruction and the registers before it; `absent`: see `absent_names`;
+    `prefixes`: those before the opcode.
+    """
 
     absent: frozenset[str]
+    prefixes: bytes
     decoded: Decoded
     registers: Mapping[str, int]
     files: Mapping[str, list[int]]
@@ -106,6 +109,8 @@ def _value(node: ast.expr, case: Case) -> Any:
             return _BINARY[type(op)](_value(left, case), _value(right, case))
         case ast.Compare(left=left, ops=[op], comparators=[right]):
             return _COMPARE[type(op)](_value(left, case), _value(right, case))
+        case ast.Call(func=ast.Name(id="prefixes"), args=[byte], keywords=[]):
+            return int(_value(byte, case) in case.prefixes)
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
             return _FUNCTIONS[name](*(_value(argument, case) for argument in arguments))
     raise ValueError(ast.unparse(node))

@@ -186,6 +186,8 @@ class NativeMachine(PeerMachine):
                 return Ending("fault", arguments=(address, 0))
             case signal.SIGSEGV:
                 return Ending("trap", code=13)
+            case signal.SIGBUS:
+                return Ending("trap", code=UNKNOWN)  # #SS or #AC
             case signal.SIGFPE:
                 return Ending("trap", code=0 if code == 1 else UNKNOWN)
         return Ending("other", signal.Signals(number).name)

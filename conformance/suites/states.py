@@ -154,11 +154,7 @@ class FormRun:
                 if not (peer.can_tell(start) and peer.reaches(ending)):
                     continue
                 known = self.known_of(peer, word, start)
-                if any(
-                    (k.kind == "lacks" and k.argument in ("", ending.name))
-                    or (k.kind == "boxed" and str(start.floats) != k.argument)
-                    for k in known
-                ):
+                if is_lacking(known, start, ending):
                     continue
                 row.count(f"with {peer.name}")
                 undefined = bench.evaluated.undefined(word, start)
@@ -174,7 +170,9 @@ class FormRun:
         maker = self.bench.maker
         decoded = maker.decoded(word, start.state(maker.memory))
         assert decoded is not None
-        case = Case(self.absent, decoded, start.registers, start.files)
+        evaluator = maker.evaluator
+        count, _ = evaluator.decoder.prefixes(word.code, decoded.contexts, evaluator.features)
+        case = Case(self.absent, word.code[:count], decoded, start.registers, start.files)
         return [known for known in listed if holds(known.condition, case)]
 
     def peers_for(self, word: Word) -> list[PeerMachine]:
@@ -251,6 +249,8 @@ class FormRun:
             ending, state, memory = self.bench.evaluated.run(word, start, pattern)
             undefined = self.bench.evaluated.undefined(word, start)
             known = self.known_of(peer, word, start)
+            if is_lacking(known, start, ending):
+                return []
             return self.peer_differences(peer, start, pattern, ending, state, memory, undefined, known)
 
         return check
@@ -290,6 +290,15 @@ class FormRun:
         contexts = self.bench.maker.contexts(word)
         line = Disassembler(self.task.setup.syntax).line(word.code, word.decoded.pc, contexts=contexts)
         return f"{line.text} ({word.code.hex(' ')})"
+
+
+def is_lacking(known: list[Known], start: Start, ending: Ending) -> bool:
+    """Whether a peer can't tell anything of a case."""
+    return any(
+        (k.kind == "lacks" and k.argument in ("", ending.name))
+        or (k.kind == "boxed" and str(start.floats) != k.argument)
+        for k in known
+    )
 
 
 def memory_differences(expected: bytes, found: bytes, who: str) -> list[str]:

@@ -29,7 +29,9 @@ def case_of(family: str, target: str, form: str, seed: int = 1) -> Case:
     word = made.word(made.form(form), random)
     assert word is not None
     start = made.start(word, memory_pattern(random), random)
-    return Case(absent_names(made.model, word.decoded.form), word.decoded, start.registers, start.files)
+    return Case(
+        absent_names(made.model, word.decoded.form), b"\x66", word.decoded, start.registers, start.files
+    )
 
 
 def test_what_conditions_see() -> None:
@@ -39,7 +41,7 @@ def test_what_conditions_see() -> None:
     assert holds("", case)
     assert holds(f"rs1 == {rs1} and rs1 in (1, {rs1}) and opcode_bits & 127 == 19", case)
     assert holds("x[rs1] & 3 == 3 and x[rs1] >> 12 == 1 and not (x[rs1] - 1) % 2 != 0", case)
-    assert holds("reserved == 7", Case(case.absent, case.decoded, {"reserved": 7}, {}))
+    assert holds("reserved == 7", Case(case.absent, b"", case.decoded, {"reserved": 7}, {}))
     assert not holds("rs1 < 0 or x[rs1] ^ 1 == 0x1003", case)
 
 
