@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from itertools import takewhile
 from random import Random
 from typing import Final
 
@@ -170,9 +171,13 @@ class FormRun:
         maker = self.bench.maker
         decoded = maker.decoded(word, start.state(maker.memory))
         assert decoded is not None
-        evaluator = maker.evaluator
-        count, _ = evaluator.decoder.prefixes(word.code, decoded.contexts, evaluator.features)
-        case = Case(self.absent, word.code[:count], decoded, start.registers, start.files)
+        rows = maker.model.prefixes
+
+        def is_prefix(byte: int) -> bool:
+            return any(byte & row.mask == row.pattern for row in rows)
+
+        prefixes = bytes([*takewhile(is_prefix, word.code)])
+        case = Case(self.absent, prefixes, decoded, start.registers, start.files)
         return [known for known in listed if holds(known.condition, case)]
 
     def peers_for(self, word: Word) -> list[PeerMachine]:

@@ -274,11 +274,9 @@ class Decoder:
             raise faults[0]
         return Illegal(pc, _bytes(cache))
 
-    def prefixes(
-        self, data: bytes, contexts: Mapping[str, int], features: frozenset[str] = frozenset()
-    ) -> tuple[int, dict[str, int]]:
+    def prefixes(self, data: bytes, contexts: Mapping[str, int]) -> tuple[int, dict[str, int]]:
         """The number of prefix bytes that `data` begins with, and the variables that they set."""
-        scope = Scope(self.target, 0, contexts, lambda register, index, width: 0, features)
+        scope = Scope(self.target, 0, contexts, lambda register, index, width: 0)
         return self._prefixes(scope, lambda offset: data[offset] if offset < len(data) else 0)
 
     def _prefixes(self, scope: Scope, byte: Callable[[int], int]) -> tuple[int, dict[str, int]]:
