@@ -96,6 +96,8 @@ def test_registers(server: GdbServer, box: Box) -> None:
     assert ask(server, "P0=0100000000000000") == "OK"
     assert box.registers["a"] == 1
     assert ask(server, "P0=01") == "E16"
+    for wrong in ("P-1=0100000000000000", "P+0=0100000000000000", "P0_0=0100000000000000", "p-1", "p"):
+        assert ask(server, wrong) == "E16"
     assert ask(server, "G" + "02" + "00" * 7 + "xx" * 4 + "0020000000000000") == "OK"
     assert box.registers == {"a": 2, "pc": 0x2000}
     assert ask(server, "Hg2") == "OK"
