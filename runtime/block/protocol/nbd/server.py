@@ -147,10 +147,11 @@ class Server:
         except (OSError, ssl.SSLError, wire.Disconnected, _Refused) as error:
             log.info("client: %s", error)
         finally:
-            with contextlib.suppress(OSError):
-                stream.close()
             with self._lock:
+                # In this order: a client that sees its connection's end finds room for the next one.
                 self._sockets.discard(stream)
+                with contextlib.suppress(OSError):
+                    stream.close()
                 self._threads.discard(threading.current_thread())
                 idle = not self._sockets
             if opened and idle and self._until_idle:
