@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -39,11 +39,14 @@ def llvm_mc() -> str | None:
 
 @dataclass(frozen=True)
 class Llvm:
-    """llvm-mc for a triple; `options` go on its command line, `directives` before the lines."""
+    """llvm-mc for a triple; `options` go on its command line, `directives` before the lines. `sentinel`: an
+    instruction that is never asked for, its code and text, where others may be printed on several lines.
+    """
 
     triple: str
     options: tuple[str, ...] = ()
     directives: tuple[str, ...] = ()
+    sentinel: tuple[bytes, str] | None = None
     spacing: ClassVar[int] = 0
     """Every instruction stands at address 0."""
 
@@ -85,13 +88,36 @@ class Llvm:
 
     def disassemble(self, words: Sequence[bytes]) -> list[str | None]:
         """The text of each instruction."""
-        source = "".join(",".join(f"{byte:#04x}" for byte in word) + "\n" for word in words)
-        out, errors = self._run(["--disassemble"], source)
-        rejected = {int(number) - 1 for number in _INVALID.findall(errors)}
-        lines = [line.strip() for line in out.splitlines()]
-        texts = (_REMARK.sub("", line).replace("\t", " ") for line in lines if line and line[0] != ".")
+        lines = [",".join(f"{byte:#04x}" for byte in word) + "\n" for word in words]
+        step = 1
+        if self.sentinel is not None:
+            end = ",".join(f"{byte:#04x}" for byte in self.sentinel[0])
+            lines, step = [f"[{line[:-1]}]\n[{end}]\n" for line in lines], 2
+        out, errors = self._run(["--disassemble"], "".join(lines))
+        rejected = {(int(number) - 1) // step for number in _INVALID.findall(errors)}
+        printed = [line.strip() for line in out.splitlines()]
+        texts = (" ".join(_REMARK.sub("", line).split()) for line in printed if line and line[0] != ".")
+        if self.sentinel is not None:
+            return self._between_sentinels(list(texts), len(words), rejected)
         found = [None if number in rejected else next(texts, None) for number in range(len(words))]
         return found if next(texts, None) is None else [None] * len(words)
+
+    def _between_sentinels(
+        self, texts: Sequence[str], count: int, rejected: Collection[int]
+    ) -> list[str | None]:
+        assert self.sentinel is not None
+        groups: list[list[str]] = [[]]
+        for text in texts:
+            if text == self.sentinel[1]:
+                groups.append([])
+            else:
+                groups[-1].append(text)
+        if len(groups) != count + 1:
+            raise IsagenError(f"llvm-mc prints {len(groups) - 1} texts for {count} instructions")
+        return [
+            " ".join(group) if group and number not in rejected else None
+            for number, group in enumerate(groups[:-1])
+        ]
 
 
 @dataclass(frozen=True)
@@ -131,7 +157,7 @@ class Objdump:
                 continue
             number = int(match[1], 16) // self.spacing
             length = len(match[2].replace(" ", "")) // 2
-            text = _REMARK.sub("", match[3] or "").replace("\t", " ").strip()
+            text = " ".join(_REMARK.sub("", match[3] or "").split())
             if (
                 length >= min(len(words[number]), 7)
                 and text
@@ -143,5 +169,8 @@ class Objdump:
 
 @lru_cache(maxsize=8)
 def _knows(program: str, machine: str) -> bool:
-    done = subprocess.run([program, "-i"], capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    return machine.split(":")[0] in done.stdout
+    with tempfile.NamedTemporaryFile(suffix=".bin") as file:
+        Path(file.name).write_bytes(bytes(8))
+        command = [program, "-D", "-b", "binary", "-m", machine, file.name]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    return done.returncode == 0

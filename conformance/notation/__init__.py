@@ -18,6 +18,11 @@ def same(text: str, code: bytes) -> str:
     return text
 
 
+def as_printed(text: str, contexts: dict[str, int]) -> str:
+    """Texts that name an instruction in one way only."""
+    return text
+
+
 def always(code: bytes) -> bool:
     """Any encoding."""
     return True
@@ -37,17 +42,21 @@ class AssemblerPeer:
 
 @dataclass(frozen=True)
 class DisassemblerPeer:
-    """An independent disassembler; `inward(text, code)` turns its text into ours. `contexts` as above."""
+    """An independent disassembler for encodings that `fits` takes; `inward(text, code)` turns its text into
+    ours. `contexts` as above.
+    """
 
     tool: Llvm | Objdump
     inward: Callable[[str, bytes], str] = same
+    fits: Callable[[bytes], bool] = always
     contexts: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class Notation:
     """The peers of a target, the dialect of ours that they share, and the decode contexts that they
-    are for. `others`: the notations of its other dialects.
+    are for. `others`: the notations of its other dialects. `canonical(text, contexts)`: what texts of ours
+    of the same instruction have in common, where a needless prefix or displacement shows in them.
     """
 
     assemblers: tuple[AssemblerPeer, ...] = ()
@@ -55,6 +64,7 @@ class Notation:
     dialect: str = ""
     contexts: tuple[tuple[str, int], ...] = ()
     others: tuple[Notation, ...] = ()
+    canonical: Callable[[str, dict[str, int]], str] = as_printed
 
 
 def notations_of(family: str, target: str) -> tuple[Notation, ...]:

@@ -76,6 +76,20 @@ def maker_for(setup: Setup, features: tuple[str, ...] | None = None) -> CaseMake
     return CaseMaker(setup, family_of(setup.family, setup.target), features)
 
 
+@lru_cache(maxsize=4)
+def disassembler_for(setup: Setup, dialect: str, features: frozenset[str] | None = None) -> Disassembler:
+    """Our disassembler, once a process."""
+    return Disassembler(setup.syntax, dialect, features)
+
+
+@lru_cache(maxsize=16)
+def assembler_for(
+    setup: Setup, dialect: str, contexts: tuple[tuple[str, int], ...], features: frozenset[str] | None
+) -> Assembler:
+    """Our assembler for a mode, once a process."""
+    return Assembler(setup.syntax, dialect, contexts=dict(contexts), features=features)
+
+
 class EncodingRun:
     """The encodings of a task's forms, and what everybody makes of them in one notation. Forms that no
     encoding is found for with all features may be the oldest CPUs': those have none (`plain`), and no peers.
@@ -83,11 +97,9 @@ class EncodingRun:
 
     def __init__(self, task: Task, notation: Notation) -> None:
         self.task = task
-        self.syntax = task.setup.syntax
         self.notation = notation
-        self.disassembler = Disassembler(self.syntax, notation.dialect)
-        self.plain = Disassembler(self.syntax, notation.dialect, frozenset())
-        self._assemblers: dict[tuple[object, ...], Assembler] = {}
+        self.disassembler = disassembler_for(task.setup, notation.dialect)
+        self.plain = disassembler_for(task.setup, notation.dialect, frozenset())
 
     def run(self, rows: Sequence[Row]) -> None:
         samples = [sample for row in rows for sample in self.samples(row)]
@@ -154,12 +166,8 @@ class EncodingRun:
     def assembler(self, sample: Sample) -> Assembler:
         """Our assembler for a sample's mode and features."""
         features = frozenset[str]() if sample.disassembler is self.plain else None
-        key = features, *sorted(sample.contexts.items())
-        if key not in self._assemblers:
-            self._assemblers[key] = Assembler(
-                self.syntax, self.notation.dialect, contexts=sample.contexts, features=features
-            )
-        return self._assemblers[key]
+        contexts = tuple(sorted(sample.contexts.items()))
+        return assembler_for(self.task.setup, self.notation.dialect, contexts, features)
 
     def assemble(self, sample: Sample, text: str, pc: int = 0) -> bytes | IsagenError:
         """What our assembler makes of a text."""
@@ -175,7 +183,10 @@ class EncodingRun:
         if other == sample.code:
             return True
         line = sample.disassembler.line(other, 0, contexts=sample.contexts)
-        return line.text == sample.text and line.length == len(other)
+        if line.length != len(other):
+            return False
+        canonical = self.notation.canonical
+        return canonical(line.text, sample.contexts) == canonical(sample.text, sample.contexts)
 
     def does_the_same(self, sample: Sample, other: bytes) -> bool:
         """Whether an encoding with ignored bits does what one without does that has a name of its own
@@ -238,7 +249,7 @@ class EncodingRun:
         """We assemble a peer's texts."""
         if not peer.tool.available():
             return
-        chosen = [s for s in samples if suits(s, peer, "disassembler")]
+        chosen = [s for s in samples if suits(s, peer, "disassembler") and peer.fits(s.code)]
         answers = peer.tool.disassemble([s.code for s in chosen]) if chosen else []
         for number, (sample, answer) in enumerate(zip(chosen, answers, strict=True)):
             between = f"{peer.tool.name}'s disassembler and our assembler"

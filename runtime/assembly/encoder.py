@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 from runtime.assembly.binding import gather, scatter
 from runtime.assembly.expressions import Tree, evaluate, invert, may_hold, names
@@ -19,13 +20,19 @@ ENUMERATED_BITS = 14
 MAX_LENGTH = 32
 
 
+_Demands: TypeAlias = dict[str, list[tuple[Tree, bool]]]
+"""Conditions on one prefix's variable each, by that variable, and whether they have to hold."""
+
+
 class Unencodable(Exception):
     """These operands do not fit this form; the message says which and why."""
 
 
-def combinations(kinds: Mapping[str, list[Prefix]]) -> list[tuple[Prefix, ...]]:
-    """No prefix or one of each kind, in all combinations of up to three, the shorter ones first."""
-    rows = itertools.product(*((None, *prefixes) for prefixes in kinds.values()))
+def combinations(kinds: Mapping[str, Sequence[Prefix | None]]) -> list[tuple[Prefix, ...]]:
+    """One of each kind (None: no prefix), in all combinations of up to three prefixes, the shorter ones
+    first.
+    """
+    rows = itertools.product(*kinds.values())
     found = [tuple(prefix for prefix in row if prefix is not None) for row in rows]
     return sorted((row for row in found if len(row) <= 3), key=len)
 
@@ -61,6 +68,9 @@ class Encoder:
         self._names_of: dict[str, frozenset[str]] = {}
         self._after_prefixes: dict[tuple[object, ...], dict[str, int]] = {}
         self._prefixes = [p for p in syntax.prefixes if may_hold(p.when, self.contexts)]
+        self._variables = frozenset(p.variable for p in self._prefixes if not p.fields)
+        self._steady = self._find_steady()
+        self._variable_of: dict[Tree, str | None] = {}
 
     def encode(
         self,
@@ -100,7 +110,7 @@ class Encoder:
         forced = {p.variable: p.value for p in extra}
         mask = (1 << self.syntax.pc_width) - 1
         last: Unencodable | None = None
-        for prefix_bytes, prefix_values in self._prefix_choices(form):
+        for prefix_bytes, prefix_values in self._prefix_choices(form, self._demands(written)):
             known = {
                 **self._derived(prefix_bytes, {**forced, **prefix_values}),
                 "pc": pc & mask,
@@ -128,7 +138,49 @@ class Encoder:
             self._after_prefixes[key] = known
         return known
 
-    def _prefix_choices(self, form: Form) -> Iterator[tuple[bytes, dict[str, int]]]:
+    def _find_steady(self) -> dict[str, int]:
+        """The contexts that no prefix changes, with their values."""
+        changing = {p.variable for p in self._prefixes}
+        changing.update(name for p in self._prefixes for name, _, _ in p.fields)
+        for name, _, tree in self.syntax.contexts:
+            if tree is not None and changing & names(tree):
+                changing.add(name)
+        known = self._derived(b"", {})
+        return {name: value for name, value in known.items() if name not in changing}
+
+    def _demands(self, written: Written) -> _Demands:
+        """What the written cases demand of single prefixes: their own conditions hold, and those of the cases
+        in front of them that match all bits don't. Prefixes that can't be are so left out early.
+        """
+        found: _Demands = {}
+        pending = list(written.operands.values())
+        while pending:
+            chosen = pending.pop()
+            pending += chosen.nested.values()
+            for case in chosen.operand.cases:
+                own = case is chosen.case
+                if case.when is not None and (own or not case.mask):
+                    variable = self._only_variable(case.when)
+                    if variable is not None:
+                        found.setdefault(variable, []).append((case.when, own))
+                if own:
+                    break
+        return found
+
+    def _only_variable(self, when: Tree) -> str | None:
+        """The prefix's variable that a condition depends on, if that is all."""
+        if when not in self._variable_of:
+            left = names(when) - self._steady.keys()
+            single = len(left) == 1 and left <= self._variables
+            self._variable_of[when] = next(iter(left)) if single else None
+        return self._variable_of[when]
+
+    def _meets(self, demands: _Demands, variable: str, value: int) -> bool:
+        """Whether a prefix's variable may have that value."""
+        known = {**self._steady, variable: value}
+        return all(bool(evaluate(when, known)) is wanted for when, wanted in demands.get(variable, ()))
+
+    def _prefix_choices(self, form: Form, demands: _Demands) -> Iterator[tuple[bytes, dict[str, int]]]:
         """Prefix bytes to try, the fewest first: those that the form's operands can depend on, at most one of
         each kind, alone and together."""
         mandatory = bytes(form.mandatory_prefixes)
@@ -139,9 +191,14 @@ class Encoder:
         last = [p for p in self._prefixes if p.last]
         used = self._used(form)
         selectable = [p for p in plain if p.pattern not in mandatory and not p.fields and p.variable in used]
-        kinds: dict[str, list[Prefix]] = {}
+        kinds: dict[str, list[Prefix | None]] = {}
+        required = {p.variable for p in plain if p.pattern in mandatory}
         for row in selectable:
-            kinds.setdefault(row.variable, []).append(row)
+            if row.variable not in kinds:
+                absent = row.variable in required or self._meets(demands, row.variable, 0)
+                kinds[row.variable] = [None] if absent else []
+            if row.variable in required or self._meets(demands, row.variable, row.value):
+                kinds[row.variable].append(row)
         for chosen in combinations(kinds):
             values = {p.variable: p.value for p in (*chosen, *(q for q in plain if q.pattern in mandatory))}
             head = bytes(p.pattern for p in chosen) + mandatory
