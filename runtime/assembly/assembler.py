@@ -128,9 +128,10 @@ class Assembler:
         reasons: list[AssemblyError] = []
         undefined: Undefined | None = None
         for candidate in statement.candidates:
+            most = None if best is None else best.prefixes  # with more it isn't taken
             try:
                 found = self.encoder.encode(
-                    candidate.form, candidate.written, symbols, pc, candidate.prefixes
+                    candidate.form, candidate.written, symbols, pc, candidate.prefixes, most
                 )
             except Unencodable as error:
                 reasons.append(AssemblyError(str(error), remedy="change the operand"))

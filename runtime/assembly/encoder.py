@@ -79,16 +79,17 @@ class Encoder:
         symbols: Mapping[str, int],
         pc: int,
         wanted: frozenset[str] = frozenset(),
+        most: int | None = None,
     ) -> Encoding:
         """`form` with these operands at address `pc`; `wanted`: variables of prefixes that must be there
-        (lock).
+        (lock). `most`: how many prefixes of `Encoding.prefixes` there may be.
 
         Raises Unencodable where an operand does not fit, Undefined for a symbol without a value.
         """
         # next_pc depends on the length and, in streams, the length on the operands: try until it holds
         length = form.bits // 8
         for _ in range(4):
-            encoding = self._attempt(form, written, symbols, pc, length, wanted)
+            encoding = self._attempt(form, written, symbols, pc, length, wanted, most)
             if len(encoding.data) == length:
                 return encoding
             length = len(encoding.data)
@@ -102,6 +103,7 @@ class Encoder:
         pc: int,
         length: int,
         wanted: frozenset[str],
+        most: int | None,
     ) -> Encoding:
         extra = {p.variable: p for p in reversed(self._prefixes) if p.variable in wanted}.values()
         if not wanted.issubset(name for name, _ in form.allow):
@@ -111,6 +113,9 @@ class Encoder:
         mask = (1 << self.syntax.pc_width) - 1
         last: Unencodable | None = None
         for prefix_bytes, prefix_values in self._prefix_choices(form, self._demands(written)):
+            added = len(prefix_bytes) - len(form.mandatory_prefixes)
+            if most is not None and added > most:
+                continue
             known = {
                 **self._derived(prefix_bytes, {**forced, **prefix_values}),
                 "pc": pc & mask,
@@ -120,7 +125,7 @@ class Encoder:
                 continue
             try:
                 data = head + prefix_bytes + self._body(form, written, symbols, known, wanted)
-                return Encoding(data, len(prefix_bytes) - len(form.mandatory_prefixes))
+                return Encoding(data, added)
             except Unencodable as error:
                 last = error
         raise last if last is not None else Unencodable("no prefixes allow it")

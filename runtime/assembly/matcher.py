@@ -50,9 +50,17 @@ class Matcher:
         self._numbered = syntax.numbered
         self._reserved = {text for name in _operand_tables(syntax) for text in self.symbols.get(name, ())}
         self._reserved |= _words(syntax)
+        self._texts: dict[int, list[Text]] = {}
+        self._line = ""
+        self._seen: dict[tuple[int, str, int], list[tuple[Chosen, int]]] = {}
 
     def match(self, text: Text, operands: dict[str, Operand], line: str) -> Iterator[Written]:
-        """Every way to read the whole of `line` as `text`."""
+        """Every way to read the whole of `line` as `text`.
+
+        Forms share operands: what these may be at a place of the line is found out once for all of them.
+        """
+        if line != self._line:
+            self._line, self._seen = line, {}
         for written, end in self._parts(text.parts, 0, operands, line, 0, None, 0):
             if not line[end:].strip():
                 yield written
@@ -115,7 +123,7 @@ class Matcher:
     ) -> Iterator[tuple[Written, int]]:
         operand = operands.get(hole.name)
         if operand is not None:
-            for chosen, end in self._operand(operand, hole.format, line, position, depth + 1):
+            for chosen, end in self._shared(operand, hole.format, line, position, depth + 1):
                 yield Written({}, {hole.name: chosen}), end
             return
         for value, end in self._number(hole.format, line, position):
@@ -155,13 +163,29 @@ class Matcher:
             return any(self._names_register(operand) for operand in value.operands)
         return isinstance(value, Symbol) and value.name.lower() in self._reserved
 
+    def _shared(
+        self, operand: Operand, form: str, line: str, position: int, depth: int
+    ) -> list[tuple[Chosen, int]]:
+        """All that `_operand` yields, from `_seen` if another form asked for it."""
+        key = id(operand), form, position
+        found = self._seen.get(key)
+        if found is None:
+            found = self._seen[key] = list(self._operand(operand, form, line, position, depth))
+        return found
+
+    def _texts_of(self, case: Case) -> list[Text]:
+        found = self._texts.get(id(case))
+        if found is None:
+            found = self._texts[id(case)] = texts_of(case.texts, self.dialect)
+        return found
+
     def _operand(
         self, operand: Operand, form: str, line: str, position: int, depth: int
     ) -> Iterator[tuple[Chosen, int]]:
         if depth > MAX_NESTING:
             return
         for case in operand.cases:
-            texts = texts_of(case.texts, self.dialect)
+            texts = self._texts_of(case)
             if texts:
                 # the first is what is printed; all are accepted
                 inner = {name: nested for name, nested, _ in case.operands}
@@ -177,7 +201,7 @@ class Matcher:
                     yield Chosen(operand, case, register=number), end
             elif case.value is None and len(case.operands) == 1 and not case.fields:
                 name, nested, _ = case.operands[0]
-                for chosen, end in self._operand(nested, form, line, position, depth + 1):
+                for chosen, end in self._shared(nested, form, line, position, depth + 1):
                     yield Chosen(operand, case, nested={name: chosen}), end
             else:
                 for value, end in self._number(form, line, position):
