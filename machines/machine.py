@@ -20,7 +20,9 @@ from enum import Enum
 from typing import Any, Final, NamedTuple, TypeVar
 
 from machines.hart import INSTRUCTIONS_PER_TICK, Hart
-from machines.parallel import PATIENCE, Team
+from machines.inputs import PATIENCE, Fed, Poll
+from machines.parallel import Team
+from machines.timebase import TICK, Ticks
 from runtime.clock import NANOSECONDS, Clock, CountedClock, HostClock
 from runtime.cpu.exits import Exit, Reason
 from runtime.devices.bus import Bus
@@ -33,9 +35,6 @@ from runtime.state.snapshot import Build, MachineState, Round, Snapshot, Snapsho
 
 T = TypeVar("T")
 
-TIMEBASE: Final = 10_000_000
-"""Ticks of the harts' time in a second."""
-TICK: Final = NANOSECONDS // TIMEBASE
 SLICE: Final = 1 << 19
 """Most instructions between two looks at timers and inputs."""
 SHARED_SLICE: Final = 1 << 14
@@ -78,58 +77,11 @@ class Outcome:
     status: int = 0
 
 
-class Ticks:
-    """The timebase: `mtime` counts ticks of the clock, and can be set."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.offset = 0
-        self.running: Hart | None = None
-        """The hart that executes now: its time is a little ahead of the clock's."""
-
-    def now(self) -> int:
-        """Ticks by the clock."""
-        return self._clock.now() // TICK + self.offset
-
-    def ticks(self) -> int:
-        """See `runtime.devices.aclint.Counter`. A hart that asks goes on from there: one that was behind the
-        clock would find that the timer which it has just set went off too early, and set it again and again.
-        """
-        now = self.now()
-        hart = self.running
-        if hart is None:
-            return now
-        if now > hart.time:
-            hart.set_time(now)
-        return hart.time
-
-    def set_ticks(self, value: int) -> None:
-        """See `runtime.devices.aclint.Counter`."""
-        self.offset += value - self.ticks()
-        if self.running is not None:
-            self.running.set_time(value)
-
-    def deadline(self, ticks: int) -> int:
-        """See `runtime.devices.aclint.Counter`."""
-        return max(0, ticks - self.offset) * TICK
-
-
 class Goal(NamedTuple):
     """A place in the run: hart number `hart` has `spent` (`Hart.spent`)."""
 
     hart: int
     spent: int
-
-
-Fed = tuple[str, bytes]
-"""What a character device is fed: its name, bytes."""
-
-
-class Poll(NamedTuple):
-    """A look at the inputs: whether there were any, and whether harts had to stand still behind it."""
-
-    served: bool
-    halted: bool
 
 
 class Mapping(NamedTuple):
@@ -164,7 +116,7 @@ class Machine:
         self.restarts = True
         self.exits = ExitStack()
         """Closed with the machine."""
-        self.selector = selectors.DefaultSelector()
+        self.selector: selectors.BaseSelector = selectors.DefaultSelector()
         """Inputs: `data` of a key is a function to call when its file is ready."""
         self.spent = 0
         """Instructions executed and traps delivered, of all harts; limits count these."""

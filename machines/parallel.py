@@ -11,26 +11,54 @@ The harts' translated code runs without Python's lock; what they do in Python th
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
+from machines.inputs import PATIENCE
 from runtime.clock import NANOSECONDS
 from runtime.cpu.exits import Exit, Reason
 from runtime.errors import IsagenError
 
 if TYPE_CHECKING:
+    import selectors
+    from collections.abc import Callable, Sequence
+
     from machines.hart import Hart
-    from machines.machine import Machine
+    from machines.inputs import Poll
+    from machines.timebase import Ticks
+    from runtime.clock import Clock
 
 SLICE: Final = 1 << 15
 """Most instructions of a hart between two looks at what others want of it."""
-PATIENCE: Final = 0.5
-"""Longest wait for inputs, in seconds: signals are looked at in between."""
+
+
+class Teamed(Protocol):
+    """What a team has of its machine (`machines.machine.Machine`)."""
+
+    harts: list[Hart]
+    clock: Clock
+    ticks: Ticks
+    selector: selectors.BaseSelector
+    spent: int
+    on_stop: Callable[[Hart, Exit], None] | None
+
+    @property
+    def halting(self) -> bool: ...
+
+    def poll(self, timeout: float) -> Poll: ...
+
+    def is_asleep(self) -> bool: ...
+
+    def is_called(self, ready: Sequence[tuple[selectors.SelectorKey, int]]) -> bool: ...
+
+    def access(self, hart: Hart, stop: Exit) -> None: ...
+
+    def wake_up(self) -> None: ...
 
 
 class Team:
     """The threads of a machine's harts. Made with the first `run`; `close` ends them."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Teamed) -> None:
         self.machine = machine
         self.lock = threading.RLock()
         """Whoever has it uses devices, timers, and lists of this class."""

@@ -15,9 +15,10 @@ from typing import Final
 from machines import images
 from machines.fdt import Node, TreeError, Value, cells, flatten, parse
 from machines.hart import MACHINE_EXTERNAL, SOFTWARE, SUPERVISOR_EXTERNAL, TIMER, Hart
-from machines.machine import TIMEBASE, Machine
+from machines.machine import Machine
 from machines.peripherals import FlashBank, Peripherals
 from machines.settings import Settings
+from machines.timebase import TIMEBASE
 from runtime.accel.contract import Accelerator
 from runtime.accel.engine import EngineAccelerator
 from runtime.clock import NANOSECONDS, Clock, CountedClock, HostClock

@@ -21,8 +21,9 @@ from runtime.monitor.gdb.signals import name_of, number_of, realtime_of
 if TYPE_CHECKING:
     from runtime.cpu.engine import Cpu
     from runtime.linux.engine import EngineCpu
-    from runtime.linux.process import Process, Thread
+    from runtime.linux.process import Process
     from runtime.linux.siginfo import SignalInfo
+    from runtime.linux.thread import Thread
 
 KILLED: Final = 128 + 9
 

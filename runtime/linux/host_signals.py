@@ -16,9 +16,10 @@ from collections.abc import Callable
 from typing import Final
 
 from runtime.linux import host
-from runtime.linux.process import Action, Process
+from runtime.linux.process import Process
 from runtime.linux.siginfo import CLD_DUMPED, CLD_KILLED, CLD_STOPPED, SI_USER, SignalInfo
 from runtime.linux.signals import SIG_DFL, SIG_IGN
+from runtime.linux.thread import Action
 
 ALL: Final = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
 JOB_CONTROL: Final = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})

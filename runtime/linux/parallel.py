@@ -18,9 +18,10 @@ from typing import Final
 from runtime.linux import faults, signals
 from runtime.linux.errors import GuestExit
 from runtime.linux.ports import Cpu, Stop
-from runtime.linux.process import Process, Thread
+from runtime.linux.process import Process
 from runtime.linux.scheduler import CALL_COST, End, Observer, Scheduler
 from runtime.linux.siginfo import SignalInfo
+from runtime.linux.thread import Thread
 from runtime.linux.waiting import READABLE, now, ready
 
 SLICE: Final = 1 << 16

@@ -20,8 +20,9 @@ from runtime.linux.messages import say
 from runtime.linux.namespace import AT_FDCWD, Namespace
 from runtime.linux.paths import name_of, open_path
 from runtime.linux.ports import Cpu, Memory
-from runtime.linux.process import Process, Settings, Thread
+from runtime.linux.process import Process, Settings
 from runtime.linux.signals import SIG_IGN
+from runtime.linux.thread import Thread
 
 SCRIPT_LINE: Final = 256
 AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH = 0x100, 0x1000

@@ -22,8 +22,9 @@ from runtime.linux.events import show_signals
 from runtime.linux.handlers import load_all, load_usual
 from runtime.linux.host_signals import HostSignals, die
 from runtime.linux.ports import AccessFault, Stop
-from runtime.linux.process import Process, Thread
+from runtime.linux.process import Process
 from runtime.linux.siginfo import SignalInfo
+from runtime.linux.thread import Thread
 from runtime.linux.waiting import FAILURES, READABLE, Interrupted, Wait, now, ready
 
 TURN: Final = 100_000

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from runtime.linux import host
 from runtime.linux.calls import signed, system_call
 from runtime.linux.errors import CallTookOver, SystemCallError
-from runtime.linux.process import SS_DISABLE, SS_ONSTACK, Action
 from runtime.linux.processes import group_of, pid_of
 from runtime.linux.siginfo import SI_TKILL, SI_USER, SignalInfo
 from runtime.linux.signals import (
@@ -26,11 +25,13 @@ from runtime.linux.signals import (
     take,
     unblockable,
 )
+from runtime.linux.thread import SS_DISABLE, SS_ONSTACK, Action
 from runtime.linux.time import deadline_of
 from runtime.linux.waiting import Steps, Wait, now
 
 if TYPE_CHECKING:
-    from runtime.linux.process import Process, Thread
+    from runtime.linux.process import Process
+    from runtime.linux.thread import Thread
 
 SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK = 0, 1, 2
 SPARC_HOW = {1: SIG_BLOCK, 2: SIG_UNBLOCK, 4: SIG_SETMASK}

@@ -12,8 +12,9 @@ from runtime.linux.abi.base import SignalCall
 from runtime.linux.errors import GuestExit
 from runtime.linux.messages import say
 from runtime.linux.ports import WRITE, AccessFault
-from runtime.linux.process import SS_DISABLE, SS_ONSTACK, Action, Process, Thread
+from runtime.linux.process import Process
 from runtime.linux.siginfo import SI_TKILL, SI_USER, SignalInfo
+from runtime.linux.thread import SS_DISABLE, SS_ONSTACK, Action, Thread
 
 if TYPE_CHECKING:
     from runtime.linux.ports import Stop

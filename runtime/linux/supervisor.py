@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from runtime.linux.process import Thread
     from runtime.linux.siginfo import SignalInfo
+    from runtime.linux.thread import Thread
 
 
 class Supervisor(Protocol):

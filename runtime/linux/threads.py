@@ -10,7 +10,8 @@ from runtime.linux import host
 from runtime.linux.calls import signed, system_call
 from runtime.linux.errors import CallTookOver, GuestExit, SystemCallError
 from runtime.linux.ports import READ, WRITE, AccessFault
-from runtime.linux.process import FutexWaiter, Process, Thread
+from runtime.linux.process import Process
+from runtime.linux.thread import FutexWaiter, Thread
 from runtime.linux.time import read_timespec
 from runtime.linux.waiting import Steps, Wait, now
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from runtime.cpu import block, cache, image, symbols
 from runtime.cpu.package import TEMPLATES
@@ -27,7 +27,6 @@ from runtime.cpu.translator.store import Store, default_folder
 from runtime.cpu.translator.template import Templates, load_templates
 
 if TYPE_CHECKING:
-    from runtime.cpu.engine import Cpu
     from runtime.cpu.package import Code, TargetPackage
     from runtime.cpu.translator.text import Target
     from runtime.cpu.translator.worker import Compile, Worker
@@ -107,10 +106,24 @@ class _Pending:
         self.wanted = True
 
 
+class Translated(Protocol):
+    """What the translator has of its CPU (`runtime.cpu.engine.Cpu`)."""
+
+    address: int
+    block: memoryview
+    cache: cache.CodeCache
+    package: TargetPackage
+
+    @property
+    def system(self) -> bool: ...
+
+    def flush(self) -> None: ...
+
+
 class CodeView:
     """The decoded code of a CPU, for `runtime.cpu.translator.region`."""
 
-    def __init__(self, cpu: Cpu) -> None:
+    def __init__(self, cpu: Translated) -> None:
         self._cache = cpu.cache
         self.base = cpu.cache.base
         self.memory = cpu.cache.memory
@@ -214,7 +227,7 @@ class Translator:
     what tells the program from others; regions that it had the last time are taken up at once.
     """
 
-    def __init__(self, cpu: Cpu, *, background: bool = True, program: bytes = b"") -> None:
+    def __init__(self, cpu: Translated, *, background: bool = True, program: bytes = b"") -> None:
         self.cpu = cpu
         self.templates = load_templates(cpu.package.directory)
         self.code = CodeView(cpu)
