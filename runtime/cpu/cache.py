@@ -62,8 +62,8 @@ PENDING_COUNT: Final = 192
 TARGETS: Final = 200
 """Number of direct jump targets decoded since the cache was made."""
 DYNAMIC: Final = 216
-"""Host address of `DYNAMIC_ENTRIES` guest addresses (u64) that computed jumps led to and that the jump cache
-did not know, in the jump cache's places. For the translator."""
+"""Host address of `DYNAMIC_ENTRIES` guest addresses (u64) that computed jumps, and jumps that aren't patched,
+led to and that the jump cache did not know, in the jump cache's places. For the translator."""
 DYNAMIC_ENTRIES: Final = block.JUMP_CACHE_ENTRIES
 CONTROL_SIZE: Final = 512
 

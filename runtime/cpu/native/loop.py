@@ -193,7 +193,7 @@ def settle_steps(s, c, t, reason):  # type: ignore[no-untyped-def]
 
 @cold
 def note_dynamic(c, pc):  # type: ignore[no-untyped-def]
-    """Remember where a computed jump led to."""
+    """Remember where a computed jump led to, or one into another page that isn't patched."""
     number = (pc ^ shr(pc, 11)) & (cache.DYNAMIC_ENTRIES - 1)
     store64(load64(c + cache.DYNAMIC) + 8 * number, pc)
     return 0
@@ -485,6 +485,7 @@ def run(s):  # type: ignore[no-untyped-def]
             stub = load64(s + block.EXIT_RECORD)
             if load64(stub + block.STUB_PATCH) == 0:
                 stub = 0  # it may lie among the records for one use, which are about to be overwritten
+                note_dynamic(c, load64(s + block.PC))
         elif (
             reason == LOOKUP
             or reason == LOOKUP_NEXT

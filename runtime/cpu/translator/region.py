@@ -41,6 +41,8 @@ MAXIMUM_DYNAMIC: Final = 64
 """Targets of computed jumps in a region."""
 STRAIGHT: Final = 24
 """How far straight code is followed to see whether it is executed."""
+BEGINNINGS: Final = 4
+"""Places before a hot record that are tried as a region's beginning."""
 MAXIMUM_LINKS: Final = 8
 """Links that are followed from one record on."""
 
@@ -228,17 +230,24 @@ class Former:
 
     # --- forming ------------------------------------------------------------------------------------------
 
-    def form(self, start: int, dynamic: Mapping[int, int], seen: Collection[int] = ()) -> Region | None:
-        """The region around the record `start`; None where none can be. `dynamic`: addresses that computed
-        jumps were seen to lead to, with their records. `seen`: records that were met in samples; where there
-        are some, code that leads to none of them is left out.
+    def form(
+        self,
+        start: int,
+        dynamic: Mapping[int, int],
+        seen: Collection[int] = (),
+        *,
+        exact: bool = False,
+    ) -> Region | None:
+        """The region around the record `start`; None where none can be. `dynamic`: addresses that jumps which
+        the engine doesn't patch were seen to lead to, with their records. `seen`: records that were met in
+        samples; where there are some, code that leads to none of them is left out. `exact`: it begins there.
         """
         self._seen = seen
         self._known_lively: dict[Key, bool] = {}
         first = self.follow(self.key_of(start))
         if self.template_of(first) is None or not self.may_enter(first):
             return None
-        order = self._walk(first, dynamic)
+        order = self._walk(first, dynamic) if exact or self.code.across else self._walk_around(first, dynamic)
         index = {key: number for number, key in enumerate(order)}
         region = Region([], [0], [], [])
         followers: list[list[int]] = []
@@ -304,6 +313,33 @@ class Former:
             pcs += sorted(near, key=lambda pc: (abs(pc - here), pc))
         return [self.follow(self.key_of(dynamic[pc])) for pc in dict.fromkeys(pcs) if pc in dynamic]
 
+    def _walk_around(self, start: Key, dynamic: Mapping[int, int]) -> list[Key]:
+        """Where regions end with their page: `_walk`, but code that doesn't turn inside the page begins where
+        control comes into it, a little before `start`. Else a loop over two pages would be entered in its
+        middle, where no region begins.
+        """
+        order = self._walk(start, dynamic)
+        if len(order) == MAXIMUM_NODES or self._turns(order):
+            return order
+        page, here = self.page_of(start[0]), self.code.pc_of(start[0])
+        near = sorted((pc for pc in dynamic if here - NEAR < pc < here), reverse=True)
+        for pc in near[:BEGINNINGS]:
+            key = self.follow(self.key_of(dynamic[pc]))
+            if self.page_of(key[0]) != page or not self.may_enter(key) or self.template_of(key) is None:
+                continue
+            longer = self._walk(key, dynamic)
+            if start in longer and len(longer) < MAXIMUM_NODES:
+                return longer
+        return order
+
+    def _turns(self, order: Sequence[Key]) -> bool:
+        """Whether the first of these nodes is reached from another one of them."""
+        for key in order:
+            template = self.template_of(key)
+            if template is not None and any(there == order[0] for _, there, _ in self.edges(key, template)):
+                return True
+        return False
+
     def _walk(self, start: Key, dynamic: Mapping[int, int]) -> list[Key]:
         """The region's nodes, those first that are reached over few jumps; straight code in sequence."""
         seen = {start}
@@ -357,4 +393,3 @@ class Former:
         for number in [*loops, *(number for _, number in region.dynamic)]:
             if number not in region.entries and self.may_enter(region.records[number]):
                 region.entries.append(number)
-

@@ -502,7 +502,7 @@ class Translator:
     ) -> bool:
         """`kept`: only if its code is; `hot`: or if the region was executed often enough."""
         start = time.process_time()
-        region = self.former.form(record, dynamic, seen)
+        region = self.former.form(record, dynamic, seen, exact=kept)
         self.statistics.form_seconds += time.process_time() - start
         if region is None:
             return False
