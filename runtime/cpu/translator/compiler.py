@@ -21,12 +21,15 @@ def has_fused() -> bool:
 
 @cache
 def _set_options() -> None:
-    """Once a process: options that LLVM has for all.
+    """Once a process: options that LLVM 22 has for all of x86-64.
 
-    LLVM 22 on x86-64: a load of 16 bits into the lower part of a register becomes one that clears the upper
-    part, where the address is made of the same register (X86FixupBWInsts).
+    * X86FixupBWInsts: a load of 16 bits into the lower part of a register becomes one that clears the upper
+      part, where the address is made of the same register.
+    * X86CmovConversion makes branches of selections in loops. It can't know that guests' compilers made these
+      because branches would be mispredicted.
     """
     llvm.set_option("isagen", "-fixup-byte-word-insts=0")
+    llvm.set_option("isagen", "-x86-cmov-converter=0")
 
 
 class Compiler:
