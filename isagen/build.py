@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isagen import paths
-from isagen.fingerprint import Fingerprints, engine_digest
+from isagen.fingerprint import Fingerprints, engine_digest, specs_digest
 from isagen.targets import TargetSource
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def build_each(
                 yield done
                 continue
             made = steps.build(target, temporary, workers.pool(), report)
-            write_manifest(temporary, fingerprint, made.executors, made.forms)
+            write_manifest(temporary, target.family, fingerprint, made.executors, made.forms)
             publish(temporary, folder)
         compile_modules()
         elapsed = time.perf_counter() - start
@@ -189,10 +189,12 @@ def files_in(folder: Path) -> dict[str, str]:
     return found
 
 
-def write_manifest(folder: Path, fingerprint: str, executors: int, forms: int) -> None:
+def write_manifest(folder: Path, family: str, fingerprint: str, executors: int, forms: int) -> None:
     manifest = {
         "fingerprint": fingerprint,
         "engine": engine_digest(),
+        "family": family,
+        "specs": specs_digest(family),
         "executors": executors,
         "forms": forms,
         "files": files_in(folder),
@@ -207,7 +209,15 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         manifest = json.loads((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):
         return None
-    wanted = {"fingerprint": str, "engine": str, "executors": int, "forms": int, "files": dict}
+    wanted = {
+        "fingerprint": str,
+        "engine": str,
+        "family": str,
+        "specs": str,
+        "executors": int,
+        "forms": int,
+        "files": dict,
+    }
     if not isinstance(manifest, dict):
         return None
     return manifest if all(isinstance(manifest.get(k), kind) for k, kind in wanted.items()) else None

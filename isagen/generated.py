@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from isagen import paths
-from isagen.fingerprint import engine_digest
+from isagen.fingerprint import engine_digest, specs_digest
 from isagen.targets import all_targets, build_command
 from runtime.errors import IsagenError
 
@@ -46,14 +46,17 @@ def folder_of(target: str) -> Path:
         raise NotBuiltError(f"there is no target named {target!r}", remedy=f"targets: {known}")
     manifest = json.loads((folder / "build.json").read_bytes())
     if manifest.get("engine") != engine_digest():
-        base = next(
-            (name for name in all_targets() if target == name or target.startswith(f"{name}_")), target
-        )
-        extra = "" if base == target else " --with ..."
-        raise NotBuiltError(
-            f"target {target} was built by another version", remedy=f"run: {build_command(base, extra)}"
-        )
+        raise _outdated(target, "by another version")
+    family = manifest.get("family", "")
+    if manifest.get("specs") != specs_digest(family):
+        raise _outdated(target, f"before isa/{family} was changed")
     return folder
+
+
+def _outdated(target: str, how: str) -> NotBuiltError:
+    base = next((name for name in all_targets() if target == name or target.startswith(f"{name}_")), target)
+    extra = "" if base == target else " --with ..."
+    return NotBuiltError(f"target {target} was built {how}", remedy=f"run: {build_command(base, extra)}")
 
 
 def load_module(target: str, name: str) -> ModuleType:

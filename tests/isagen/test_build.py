@@ -19,6 +19,7 @@ from isagen import kept, paths
 from isagen.build import files_in, read_manifest, unchanged
 from isagen.commands import build as build_commands
 from isagen.fingerprint import Fingerprints, is_for_running
+from isagen.generated import NotBuiltError, folder_of
 from isagen.targets import TargetSource, all_targets, build_command, select, source_of
 from runtime.errors import IsagenError
 
@@ -109,6 +110,20 @@ def test_damage_is_repaired(built: Path, tmp_path: Path) -> None:
     done = isagen("build", "riscv64", "--json", root=root)
     assert json.loads(done.stdout)["targets"][0]["status"] == "built", done.stderr
     assert files_in(folder) == original
+
+
+def test_target_older_than_its_specs_does_not_run(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(CHECKOUT / "isa", tmp_path / "isa")
+    monkeypatch.setenv("ISAGEN_GENERATED", str(built))
+    monkeypatch.setattr(paths, "spec_root", lambda: tmp_path / "isa")
+    assert folder_of("riscv64") == built / "riscv64"
+    spec = tmp_path / "isa" / "riscv" / "i.isa"
+    spec.write_text(spec.read_text() + "# something new\n")
+    with pytest.raises(NotBuiltError, match="before isa/riscv was changed") as raised:
+        folder_of("riscv64")
+    assert raised.value.remedy == "run: isagen build riscv64"
 
 
 def test_wrong_spec_leaves_nothing(tmp_path: Path) -> None:
