@@ -59,27 +59,27 @@ Work = Callable[[Task], list[Row]]
 
 
 def run_local(tasks: Sequence[Task], jobs: int, work: Work = guarded) -> Iterator[list[Row]]:
-    """The tasks' rows, from `jobs` processes (one: this one)."""
-    if jobs <= 1 or len(tasks) == 1:
-        for task in tasks:
-            yield work(task)
-        return
+    """The tasks' rows, from `jobs` processes that aren't this one: a peer may crash its own."""
     left = list(tasks)
-    with (
-        suppress(BrokenProcessPool),
-        ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn")) as pool,
-    ):
-        futures = {pool.submit(work, task): task for task in tasks}
-        try:
-            for future in as_completed(futures):
-                rows = future.result()
-                left.remove(futures[future])
-                yield rows
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    for task in left:  # a process died: those that weren't finished run alone, to find out whose it was
-        yield run_alone(task, work)
+    while left:
+        count = min(jobs, len(left))
+        with (
+            suppress(BrokenProcessPool),
+            ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool,
+        ):
+            futures = {pool.submit(work, task): task for task in left}
+            try:
+                for future in as_completed(futures):
+                    rows = future.result()
+                    left.remove(futures[future])
+                    yield rows
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        # What is left means that a process died. Tasks start in order: it ran one of the first.
+        suspects, left = left[:count], left[count:]
+        for task in suspects:
+            yield run_alone(task, work)
 
 
 def run_alone(task: Task, work: Work) -> list[Row]:

@@ -83,6 +83,8 @@ class Word:
     code: bytes
     registers: dict[str, int]
     inputs: Inputs
+    latest: list[tuple[Inputs, Decoded | None]] = field(default_factory=list, compare=False)
+    """What `CaseMaker.decoded` found with other inputs, the last time: one state is asked for often."""
 
 
 class CaseMaker:
@@ -101,6 +103,7 @@ class CaseMaker:
         self.base_files = base.files
         self._widths = {context.name: context.width for context in self.model.contexts}
         kept = {"pc", FEATURES}
+        self._stored = {r.name: (stored_width(r), r.name in family.float_files) for r in self.model.registers}
         self._free = [r for r in self.model.registers if family.is_user(r.name) and r.name not in kept]
         self._system = [r for r in self.model.registers if self._is_system(r)]
 
@@ -120,6 +123,8 @@ class CaseMaker:
             pc = self.place(random)
             state = Start(data, pc, {**self.base_registers, **modes}, self.base_files).state(self.memory)
             self.memory.put_code(pc, data[:LONGEST])
+            if not self._may_be(form, data[:LONGEST], state):
+                continue
             inputs: Inputs = {}
             decoded = self._decode(state, inputs)
             if decoded is not None and decoded.form is form:
@@ -127,6 +132,15 @@ class CaseMaker:
                 self.memory.put_code(pc, word.code)
                 return word
         return None
+
+    def _may_be(self, form: Form, data: bytes, state: State) -> bool:
+        evaluator = self.evaluator
+        stepped = {name: evaluator.context(state, name) for name in evaluator.stepped}
+
+        def read(name: str, index: int | None, width: int) -> int:
+            return evaluator.read(state, name, index, width)
+
+        return evaluator.decoder.may_be(form, data, state.pc, stepped, evaluator.features, read)
 
     def _decode(self, state: State, inputs: Inputs) -> Decoded | None:
         """The instruction at pc, if there is one; what of the state that depends on goes to `inputs`."""
@@ -148,10 +162,18 @@ class CaseMaker:
         """`word` as decoded in `state`, whose modes may be others than those it was found in; None if it is
         another form's there.
         """
-        if all(self.evaluator.read(state, *place) == value for place, value in word.inputs.items()):
+        if self._agrees(state, word.inputs):
             return word.decoded
-        found = self._decode(state, {})
-        return found if found is not None and found.form is word.decoded.form else None
+        if word.latest and self._agrees(state, word.latest[0][0]):
+            return word.latest[0][1]
+        inputs: Inputs = {}
+        found = self._decode(state, inputs)
+        same = found if found is not None and found.form is word.decoded.form else None
+        word.latest[:] = [(inputs, same)]
+        return same
+
+    def _agrees(self, state: State, inputs: Inputs) -> bool:
+        return all(self.evaluator.read(state, *place) == value for place, value in inputs.items())
 
     def contexts(self, word: Word) -> dict[str, int]:
         """The decode contexts that an assembler or disassembler has to be told for `word`."""
@@ -187,10 +209,12 @@ class CaseMaker:
             if register.count is None:
                 registers[register.name] = self._value(register, random, pointers, floats)
             else:
-                entries = files[register.name]
-                for index in range(register.count):
-                    if index != register.zero:
-                        entries[index] = self._value(register, random, pointers, floats)
+                draw = self._value
+                files[register.name] = entries = [
+                    draw(register, random, pointers, floats) for _ in range(register.count)
+                ]
+                if register.zero is not None:
+                    entries[register.zero] = 0
         registers.update(word.registers)
         self.family.settle(registers, files, pattern, random)
         pc = word.decoded.pc
@@ -198,8 +222,8 @@ class CaseMaker:
         return Start(word.code, pc, registers, files, contexts, wild, floats)
 
     def _value(self, register: Register, random: Random, pointers: float, floats: int) -> int:
-        width = stored_width(register)
-        if register.name in self.family.float_files:
+        width, floating = self._stored[register.name]
+        if floating:
             return random_float(random, width, floats) if width <= 64 else random_vector(random, width)
         if width >= 16 and random.random() < pointers:
             return random_pointer(random)

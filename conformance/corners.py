@@ -4,9 +4,10 @@ cases' memory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from random import Random
-from typing import Final
+from typing import Final, TypeVar
 
 PAGE: Final = 4096
 DATA: Final = 0x4000
@@ -22,6 +23,19 @@ them.
 CODE_SIZE: Final = 2 * PAGE
 LONGEST: Final = 16
 """Bytes that an instruction may have, and more than any has."""
+
+
+Value = TypeVar("Value")
+
+
+def pick(random: Random, values: Sequence[Value]) -> Value:
+    """One of `values`; quicker than `Random.choice`, and as good for a few hundred of them."""
+    return values[int(random.random() * len(values))]
+
+
+def below(random: Random, count: int) -> int:
+    """A number from 0 to `count` - 1, a few thousand at most."""
+    return int(random.random() * count)
 
 
 @lru_cache(maxsize=64)
@@ -70,13 +84,18 @@ def random_integer(random: Random, width: int) -> int:
     """A corner, a small number, or any number of `width` bits."""
     choice = random.random()
     if choice < 0.45:
-        return random.choice(integers(width))
+        return pick(random, integers(width))
     if choice < 0.6:
-        return random.randrange(min(64, 1 << width))
+        return below(random, min(64, 1 << width))
     if choice < 0.7 and width > 32:
         value = random.getrandbits(32)
         return value | (((1 << width - 32) - 1) << 32 if value >> 31 else 0)
     return random.getrandbits(width)
+
+
+@lru_cache(maxsize=8)
+def _fitting(width: int) -> tuple[int, ...]:
+    return tuple(w for w in _FORMATS if w <= width)
 
 
 def random_float(random: Random, width: int, only: int) -> int:
@@ -85,9 +104,8 @@ def random_float(random: Random, width: int, only: int) -> int:
 
     `only`: the format's width; 0: any.
     """
-    formats = [w for w in _FORMATS if w <= width]
-    size = only or (width if random.random() < 0.45 and width in _FORMATS else random.choice(formats))
-    value = random.choice(floats(size)) if random.random() < 0.6 else random.getrandbits(size)
+    size = only or (width if random.random() < 0.45 and width in _FORMATS else pick(random, _fitting(width)))
+    value = pick(random, floats(size)) if random.random() < 0.6 else random.getrandbits(size)
     if size < width:
         value |= ((1 << width) - 1) ^ ((1 << size) - 1)
     return value
@@ -100,7 +118,7 @@ def random_vector(random: Random, width: int) -> int:
     choice = random.random()
     if choice < 0.1:
         return random_integer(random, width)
-    lane = random.choice((32, 64)) if choice < 0.6 else random.choice((8, 16, 32, 64))
+    lane = pick(random, (32, 64)) if choice < 0.6 else pick(random, (8, 16, 32, 64))
     value = 0
     for position in range(0, width, lane):
         part = random_float(random, lane, lane) if choice < 0.6 else random_integer(random, lane)
@@ -112,13 +130,13 @@ def random_pointer(random: Random) -> int:
     """An address in the cases' memory: mostly aligned in its middle, or near the borders of its pages."""
     choice = random.random()
     if choice < 0.55:
-        return DATA + random.randrange(DATA_SIZE // 16) * 16
+        return DATA + below(random, DATA_SIZE // 16) * 16
     if choice < 0.7:
-        return DATA + random.randrange(DATA_SIZE)
+        return DATA + below(random, DATA_SIZE)
     if choice < 0.85:
-        return DATA + PAGE + random.randrange(-16, 16)
-    border = random.choice((DATA, READ_ONLY, DATA + MEMORY_SIZE))
-    return border + random.randrange(-16, 16)
+        return DATA + PAGE + below(random, 32) - 16
+    border = pick(random, (DATA, READ_ONLY, DATA + MEMORY_SIZE))
+    return border + below(random, 32) - 16
 
 
 def random_field(random: Random, width: int) -> int:
@@ -127,7 +145,7 @@ def random_field(random: Random, width: int) -> int:
     if choice < 0.3 or width < 3:
         return random.getrandbits(width)
     if choice < 0.7:
-        return random.choice(integers(width))
+        return pick(random, integers(width))
     if choice < 0.85 and width > 15:
         return random_pointer(random) & ((1 << width) - 1)
-    return random.randrange(min(1 << width, 32))
+    return below(random, min(1 << width, 32))

@@ -32,6 +32,7 @@ class EngineMachine:
         size = len(self.cpu.state) // 8
         self._format = struct.Struct(f"={size}Q")
         self._slots = _slots(package.registers.values())
+        self._ignored: dict[frozenset[str], list[tuple[int, int]]] = {}
         self._base = list(self._format.unpack(self.cpu.state))
 
     def put_code(self, address: int, code: bytes) -> None:
@@ -46,9 +47,9 @@ class EngineMachine:
             if stride == 1:
                 words[first : first + len(values)] = values
             else:
-                for i, value in enumerate(values):
-                    words[first + 2 * i] = value & MASK64
-                    words[first + 2 * i + 1] = value >> 64
+                end = first + 2 * len(values)
+                words[first:end:2] = [value & MASK64 for value in values]
+                words[first + 1 : end : 2] = [value >> 64 for value in values]
         for name, value in registers.items():
             place = self._slots.get(name)
             if place is not None:
@@ -92,10 +93,10 @@ class EngineMachine:
         """Registers that differ: name -> (expected, found). pc and npc too."""
         words = self.words({**expected.registers, **expected.contexts}, expected.files)
         result: dict[str, tuple[int, int]] = {}
+        for first, end in self._places(ignore):
+            words[first:end] = found[first:end]
         if words != found:
             for name, (first, stride, count) in self._slots.items():
-                if name in ignore or name == "npc":  # npc's value is in the block's header
-                    continue
                 for i in range(count or 1):
                     at = first + i * stride
                     pair = tuple(w[at] | (w[at + 1] << 64 if stride == 2 else 0) for w in (words, found))
@@ -107,6 +108,15 @@ class EngineMachine:
         if npc is not None and npc != self.cpu.next_pc:
             result["npc"] = npc, self.cpu.next_pc
         return result
+
+    def _places(self, ignore: frozenset[str]) -> list[tuple[int, int]]:
+        """Where the register words begin and end that aren't compared: `ignore`'s, and npc's, whose value is
+        in the block's header.
+        """
+        if ignore not in self._ignored:
+            slots = [slot for name, slot in self._slots.items() if name in ignore or name == "npc"]
+            self._ignored[ignore] = [(first, first + stride * (count or 1)) for first, stride, count in slots]
+        return self._ignored[ignore]
 
 
 def _slots(registers: object) -> dict[str, tuple[int, int, int | None]]:

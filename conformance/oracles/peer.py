@@ -49,8 +49,13 @@ class PeerMachine(ABC):
     def value(self, register: PeerRegister, state: State) -> int:
         """What the peer's register holds in our state."""
         value = register.fixed
+        read = self.maker.evaluator.read
+        if len(register.parts) == 1:
+            part = register.parts[0]
+            if not part.low and not part.start:
+                return value | read(state, part.name, part.index, part.width) & ((1 << part.width) - 1)
         for part in register.parts:
-            ours = self.maker.evaluator.read(state, part.name, part.index, part.start + part.width)
+            ours = read(state, part.name, part.index, part.start + part.width)
             value |= (ours >> part.start & ((1 << part.width) - 1)) << part.low
         return value
 

@@ -7,6 +7,7 @@ depends on the seed, the target, the form and n only.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ def bench_for(setup: Setup, peers: bool, features: tuple[str, ...] | None = None
         with suppress(OSError):
             machines += [NativeMachine(maker, peer) for peer in family.hosts(list(maker.features))]
     engine = EngineMachine(setup.package, maker.features)
+    gc.freeze()  # the model's many objects stay: no collection need look at them
     return Bench(maker, Evaluated(maker), engine, tuple(machines), family.never)
 
 

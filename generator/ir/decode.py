@@ -16,14 +16,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from generator.ir.arithmetic import mask
+from generator.ir.compiled import value as evaluate
 from generator.ir.effects import all_expressions, subexpressions
-from generator.ir.expressions import evaluate
 from generator.ir.nodes import Context, Expr
 from generator.ir.state import GuestFault, Memory
-from generator.model.target import Form, InstructionSet, Operand, Piece, PrefixRow, Target, Variant
+from generator.model.target import (
+    ContextVariable,
+    Form,
+    InstructionSet,
+    Operand,
+    OperandCase,
+    Piece,
+    PrefixRow,
+    Target,
+    Variant,
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,20 @@ def no_registers(register: str, index: int | None, width: int) -> int:
     raise KeyError(f"register {register} read without a state")
 
 
+_Names = tuple[dict[str, ContextVariable], frozenset[str]]
+_KNOWN_NAMES: dict[int, tuple[Target, _Names]] = {}  # by identity, which holding the target keeps its own
+
+
+def _names(target: Target) -> _Names:
+    """The target's contexts by name, and its prefix variables."""
+    known = _KNOWN_NAMES.get(id(target))
+    if known is None:
+        contexts = {variable.name: variable for variable in target.contexts}
+        prefixes = {name for row in target.prefixes for name in (row.variable, *(f[0] for f in row.fields))}
+        known = _KNOWN_NAMES[id(target)] = target, (contexts, frozenset(prefixes))
+    return known[1]
+
+
 @dataclass
 class Scope:
     """Leaves of decode-time expressions: fields so far, prefix variables and contexts (computed when first
@@ -93,15 +117,15 @@ class Scope:
         for values in (self.prefix, self.given, self.derived):
             if name in values:
                 return values[name]
-        for variable in self.target.contexts:
-            if variable.name == name:
-                source = variable.value if variable.value is not None else variable.rest
-                value = 0 if source is None else evaluate(source, self)
-                self.derived[name] = value & mask(variable.width)
-                return self.derived[name]
-        for row in self.target.prefixes:
-            if name == row.variable or any(name == f[0] for f in row.fields):
-                return 0
+        contexts, prefixes = _names(self.target)
+        variable = contexts.get(name)
+        if variable is not None:
+            source = variable.value if variable.value is not None else variable.rest
+            value = 0 if source is None else evaluate(source, self)
+            self.derived[name] = value & mask(variable.width)
+            return self.derived[name]
+        if name in prefixes:
+            return 0
         if name.startswith(FEATURE_PREFIX):
             return int(name.removeprefix(FEATURE_PREFIX) in self.features)
         raise KeyError(f"context {name}")
@@ -126,6 +150,9 @@ class _Bits:
         self.position = 0
 
     def take(self, width: int, is_field: bool) -> int:
+        if width == self.unit and self.position % width == 0:
+            self.position += width
+            return self.fetch(self.position // width - 1)
         aligned = self.position % self.unit == 0 and width % self.unit == 0 and width > self.unit
         if is_field and self.little and self.unit == 8 and aligned:
             first = self.position // self.unit
@@ -155,12 +182,66 @@ def picture_width(pieces: tuple[Piece, ...]) -> int:
     return sum(piece.width for piece in pieces)
 
 
+class _Step(NamedTuple):
+    """A piece of a picture, and whether it is the last one of its field."""
+
+    kind: str
+    width: int
+    value: int
+    name: str
+    low: int
+    last: bool
+
+
+class _CaseParts(NamedTuple):
+    """What an operand's case says of the operand's own bits, and which of its operands lie there."""
+
+    fixed: tuple[int, int]
+    """The bits that are fixed, and their values."""
+    fields: tuple[tuple[str, int, int, int], ...]
+    """Name, lowest bit in the operand, bits, and lowest bit in the field, of each field's pieces."""
+    inner: tuple[Operand, ...]
+    outer: tuple[Operand, ...]
+
+
+def _steps(pieces: tuple[Piece, ...]) -> tuple[_Step, ...]:
+    left = field_widths(pieces)
+    steps = []
+    for piece in pieces:
+        if piece.kind == "field":
+            left[piece.name] -= piece.width
+        last = piece.kind == "field" and left[piece.name] == 0
+        steps.append(_Step(piece.kind, piece.width, piece.value, piece.name, piece.low, last))
+    return tuple(steps)
+
+
+def _case_parts(case: OperandCase) -> _CaseParts:
+    bits = pattern = 0
+    position = picture_width(case.picture)
+    fields = []
+    for piece in case.picture:
+        position -= piece.width
+        if piece.kind == "fixed":
+            bits |= mask(piece.width) << position
+            pattern |= piece.value << position
+        elif piece.kind == "field":
+            fields.append((piece.name, position, piece.width, piece.low))
+    names = {name for name, *_ in fields}
+    return _CaseParts(
+        (bits, pattern),
+        tuple(fields),
+        tuple(o for o in case.operands if o.path in names),
+        tuple(o for o in case.operands if o.path not in names),
+    )
+
+
 class Decoder:
     """Decodes for one target. `decode` gives the instruction at an address or `Illegal`."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
         self._by_set = {s.name: [f for f in target.forms if f.set_name == s.name] for s in target.sets}
+        self._groups = {group.name: group for group in target.sets}
         self._mandatory = tuple(dict.fromkeys(row.variable for row in target.prefixes if row.mandatory))
         self._wins = before_relation(target.forms)
         self._demanded = {
@@ -169,9 +250,13 @@ class Decoder:
         self._fixed = {form.name: fixed_units(form, self._group(form)) for form in target.forms}
         self._fitting: dict[tuple[str, int, int], list[Form]] = {}
         self._named: dict[str, frozenset[str]] = {}
+        # By identity: the target holds what they are about.
+        self._step_lists: dict[int, tuple[_Step, ...]] = {}
+        self._parts: dict[int, _CaseParts] = {}
+        self._unchosen: dict[int, dict[str, int]] = {}
 
     def _group(self, form: Form) -> InstructionSet:
-        return next(group for group in self.target.sets if group.name == form.set_name)
+        return self._groups[form.set_name]
 
     def _candidates(self, group: InstructionSet, units: Sequence[int]) -> list[Form]:
         """The forms of a set whose fixed bits are those of the first units in memory. (Kept for two, since
@@ -273,6 +358,31 @@ class Decoder:
         if faults:
             raise faults[0]
         return Illegal(pc, _bytes(cache))
+
+    def may_be(
+        self,
+        form: Form,
+        data: bytes,
+        pc: int,
+        contexts: Mapping[str, int],
+        features: frozenset[str],
+        registers: RegisterReader = no_registers,
+    ) -> bool:
+        """Whether `data` at `pc` could be `form`, were there no others: a quick look before `decode`."""
+
+        def byte(offset: int) -> int:
+            if offset >= len(data):
+                raise GuestFault(pc + offset, "fetch")
+            return data[offset]
+
+        outer = Scope(self.target, pc, contexts, registers, features)
+        group = self._group(form)
+        try:
+            start, prefix = self._prefixes(outer, byte) if group.stream and group.unit == 8 else (0, {})
+            scope = Scope(self.target, pc, contexts, registers, features, prefix=prefix)
+            return self._try_form(form, group, scope, start, byte) is not None
+        except GuestFault:
+            return False
 
     def prefixes(self, data: bytes, contexts: Mapping[str, int]) -> tuple[int, dict[str, int]]:
         """The number of prefix bytes that `data` begins with, and the variables that they set."""
@@ -380,20 +490,21 @@ class Decoder:
         choices: dict[str, int],
     ) -> bool:
         """Read pieces from `bits`; each operand's case is chosen where its last piece's unit ends."""
-        left = field_widths(pieces)
+        steps = self._step_lists.get(id(pieces))
+        if steps is None:
+            steps = self._step_lists[id(pieces)] = _steps(pieces)
         by_path = {operand.path: operand for operand in operands}
         values: dict[str, int] = {}
         complete: list[str] = []
-        for piece in pieces:
-            value = bits.take(piece.width, piece.kind == "field")
-            if piece.kind == "fixed" and value != piece.value:
+        for kind, width, wanted, name, low, last in steps:
+            value = bits.take(width, kind == "field")
+            if kind == "fixed" and value != wanted:
                 return False
-            if piece.kind == "field":
-                values[piece.name] = values.get(piece.name, 0) | value << piece.low
-                left[piece.name] -= piece.width
-                if left[piece.name] == 0:
-                    complete.append(piece.name)
-            if bits.position % bits.unit == 0:
+            if kind == "field":
+                values[name] = values.get(name, 0) | value << low
+                if last:
+                    complete.append(name)
+            if complete and bits.position % bits.unit == 0:
                 for name in complete:
                     scope.fields[name] = values[name]
                     if name in by_path and not self._choose_case(
@@ -415,14 +526,18 @@ class Decoder:
         for path, width, low in operand.fields:
             scope.fields[path] = raw >> low & mask(width)
         for number, case in enumerate(operand.cases):
+            parts = self._parts.get(id(case))
+            if parts is None:
+                parts = self._parts[id(case)] = _case_parts(case)
+            fixed, own, inner, outer = parts
+            if raw & fixed[0] != fixed[1]:
+                continue
             before = bits.position, dict(scope.fields), dict(choices)
-            own = _Bits(lambda _, raw=raw: raw, max(operand.width, 1), False)  # type: ignore[misc]
-            nested = set(field_widths(case.picture))
-            inner = tuple(o for o in case.operands if o.path in nested)
-            outer = tuple(o for o in case.operands if o.path not in nested)
+            scope.fields.update(dict.fromkeys((name for name, *_ in own), 0))
+            for name, start, width, low in own:
+                scope.fields[name] |= (raw >> start & mask(width)) << low
             if (
-                self._read_own(case.picture, own, scope)
-                and scope.holds(case.when)
+                scope.holds(case.when)
                 and all(self._choose_case(o, scope.fields[o.path], bits, scope, choices) for o in inner)
                 and self._read_pieces(case.appended, outer, bits, scope, choices)
             ):
@@ -434,19 +549,6 @@ class Decoder:
             choices.update(restored)
         return False
 
-    @staticmethod
-    def _read_own(pieces: tuple[Piece, ...], bits: _Bits, scope: Scope) -> bool:
-        """The fixed bits and raw fields of a case's own picture."""
-        values: dict[str, int] = {}
-        for piece in pieces:
-            value = bits.take(piece.width, False)
-            if piece.kind == "fixed" and value != piece.value:
-                return False
-            if piece.kind == "field":
-                values[piece.name] = values.get(piece.name, 0) | value << piece.low
-        scope.fields.update(values)
-        return True
-
     def _linear_fields(self, operands: tuple[Operand, ...], choices: Mapping[str, int], scope: Scope) -> None:
         """The fields ``.base .index .scale .offset`` of operands that are addresses of one shape."""
         for operand in operands:
@@ -454,7 +556,10 @@ class Decoder:
                 continue
             if operand.linear is not None:
                 # Conditions name fields of all cases; those of cases that weren't chosen are 0.
-                inner = replace(scope, fields={**dict.fromkeys(_fields_inside(operand), 0), **scope.fields})
+                none = self._unchosen.get(id(operand))
+                if none is None:
+                    none = self._unchosen[id(operand)] = dict.fromkeys(_fields_inside(operand), 0)
+                inner = replace(scope, fields={**none, **scope.fields})
                 case = next(c for c in operand.linear.cases if inner.holds(c.when))
                 for name in ("base", "index", "scale", "offset"):
                     scope.fields[f"{operand.path}.{name}"] = evaluate(getattr(case, name), inner)

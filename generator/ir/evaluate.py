@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from generator.ir.arithmetic import mask
+from generator.ir.compiled import value as evaluate
 from generator.ir.decode import FEATURE_PREFIX, Decoded, Decoder, Illegal
-from generator.ir.expressions import evaluate
 from generator.ir.nodes import (
     Assign,
     Atomic,

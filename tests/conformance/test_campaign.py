@@ -8,7 +8,7 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
@@ -105,7 +105,10 @@ def test_failures_give_status_1(
         row.fail(Failure("a and b", "xor a0, a1, a2", ("x[10]: 1, 2",), "isagen conformance again"))
         return [row]
 
-    monkeypatch.setattr("conformance.campaign.run_task", failing)
+    def run_here(tasks: Sequence[Task], jobs: int) -> Iterator[list[Row]]:
+        return map(failing, tasks)
+
+    monkeypatch.setattr("conformance.campaign.run_local", run_here)
     words = [
         "conformance",
         "riscv",
@@ -148,10 +151,11 @@ def fatal(task: Task) -> list[Row]:
     return [Row(task.suite, task.setup.target, item, cases=1) for item in task.items]
 
 
-def test_a_process_that_dies_is_a_failure(setup_of: SetupOf) -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_process_that_dies_is_a_failure(setup_of: SetupOf, jobs: int) -> None:
     setup = setup_of("riscv64")
     tasks = [Task("states", setup, Options(), items) for items in (("a", "bad", "b"), ("c",), ("d", "e"))]
-    rows = [row for part in run_local(tasks, 2, fatal) for row in part]
+    rows = [row for part in run_local(tasks, jobs, fatal) for row in part]
     assert sorted((row.name, row.failed) for row in rows) == [
         ("a", 0),
         ("b", 0),
