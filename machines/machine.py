@@ -15,7 +15,7 @@ import selectors
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -35,7 +35,7 @@ from runtime.state.snapshot import Build, MachineState, Round, Snapshot, Snapsho
 
 T = TypeVar("T")
 
-SLICE: Final = 1 << 19
+SLICE: Final = 1 << 20
 """Most instructions between two looks at timers and inputs."""
 SHARED_SLICE: Final = 1 << 14
 """The same where several harts take turns."""
@@ -268,7 +268,7 @@ class Machine:
             clock=self.clock.now(),
             ticks=self.ticks.offset,
             spent=self.spent,
-            round=None if self._round is None else self._round.model_copy(),
+            round=None if self._round is None else replace(self._round),
             random=None if self.random is None else self.random.getstate(),
             cpus=[hart.save() for hart in self.harts],
             devices={name: device.save().model_dump(mode="json") for name, device in self.devices.items()},
@@ -302,7 +302,7 @@ class Machine:
         self.spent = state.spent
         if self.random is not None and state.random is not None:
             self.random.setstate(state.random)
-        self._round = None if state.round is None else state.round.model_copy()
+        self._round = None if state.round is None else replace(state.round)
         # Devices first: the lines that they drive wake harts.
         for name, device in self.devices.items():
             device.restore(models[name])

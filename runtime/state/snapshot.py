@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from isal.isal_zlib import crc32
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
 
 from runtime.errors import IsagenError
 from runtime.memory.space import Ram
@@ -58,7 +59,8 @@ class CpuState(Model):
     lines: int = 0
 
 
-class Round(Model):
+@dataclass(config=ConfigDict(extra="forbid"), slots=True)
+class Round:
     """How far a round of the machine's harts is: it began at `start` (nanoseconds of the clock) and gives
     each hart `size` instructions; `hart` is the position of the one that runs, and `used` what it has of its
     slice; `longest` is the longest slice before.

@@ -489,13 +489,10 @@ def fetch_checked(s, c, entry, pc):  # type: ignore[no-untyped-def]
 
 
 @cold
-def find(s, c, pc):  # type: ignore[no-untyped-def]
-    """The record of the instruction at `pc`, decoded if need be; NONE: it can't be fetched, or is illegal."""
-    jumps = jump_entry(s, pc)
-    if load64(jumps) == pc:
-        record = load64(jumps + 8)
-        if load16(record) != block.OP_STALE:
-            return record
+def locate(s, c, pc, jumps):  # type: ignore[no-untyped-def]
+    """As `find`, but the jump cache isn't asked; its entry at `jumps` is filled. 0: none, for jumps that are
+    patched.
+    """
     store64(c + cache.LOOKUPS, load64(c + cache.LOOKUPS) + 1)
     t = load64(s + block.TABLES)
     unit = load64(t + tables.H_UNIT)
@@ -513,9 +510,21 @@ def find(s, c, pc):  # type: ignore[no-untyped-def]
         record = decode_run(s, c, entry, pc, 0)
         if record == 0:
             return NONE
-    store64(jumps, pc)
-    store64(jumps + 8, record)
+    if jumps != 0:
+        store64(jumps, pc)
+        store64(jumps + 8, record)
     return record
+
+
+@cold
+def find(s, c, pc):  # type: ignore[no-untyped-def]
+    """The record of the instruction at `pc`, decoded if need be; NONE: it can't be fetched, or is illegal."""
+    jumps = jump_entry(s, pc)
+    if load64(jumps) == pc:
+        record = load64(jumps + 8)
+        if load16(record) != block.OP_STALE:
+            return record
+    return locate(s, c, pc, jumps)
 
 
 @cold

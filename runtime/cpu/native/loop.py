@@ -14,6 +14,7 @@ from runtime.cpu.native.lookup import (
     end_record,
     find,
     find_private,
+    locate,
     past_prefixes,
     set_steps,
     step_contexts,
@@ -450,7 +451,7 @@ def run(s):  # type: ignore[no-untyped-def]
             record = find_private(s, c, pc)
             store64(s + block.SKIP_BREAKPOINT, 0)
         else:
-            record = find(s, c, pc)
+            record = find(s, c, pc) if stub == 0 else locate(s, c, pc, 0)
             if passed != 0 and record != 0 and load16(record) == block.OP_BREAK:
                 record = find_private(s, c, pc)
         if record != 0:

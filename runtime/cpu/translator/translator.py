@@ -45,7 +45,7 @@ LAST_SLICE: Final = 4_000_000
 """The same when all that is hot has been translated."""
 BUCKET: Final = 9
 """Samples are counted by pieces of 2**9 bytes of records, about 40 instructions."""
-HOT: Final = (4_000_000, 12_000_000)
+HOT: Final = (4_000_000, 6_000_000)
 """Instructions, by samples, after which a piece is looked at closely; then after twice as many, and so on. In
 user mode, and in system mode.
 """
@@ -53,6 +53,9 @@ COST: Final = (50_000, 400_000)
 """How many of a region's instructions have to have been executed for each that it has, so that compiling it
 is worth while: what ran that long will go on, more often than not. Compiling one takes as long as
 interpreting some 400,000. A system's profile is flatter than a program's.
+"""
+IDLE_COST: Final = (COST[0], 50_000)
+"""The same while the compiler has nothing to do, and a processor of its own.
 """
 TRIES: Final = 4
 """How often a region of the last time is looked for."""
@@ -268,6 +271,7 @@ class Translator:
             self._flushes = cpu.cache.counter(cache.FLUSHES)
         self.hot, self.cost = HOT[cpu.system], COST[cpu.system]
         """See `HOT` and `COST`."""
+        self.idle_cost = IDLE_COST[cpu.system] if len(os.sched_getaffinity(0)) > 1 else self.cost
         self.off = False
         folder = default_folder(os.environ) if background else None
         self.store = Store(folder) if folder is not None else None
@@ -534,7 +538,8 @@ class Translator:
     def _worth(self, region: Region) -> bool:
         """Whether it was executed often enough to be compiled."""
         pieces = {record >> BUCKET for record, _ in region.records}
-        return sum(self._counts.get(piece, 0) for piece in pieces) > self.cost * len(region.nodes)
+        cost = self.cost if self._pending else min(self.cost, self.idle_cost)
+        return sum(self._counts.get(piece, 0) for piece in pieces) > cost * len(region.nodes)
 
     def _dynamic_targets(self) -> dict[int, int]:
         """Addresses that computed jumps led to, and their records, where the jump cache has them."""

@@ -248,3 +248,39 @@ def test_other_targets_in_lockstep(built: Callable[[str], Path], name: str) -> N
     built(name)
     sequences = sequences_for(name)
     assert sum(run_one(sequences, seed)["regions"] for seed in range(60)) > 50
+
+
+def test_a_loop_over_two_pages_in_system_mode(riscv64: TargetPackage) -> None:
+    """A region ends with its page there: that of the second page's part leads back into the first one's."""
+    plain, other = (system_cpu(riscv64, loop_over_two_pages(20_000)) for _ in range(2))
+    other.translate(background=False)
+    assert other.translator is not None
+    other.translator.hot, other.translator.cost = 100_000, 0
+    for budget in [100_003] * 60:
+        assert plain.run(budget) == other.run(budget)
+        assert registers_of(plain) == registers_of(other)
+    heads = [region.pcs[0] for region in other.translator.installed]
+    assert heads[:2] == [CODE + 0x1000 - 4 * HALF, CODE + 0x1000]
+    assert plain.get("a1") == 0
+
+
+HALF = 60
+
+
+def loop_over_two_pages(count: int) -> bytes:
+    """`loop`, whose body lies half in front of a page's end and half behind it; then a jump to itself."""
+    code = loop([add(10, 10, 11), addi(10, 10, 3)] * HALF, count)
+    first, rest = code[:8], code[8:-4]
+    jump = 0x1000 - 4 * HALF - 8
+    bits = (jump >> 1 & 0x3FF) << 21 | (jump >> 11 & 1) << 20 | (jump >> 12 & 0xFF) << 12
+    return first + word(0x6F | bits) + bytes(jump - 4) + rest + word(0x6F)
+
+
+def system_cpu(package: TargetPackage, code: bytes) -> Cpu:
+    memory = AddressSpace()
+    memory.map(CODE, 0x2000)
+    memory.map(DATA, 0x2000, 3)
+    memory.write(CODE, code)
+    cpu = Cpu(package, memory, system=True)
+    cpu.pc = CODE
+    return cpu
