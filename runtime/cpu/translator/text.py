@@ -27,6 +27,15 @@ from runtime.cpu import block, exits
 from runtime.cpu.translator import arithmetic
 from runtime.cpu.translator.deferred import ENTRY, MANY, Deferral, Reach, deferral_of, reaches
 from runtime.cpu.translator.loops import loop_heads
+from runtime.cpu.translator.narrow import (
+    BOTH,
+    UNSIGNED,
+    facts,
+    narrow_of,
+    store,
+    stores_marked,
+    with_extensions,
+)
 from runtime.cpu.translator.region import Edge, Region
 from runtime.cpu.translator.sticky import Gathers, gathers
 from runtime.cpu.translator.template import Template, Templates
@@ -59,6 +68,8 @@ class Target:
     """Offsets of registers that always are 0."""
     sink: int
     """Offset of the register that takes what is written to them: never read, never stored."""
+    short: frozenset[int]
+    """Offsets of registers of at most 32 bits."""
     ranges: bool
     """User mode: the TLB has ranges."""
     fused: bool
@@ -85,6 +96,8 @@ _CALL: Final = re.compile(r"\x07([^\x06]*)\x06")
 _READ: Final = re.compile(r"= load (?=i\d+, ptr [^\n]*, align 1\b)")
 """In a template's text: where guest memory is read; everything else there is aligned."""
 _ACCESS: Final = re.compile(r"\x05([^\x06]*)\x06")
+_MARK: Final = re.compile(r"\x10(\d+)\x11")
+"""Where `runtime.cpu.translator.narrow.store` comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +152,20 @@ class Formats:
     def _made(self, template: Template, sticky: bool) -> str:
         found = self._gathers[template.op] if sticky else None
         place = None if found is None else found.place
-        text = _READ.sub(f"= load{self.target.access} ", template.text).replace("%", "%%")
+        text = stores_marked(template.text, narrow_of(template).wanted(), "\x10{}\x11".format)
+        text = _READ.sub(f"= load{self.target.access} ", with_extensions(text)).replace("%", "%%")
         numbers = count()
         text = _ACCESS.sub(lambda match: f"%(access{next(numbers)})s", text)
         text = _CALL.sub(lambda match: self._call(match.group(1).split("\x04"), place), text)
         text = _END.sub(self._end, text)
-        text = _HOLE.sub(r"%(s\2)s", text)
+        text = _HOLE.sub(r"%(s\2)s", _MARK.sub(r"%(store\1)s", text))
         return text.replace("\x01", "%(p)s").replace(arithmetic.ADDED, "%(added)s")
+
+    @staticmethod
+    def store(template: Template, number: int, fact: int) -> str:
+        """The format string of one of a template's stores that `Narrow.wanted` names."""
+        text = store(template.text, number, fact).replace("%", "%%")
+        return _HOLE.sub(r"%(s\2)s", text).replace("\x01", "%(p)s")
 
     def _call(self, parts: Sequence[str], gathered: int | None) -> str:
         name, result, label, *arguments = parts
@@ -392,6 +412,8 @@ class _Text:
         self.leaders = self._leaders()
         self.costs = self._costs()
         self.touched, self.dirty = self._registers()
+        self.narrow = [narrow_of(template) for template in self.templates]
+        self.held = self._held()
         self.plans: dict[tuple[int, int], Check] = {}
         """How accesses in groups are checked: by node and the access's position in it."""
         self.groups = 0
@@ -485,6 +507,15 @@ class _Text:
                     todo.append(following)
         self.behind = [before | mine for before, mine in zip(dirty, own, strict=True)]
         return places, dirty
+
+    def _held(self) -> list[list[int]]:
+        """What is known of the numbers that nodes store."""
+        always = dict.fromkeys(self.target.short, UNSIGNED) | dict.fromkeys(self.target.zeros, BOTH)
+        nodes = range(len(self.region.nodes))
+        start = {place: fact for place, fact in always.items() if place in self.touched}
+        slots = [self._slots(number) for number in nodes]
+        written = [self._places(number, write=True) for number in nodes]
+        return facts(self.followers, self.region.entries, start, self.narrow, slots, written)
 
     def _reaches(self) -> tuple[list[dict[int, int]], list[dict[int, int]]]:
         """Who wrote registers last that may be made later, before and behind each node: numbers of
@@ -754,6 +785,9 @@ class _Text:
         for position in range(template.accesses):
             check = self.plans.get((number, position))
             holes[f"access{position}"] = self.formats.access(template, position, check) % holes
+        for position in self.narrow[number].wanted():
+            fact = self.held[number][position] if self.held[number] else 0
+            holes[f"store{position}"] = self.formats.store(template, position, fact) % holes
         later: list[str] = []
         for end, edge in node.edges:
             skips = end == "skip" and template.guard

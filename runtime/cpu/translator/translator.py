@@ -172,7 +172,13 @@ def target_of(package: TargetPackage, templates: Templates, *, ranges: bool, ord
         for register in package.registers.values()
         if register.zero is not None
     )
-    return Target(templates, zeros, package.sink, ranges, has_fused(), ordered)
+    short = frozenset(
+        register.offset + number * register.stride
+        for register in package.registers.values()
+        if register.stored_width <= 32
+        for number in range(register.count or 1)
+    )
+    return Target(templates, zeros, package.sink, short, ranges, has_fused(), ordered)
 
 
 def loaded_code(code: bytes) -> Code | None:
