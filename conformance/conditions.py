@@ -12,6 +12,7 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from typing import Any, Final
 
 from generator.ir.decode import Decoded
@@ -132,6 +133,16 @@ def _named(name: str, case: Case) -> int:
     if name in case.absent:
         return 0
     raise KeyError(name)
+
+
+def leading_prefixes(target: Target, code: bytes) -> bytes:
+    """The prefixes before the opcode of an instruction."""
+    rows = target.prefixes
+
+    def is_prefix(byte: int) -> bool:
+        return any(byte & row.mask == row.pattern for row in rows)
+
+    return bytes([*takewhile(is_prefix, code)])
 
 
 def absent_names(target: Target, form: Form) -> frozenset[str]:

@@ -18,7 +18,7 @@ from typing import Final
 
 from runtime.errors import IsagenError
 
-CONDITIONAL: Final = frozenset(("unicorn", "native"))
+CONDITIONAL: Final = frozenset(("unicorn", "native", "encodings"))
 """Lists with a column for conditions."""
 
 FOLDER = Path(__file__).resolve().parent / "data"

@@ -22,16 +22,15 @@ MANDATORY = frozenset(
 
 _RELATIVE = re.compile(r"^(j\w+|loop\w*|call\w*)((?:,p[nt])?) (-?(?:0x)?[0-9a-f]+)$")
 _FAR = re.compile(r"^(ljmp\w*|lcall\w*|jmp|call) (\$?)(-?\w+)(?:, ?\$?|:)(-?\w+)$")
-_ENTER = re.compile(r"^(enter\w* \$?)-(\d+)")
+_ENTER = re.compile(r"^(enter\w* \$?)(-?\d+)(, \$?)(-?\d+)$")
+_SYSTEM_RETURN = re.compile(r"^(sysret|sysexit)d$")
+_TABLE = re.compile(r"^xlat (?:byte ptr )?[\[(]%?(\w+)[\])]$")
 _ABSOLUTE = re.compile(r"\b([c-gs]s):(0x[0-9a-f]+)")
 _NEEDLESS = re.compile(r"^(?:[c-gs]s )+")
 _ZERO = re.compile(r" \+ 0\]|(?<![\w.])0(?=\((?!,))")
-_SUFFIXED = re.compile(r"^((?:rd|wr)[fg]sbase|[ls][gi]dt|bswap|rdseed|rdrand|[ls]ldt|[ls]msw|ltr|str)[wdlq] ")
-_OWN_SIZE = re.compile(r"^(ret|pushf|popf|sysret)[wdlq]\b")
-_UNSIZED = re.compile(r"^(iret|popa|pusha|popf|pushf|ljmp|lcall|lret)(?= [$]|$)")
 _HINT = re.compile(r"^(?:xacquire|xrelease|notrack) ")
 _FAR_BELOW = re.compile(r"\+0x(f{8}[89a-f][0-9a-f]{7})\]")
-_NO_SCALE = re.compile(r"\(,(%\w+)\)")
+_EXCHANGE = re.compile(r"^(xchg\w?) (%?\w+), (%?\w+)$")
 _STRING = re.compile(r"^((?:rep\w* )?(?:outs|ins|movs|cmps|scas|lods|stos)[bwdlq]) (.*)$")
 _INDEX = re.compile(r"[\[(]%?(\w+)[\])]")
 _IMMEDIATE = re.compile(r"^(mov\w?) (?:(\w+), (-?\w+)|[$](-?\w+), %(\w+))$")
@@ -48,22 +47,29 @@ def prefixes(code: bytes) -> bytes:
 
 def canonical(text: str, contexts: dict[str, int]) -> str:
     """Without segments that make no difference (SDM volume 1, 3.3.7.1 and 3.7.4), displacements of 0, and
-    operands of string instructions that are the usual ones; what MOV loads unsigned.
+    operands of string instructions that are the usual ones; what MOV loads unsigned; what XCHG exchanges in
+    one order, and ST(0) as ST.
     """
     text = _ZERO.sub(lambda match: "]" if match[0][-1] == "]" else "", text)
     text = (_FLAT if contexts["mode"] == 64 else _DATA).sub("", text)
     match = _STRING.match(text)
     if match:
         registers = {16: {"si", "di"}, 32: {"esi", "edi"}, 64: {"rsi", "rdi"}}[contexts["mode"]]
-        elsewhere = re.sub(r"%?es:", "", match[2])
+        elsewhere = re.sub(r"%?es:|\(?%?\bdx\)?", "", match[2])
         if ":" not in elsewhere and set(_INDEX.findall(elsewhere)) <= registers and "xmm" not in elsewhere:
             return match[1]
+    match = _TABLE.match(text)
+    if match and match[1] == {16: "bx", 32: "ebx", 64: "rbx"}[contexts["mode"]]:
+        return "xlatb"
     match = _IMMEDIATE.match(text)
     number = match and (match[3] or match[4])
     if match and number and number.lstrip("-")[0].isdigit():
         register = match[2] or match[5]
         return f"{match[1]} {register}, {int(number, 0) % (1 << register_bits(register))}"
-    return text
+    match = _EXCHANGE.match(text)
+    if match:
+        return f"{match[1]} {', '.join(sorted(match.groups()[1:]))}"
+    return re.sub(r"\bst\(0\)", "st", text)
 
 
 def register_bits(name: str) -> int:
@@ -80,7 +86,7 @@ def outward(intel: bool, text: str, code: bytes) -> str | None:
     match = _FAR.match(text)
     if match and intel:
         return f"{match[1]} {match[3]}, {match[4]}"
-    return text
+    return _SYSTEM_RETURN.sub(r"\1", text) if intel else text
 
 
 def operand_size(mode: int, code: bytes) -> int:
@@ -90,9 +96,7 @@ def operand_size(mode: int, code: bytes) -> int:
 
 def from_llvm(mode: int, intel: bool, text: str, code: bytes) -> str:
     """LLVM's text for our assembler: branches have targets, not displacements."""
-    text = _NO_SCALE.sub(r"(,\1,1)", _HINT.sub("", text))
-    if 0x66 not in prefixes(code):
-        text = _OWN_SIZE.sub(r"\1", text)
+    text = _HINT.sub("", text)
     match = _RELATIVE.match(text)
     if match:
         width = operand_size(mode, code)
@@ -101,21 +105,18 @@ def from_llvm(mode: int, intel: bool, text: str, code: bytes) -> str:
     if match and intel:
         return f"{match[1]} {match[3]}:{match[4]}"
     match = _ENTER.match(text)
-    if match:
-        return f"{match[1]}{(1 << 16) - int(match[2])}{text[match.end() :]}"
-    return _SUFFIXED.sub(r"\1 ", text)
+    if match:  # it takes both numbers for signed
+        return f"{match[1]}{int(match[2]) % (1 << 16)}{match[3]}{int(match[4]) % (1 << 8)}"
+    return text
 
 
 def from_objdump(mode: int, intel: bool, text: str, code: bytes) -> str:
     """GNU's text for our assembler: it writes needless segments in front, and absolute addresses bare."""
-    text = _HINT.sub("", _NEEDLESS.sub("", text)).replace("%db", "%dr")
-    text = _SUFFIXED.sub(r"\1 ", text)
-    text = _NO_SCALE.sub(r"(,\1,1)", text)
+    text = _HINT.sub("", _NEEDLESS.sub("", text))
     text = _FAR_BELOW.sub(lambda match: f"-{(1 << 64) - int(match[1], 16):#x}]", text)
-    if 0x66 not in prefixes(code):
-        text = _OWN_SIZE.sub(r"\1", text)
-    if not intel and mode != 64:
-        text = _UNSIZED.sub(r"\1" + ("w" if operand_size(mode, code) == 16 else "l"), text)
+    match = _RELATIVE.match(text)
+    if match:  # below 0 it forgets to wrap
+        return f"{match[1]}{match[2]} {int(match[3], 0) % (1 << operand_size(mode, code)):#x}"
     match = _FAR.match(text)
     if match and intel:
         return f"l{match[1].lstrip('l')} {match[3]}:{match[4]}"

@@ -13,12 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from itertools import takewhile
 from random import Random
 from typing import Final
 
 from conformance.cases import CaseMaker, Start, Word, memory_pattern
-from conformance.conditions import Case, absent_names, holds
+from conformance.conditions import Case, absent_names, holds, leading_prefixes
 from conformance.corners import DATA
 from conformance.families import family_of
 from conformance.known import Known, matching
@@ -173,12 +172,7 @@ class FormRun:
         maker = self.bench.maker
         decoded = maker.decoded(word, start.state(maker.memory))
         assert decoded is not None
-        rows = maker.model.prefixes
-
-        def is_prefix(byte: int) -> bool:
-            return any(byte & row.mask == row.pattern for row in rows)
-
-        prefixes = bytes([*takewhile(is_prefix, word.code)])
+        prefixes = leading_prefixes(maker.model, word.code)
         case = Case(self.absent, prefixes, decoded, start.registers, start.files)
         return [known for known in listed if holds(known.condition, case)]
 

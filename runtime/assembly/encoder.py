@@ -17,7 +17,8 @@ from runtime.assembly.values import Operation, Undefined, Value
 from runtime.assembly.values import evaluate as calculate
 
 ENUMERATED_BITS = 14
-MAX_LENGTH = 32
+MAX_HEAD = 8
+"""Bytes that prefixes and appended units may add to a form's own, where its length is searched for."""
 
 
 _Demands: TypeAlias = dict[str, list[tuple[Tree, bool]]]
@@ -88,12 +89,33 @@ class Encoder:
         """
         # next_pc depends on the length and, in streams, the length on the operands: try until it holds
         length = form.bits // 8
-        for _ in range(4):
-            encoding = self._attempt(form, written, symbols, pc, length, wanted, most)
+        if not self._relative(written):
+            return self._attempt(form, written, symbols, pc, length, wanted, most)
+        longest = length + MAX_HEAD
+        for _ in range(2 * MAX_HEAD):
+            try:
+                encoding = self._attempt(form, written, symbols, pc, length, wanted, most)
+            except Unencodable:
+                if length == longest:
+                    raise
+                length += 1  # a target as far as can be is only reached from the right end
+                continue
             if len(encoding.data) == length:
                 return encoding
             length = len(encoding.data)
         raise Unencodable("its length does not settle")
+
+    @staticmethod
+    def _relative(written: Written) -> bool:
+        """Whether an operand's value depends on where the instruction ends."""
+        pending = list(written.operands.values())
+        while pending:
+            chosen = pending.pop()
+            pending += chosen.nested.values()
+            value = chosen.case.value
+            if chosen.value is not None and value is not None and "next_pc" in names(value):
+                return True
+        return False
 
     def _attempt(
         self,
