@@ -21,15 +21,21 @@ def has_fused() -> bool:
 
 @cache
 def _set_options() -> None:
-    """Once a process: options that LLVM 22 has for all of x86-64.
+    """Once a process: options that LLVM has for all.
+
+    * NewGVN without its operations on phis, which is where it was wrong in the past.
+
+    On x86-64 (LLVM 22):
 
     * X86FixupBWInsts: a load of 16 bits into the lower part of a register becomes one that clears the upper
       part, where the address is made of the same register.
     * X86CmovConversion makes branches of selections in loops. It can't know that guests' compilers made these
       because branches would be mispredicted.
     """
-    llvm.set_option("isagen", "-fixup-byte-word-insts=0")
-    llvm.set_option("isagen", "-x86-cmov-converter=0")
+    llvm.set_option("isagen", "-enable-phi-of-ops=0")
+    if llvm.get_default_triple().startswith("x86_64"):
+        llvm.set_option("isagen", "-fixup-byte-word-insts=0")
+        llvm.set_option("isagen", "-x86-cmov-converter=0")
 
 
 class Compiler:
@@ -38,8 +44,7 @@ class Compiler:
     def __init__(self) -> None:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
-        if llvm.get_default_triple().startswith("x86_64"):
-            _set_options()
+        _set_options()
         target = llvm.Target.from_default_triple()
         features = llvm.get_host_cpu_features().flatten()
         # 32-byte vectors are never worth it here, and code that uses them slows down what follows on some
@@ -57,6 +62,7 @@ class Compiler:
         passes.add_sroa_pass()
         passes.add_simplify_cfg_pass()
         passes.add_instruction_combine_pass()
+        passes.add_new_gvn_pass()  # what instructions behind each other test and compute alike
         passes.add_simplify_cfg_pass()
         for function in module.functions:
             if not function.is_declaration:
