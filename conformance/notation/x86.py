@@ -112,7 +112,7 @@ def from_llvm(mode: int, intel: bool, text: str, code: bytes) -> str:
 
 def from_objdump(mode: int, intel: bool, text: str, code: bytes) -> str:
     """GNU's text for our assembler: it writes needless segments in front, and absolute addresses bare."""
-    text = _HINT.sub("", _NEEDLESS.sub("", text))
+    text = _HINT.sub("", _NEEDLESS.sub("", text)).replace("OWORD PTR", "XMMWORD PTR")
     text = _FAR_BELOW.sub(lambda match: f"-{(1 << 64) - int(match[1], 16):#x}]", text)
     match = _RELATIVE.match(text)
     if match:  # below 0 it forgets to wrap
