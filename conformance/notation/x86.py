@@ -26,7 +26,8 @@ _ENTER = re.compile(r"^(enter\w* \$?)(-?\d+)(, \$?)(-?\d+)$")
 _SYSTEM_RETURN = re.compile(r"^(sysret|sysexit)d$")
 _TABLE = re.compile(r"^xlat (?:byte ptr )?[\[(]%?(\w+)[\])]$")
 _ABSOLUTE = re.compile(r"\b([c-gs]s):(0x[0-9a-f]+)")
-_NEEDLESS = re.compile(r"^(?:[c-gs]s )+")
+_NEEDLESS = re.compile(r"^((?:lock |rep\w* )*)(?:[c-gs]s )+")
+_HEXADECIMAL = re.compile(r"\b0x[0-9a-f]+")
 _ZERO = re.compile(r" \+ 0\]|(?<![\w.])0(?=\((?!,))")
 _HINT = re.compile(r"^(?:xacquire|xrelease|notrack) ")
 _FAR_BELOW = re.compile(r"\+0x(f{8}[89a-f][0-9a-f]{7})\]")
@@ -48,8 +49,9 @@ def prefixes(code: bytes) -> bytes:
 def canonical(text: str, contexts: dict[str, int]) -> str:
     """Without segments that make no difference (SDM volume 1, 3.3.7.1 and 3.7.4), displacements of 0, and
     operands of string instructions that are the usual ones; what MOV loads unsigned; what XCHG exchanges in
-    one order, and ST(0) as ST.
+    one order, ST(0) as ST, and all numbers decimal.
     """
+    text = _HEXADECIMAL.sub(lambda match: str(int(match[0], 16)), text)
     text = _ZERO.sub(lambda match: "]" if match[0][-1] == "]" else "", text)
     text = (_FLAT if contexts["mode"] == 64 else _DATA).sub("", text)
     match = _STRING.match(text)
@@ -112,7 +114,7 @@ def from_llvm(mode: int, intel: bool, text: str, code: bytes) -> str:
 
 def from_objdump(mode: int, intel: bool, text: str, code: bytes) -> str:
     """GNU's text for our assembler: it writes needless segments in front, and absolute addresses bare."""
-    text = _HINT.sub("", _NEEDLESS.sub("", text)).replace("OWORD PTR", "XMMWORD PTR")
+    text = _HINT.sub("", _NEEDLESS.sub(r"\1", text)).replace("OWORD PTR", "XMMWORD PTR")
     text = _FAR_BELOW.sub(lambda match: f"-{(1 << 64) - int(match[1], 16):#x}]", text)
     match = _RELATIVE.match(text)
     if match:  # below 0 it forgets to wrap
