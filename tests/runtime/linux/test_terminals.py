@@ -43,6 +43,9 @@ class Terminal:
             }
             words = [os.fspath(word) for word in command]
             try:
+                # Background jobs of shells without job control ignore these, and what they start inherits it.
+                for number in (signal.SIGINT, signal.SIGQUIT):
+                    signal.signal(number, signal.SIG_DFL)
                 os.chdir(folder)
                 os.execvpe(words[0], words, {**kept, "PYTHONPATH": str(CHECKOUT)})
             finally:
