@@ -12,7 +12,7 @@ from generator.checks.walk import Path, Plain, Walk, bound
 from generator.errors import Diagnostic
 from generator.ir.effects import expressions, statements, subexpressions
 from generator.ir.nodes import Block, Expr, Field, ForRange, ForSet, Local
-from generator.model.target import Form, Hole, Operand, Target
+from generator.model.target import Form, Hole, Operand, Target, Text
 
 State = frozenset[str]
 
@@ -100,16 +100,16 @@ def _unused(target: Target, report: Reporter) -> Iterator[Diagnostic]:
 
 
 def _unsaid(target: Target, report: Reporter) -> Iterator[Diagnostic]:
-    """Fields that the behaviour uses, but that no text names and no condition fixes."""
+    """Fields that the behaviour uses, but that a text doesn't name and no condition fixes."""
     seen: set[tuple[object, str]] = set()
     for form in target.forms:
-        if not form.texts:
-            continue
-        said = _said(form)
+        fixed: set[str] = set()
         if form.when is not None:
-            said |= {node.name for node in subexpressions(form.when) if isinstance(node, Field)}
+            fixed = {node.name for node in subexpressions(form.when) if isinstance(node, Field)}
+        said = [_holes(text) | fixed for text in form.texts]
         for name in sorted({piece.name for piece in form.picture if piece.kind == "field"}):
-            if (form.span, name) in seen or any(s == name or s.startswith(f"{name}.") for s in said):
+            told = all(any(s == name or s.startswith(f"{name}.") for s in names) for names in said)
+            if told or (form.span, name) in seen:
                 continue
             seen.add((form.span, name))
             if any(m == name or m.startswith(f"{name}.") for m in _mentioned(form)):
@@ -123,7 +123,11 @@ def _unsaid(target: Target, report: Reporter) -> Iterator[Diagnostic]:
 
 def _said(form: Form) -> set[str]:
     """The names in a form's texts."""
-    return {part.name for text in form.texts for part in text.parts if isinstance(part, Hole)}
+    return {name for text in form.texts for name in _holes(text)}
+
+
+def _holes(text: Text) -> set[str]:
+    return {part.name for part in text.parts if isinstance(part, Hole)}
 
 
 def _mentioned(form: Form) -> set[str]:

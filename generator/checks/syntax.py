@@ -192,8 +192,10 @@ class Patterns:
 
 
 def for_dialect(texts: Sequence[Text], dialect: str) -> Text | None:
-    """The text of `dialect`, else the usual one."""
-    return next((t for t in texts if t.dialect == dialect), next((t for t in texts if not t.dialect), None))
+    """The text that is printed in `dialect`: its own, else the usual one."""
+    printed = [text for text in texts if not text.use]
+    usual = next((text for text in printed if not text.dialect), None)
+    return next((text for text in printed if text.dialect == dialect), usual)
 
 
 def _join(elements: Sequence[Element]) -> tuple[Element, ...]:

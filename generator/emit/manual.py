@@ -166,7 +166,7 @@ def _encoding(group: list[tuple[Target, Form]]) -> Encoding:
     total = sum(piece.width for piece in form.picture)
     return Encoding(
         form.mnemonic,
-        tuple((text.dialect, plain_text(text)) for text in form.texts),
+        tuple((f"{text.use} {text.dialect}".strip(), plain_text(text)) for text in form.texts),
         _rows(prefixes + form.picture, total, target.msb0, unit.stream),
         form.needs,
         tuple(dict.fromkeys(t.name for t, _ in group)),

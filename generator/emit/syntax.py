@@ -435,7 +435,8 @@ def _text(text: Text) -> str:
         arguments += [f"suffix={part.suffix!r}"] if part.suffix else []
         parts.append(f"Hole({', '.join(arguments)})")
     dialect = f", {text.dialect!r}" if text.dialect else ""
-    return f"Text({_tuple(parts)}{dialect})"
+    use = f", use={text.use!r}" if text.use else ""
+    return f"Text({_tuple(parts)}{dialect}{use})"
 
 
 def _tuple(items: Iterable[str]) -> str:

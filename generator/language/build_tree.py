@@ -370,14 +370,17 @@ class TreeBuilder(Transformer[Token, Any]):
         return False, tuple(x for x in c if isinstance(x, s.CaseNode))
 
     def asmtext(self, c: list[Any]) -> s.TextNode:
-        return s.TextNode(self._token_at(c[1]), str(c[0] or ""), unquote(c[1]))
+        use, dialect, text = c
+        return s.TextNode(self._token_at(text), str(dialect or ""), unquote(text), str(use or ""))
 
     def casetexts(self, c: list[Any]) -> tuple[s.TextNode, ...]:
-        texts = [s.TextNode(self._token_at(c[0]), "", unquote(c[0]))]
-        texts += [
-            s.TextNode(self._token_at(t), str(d), unquote(t)) for d, t in zip(c[1::2], c[2::2], strict=True)
-        ]
-        return tuple(texts)
+        return (self.asmtext([None, None, c[0]]), *c[1:])
+
+    def accepted_text(self, c: list[Any]) -> s.TextNode:
+        return self.asmtext(c)
+
+    def other_text(self, c: list[Any]) -> s.TextNode:
+        return self.asmtext([None, *c])
 
     def opcase(self, c: list[Any]) -> s.CaseNode:
         return s.CaseNode(self._at(c), c[1], c[2], c[3] or (), c[4])
@@ -448,7 +451,7 @@ class TreeBuilder(Transformer[Token, Any]):
         return _Attr(at, "bits", s.BitsClause(at, c[0], c[1] or ()))
 
     def asm_clause(self, c: list[Any]) -> _Attr:
-        return _Attr(self._at(c), "asm", s.TextNode(self._token_at(c[1]), str(c[0] or ""), unquote(c[1])))
+        return _Attr(self._at(c), "asm", self.asmtext(c))
 
     def when_clause(self, c: list[Any]) -> _Attr:
         return _Attr(self._at(c), "when", c[0])

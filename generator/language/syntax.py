@@ -531,6 +531,7 @@ class PrefixItem(Node):
 class TextNode(Node):
     dialect: str
     text: str
+    use: str = ""
 
 
 @dataclass(eq=False, slots=True)

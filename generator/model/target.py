@@ -209,10 +209,12 @@ class Piece(Model):
 
 
 class Text(Model):
-    """Assembler text, split: literal strings and holes. `dialect` is "" for the family's usual one."""
+    """Assembler text, split: literal strings and holes. `dialect` is "" for the family's usual one; `use` is
+    "accept" if only the assembler takes it, else ""."""
 
     dialect: str
     parts: tuple[str | Hole, ...]
+    use: str = ""
 
 
 class Hole(Model):

@@ -26,6 +26,7 @@ from runtime.assembly.tables import (
     Text,
     allows,
     presence,
+    texts_for,
 )
 
 MAX_LENGTH = 15
@@ -285,14 +286,14 @@ class Disassembler:
 
     def format(self, decoded: Decoded, symbolize: Symbolizer | None = None) -> str:
         """The instruction as text, by the first alias that fits it, else its own."""
-        text = _for_dialect(decoded.form.texts, self.dialect)
-        if text is None:
+        printed = texts_for(decoded.form.texts, self.dialect)
+        if not printed:
             return decoded.form.mnemonic
         widths = {f"#{name}": width for name, width in decoded.form.widths}
         environment = {**decoded.environment, **widths}
         plain, *others = (
             partial(self._render, wanted, environment, decoded.operands, None, None)
-            for wanted in (text, *(t for t in decoded.form.texts if t.dialect == "accept"))
+            for wanted in (printed[0], *texts_for(decoded.form.texts, self.dialect, "accept"))
         )
         prefixes = "".join(f"{name} " for name in self._written_prefixes(decoded))
         alias = prefixes + self.aliases.shorten(plain(), lambda: (other() for other in others))
@@ -366,9 +367,9 @@ class Disassembler:
         appended = [field for item in bound.case.appended for field in item.fields]
         widths = {f"#{name}": _width(pieces) for name, pieces in (*bound.case.fields, *appended)}
         inner = {**environment, **bound.fields, **widths}
-        text = _for_dialect(bound.case.texts, self.dialect)
-        if text is not None:
-            return self._render(text, inner, bound.nested, bound, environment)
+        printed = texts_for(bound.case.texts, self.dialect)
+        if printed:
+            return self._render(printed[0], inner, bound.nested, bound, environment)
         register = bound.register(environment)
         if register is not None:
             symbols = self.syntax.symbols.get(bound.case.register_file, {})
@@ -406,11 +407,3 @@ def _width(pieces: tuple[tuple[int, int, int], ...]) -> int:
 
 def _read_later(appended: tuple[Appended, ...], name: str) -> bool:
     return any(field == name for item in appended for field, _ in item.fields)
-
-
-def _for_dialect(texts: tuple[Text, ...], dialect: str) -> Text | None:
-    for wanted in (dialect, ""):
-        for text in texts:
-            if text.dialect == wanted:
-                return text
-    return None

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from runtime.assembly.tables import NUMBER_FORMATS, Case, Hole, Operand, Syntax, Text
+from runtime.assembly.tables import NUMBER_FORMATS, Case, Hole, Operand, Syntax, Text, texts_for
 from runtime.assembly.values import Number, Operation, Symbol, Value, parse
 
 MAX_NESTING = 12
@@ -291,10 +291,8 @@ def _words(syntax: Syntax) -> set[str]:
 
 
 def texts_of(texts: tuple[Text, ...], dialect: str) -> list[Text]:
-    """What may be written in `dialect`: its own text or else the usual one, and those that are only
-    accepted."""
-    own = [text for text in texts if text.dialect == dialect] or [text for text in texts if not text.dialect]
-    return own + [text for text in texts if text.dialect == "accept"]
+    """What may be written in `dialect`: what is printed there, then what is only accepted."""
+    return texts_for(texts, dialect) + texts_for(texts, dialect, "accept")
 
 
 def _literal(text: str, line: str, position: int) -> int | None:

@@ -32,10 +32,17 @@ class Hole:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Assembler text: literals and holes. `dialect` "" is the usual one."""
+    """Assembler text: literals and holes. `dialect` "" is the usual one; `use` "accept": never printed."""
 
     parts: tuple[str | Hole, ...]
     dialect: str = ""
+    use: str = ""
+
+
+def texts_for(texts: tuple[Text, ...], dialect: str, use: str = "") -> list[Text]:
+    """The texts of one use in `dialect`: its own, else the usual ones."""
+    of_use = [text for text in texts if text.use == use]
+    return [t for t in of_use if t.dialect == dialect] or [t for t in of_use if not t.dialect]
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,9 +114,11 @@ class FormLowering:
             with report.within(*expansion.axis_context), report.recover(item.at):
                 if not self._possible(expansion):
                     continue
+                first = len(self.forms)
                 for number, clause in enumerate(item.bits):
                     with report.recover(clause.at):
                         self._form(expansion, clause, number, group)
+                self.forms[first:] = _share_accepted(self.forms[first:])
 
     # --- rows and axes -----------------------------------------------------------------------
 
@@ -512,6 +514,30 @@ class FormLowering:
         return tuple(variants)
 
 
+def _share_accepted(forms: list[Form]) -> list[Form]:
+    """The encodings of one instruction, each with those `accept` texts that tell as much of its picture as
+    its usual text does.
+
+    So `shl {dst}` means the encoding by one, not the one with a count in its picture. A text that tells too
+    little for every encoding stays: `generator.checks.assigned` reports it.
+    """
+
+    def tells(form: Form, text: Text) -> bool:
+        usual = next((t for t in form.texts if not t.dialect and not t.use), text)
+        told = {hole.name.partition(".")[0] for hole in holes([text])}
+        placed = {piece.name for piece in form.picture if piece.kind == "field"}
+        return not {hole.name.partition(".")[0] for hole in holes([usual])} & placed - told
+
+    lacking = [
+        {text for text in form.texts if text.use and not tells(form, text)} for form in forms
+    ]
+    hopeless = set.intersection(*lacking) if lacking else set()
+    return [
+        form.model_copy(update={"texts": tuple(t for t in form.texts if t not in without - hopeless)})
+        for form, without in zip(forms, lacking, strict=True)
+    ]
+
+
 def _scopes(scope: Scope) -> Iterator[Scope]:
     current: Scope | None = scope
     while current is not None:
@@ -528,7 +554,7 @@ def _with_formats(text: Text, scope: Scope) -> Text:
             if isinstance(binding, RawField) and binding.format:
                 part = part.model_copy(update={"format": binding.format})
         parts.append(part)
-    return Text(dialect=text.dialect, parts=tuple(parts))
+    return text.model_copy(update={"parts": tuple(parts)})
 
 
 def _registers(place: Place) -> Iterator[str]:

@@ -34,7 +34,7 @@ class TextParser:
         """Raises Mistake, with the place inside the text."""
         parts: list[str | Hole] = []
         self._parse(node.text, node, parts, 0)
-        return Text(dialect=node.dialect, parts=tuple(parts))
+        return Text(dialect=node.dialect, parts=tuple(parts), use=node.use)
 
     def _parse(self, text: str, node: s.TextNode, parts: list[str | Hole], depth: int) -> None:
         end = 0

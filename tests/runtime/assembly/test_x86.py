@@ -46,6 +46,23 @@ READ = [  # names that compilers and other disassemblers use
     (32, "", "xlat byte ptr [ebx]", "d7"),
     (32, "", "pclmulhqlqdq xmm1, xmm2", "660f3a44ca01"),
 ]
+IMPLIED = [  # what is left out: Intel's, AT&T's, code. AT&T's subtractions from st(i) have each other's names.
+    ("aad", "aad", "d50a"),
+    ("aam", "aam", "d40a"),
+    ("aam 16", "aam $16", "d410"),
+    ("shl eax", "shll %eax", "d1e0"),
+    ("rcr byte ptr [ebx]", "rcrb (%ebx)", "d01b"),
+    ("fxch", "fxch", "d9c9"),
+    ("fcom", "fcom", "d8d1"),
+    ("fucomp", "fucomp", "dde9"),
+    ("fcomi", "fcomi", "dbf1"),
+    ("faddp", "faddp", "dec1"),
+    ("fsubp", "fsubrp", "dee9"),
+    ("fdivrp st(3)", "fdivp %st(3)", "def3"),
+    ("fsub st(3)", "fsub %st(3)", "d8e3"),
+    ("fadd", "fadd", "dec1"),
+    ("fdivr", "fdiv", "def1"),
+]
 
 
 @pytest.mark.parametrize(("mode", "code", "intel", "att"), PRINTED)
@@ -62,6 +79,13 @@ def test_sizes_are_told(syntax_of: SyntaxOf, mode: int, code: str, intel: str, a
 def test_names_that_are_read(syntax_of: SyntaxOf, mode: int, dialect: str, text: str, code: str) -> None:
     assembler = Assembler(syntax_of("x86", "x86_64"), dialect, contexts={"mode": mode})
     assert assembler.assemble(text).hex() == code
+
+
+@pytest.mark.parametrize(("intel", "att", "code"), IMPLIED)
+def test_operands_that_are_implied(syntax_of: SyntaxOf, intel: str, att: str, code: str) -> None:
+    syntax = syntax_of("x86", "i386")
+    for dialect, text in (("", intel), ("att", att)):
+        assert Assembler(syntax, dialect, contexts={"mode": 32}).assemble(text).hex() == code
 
 
 def test_the_farthest_target_of_a_short_branch(syntax_of: SyntaxOf) -> None:
