@@ -16,6 +16,7 @@ from generator.emit.statement import Code, World, executor_code, function_code
 from generator.ir import nodes
 from generator.ir.effects import RETIRED, Analysis, Jump, statements
 from generator.ir.executor import Executor, Plan
+from generator.ir.repeats import repeats
 from generator.model.target import Function, Target
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
@@ -102,7 +103,7 @@ def _names(plan: Plan, codes: Sequence[Code]) -> dict[int, str]:
     return {e.number: f"{e.name}_" if e.name in taken else e.name for e in plan.executors}
 
 
-def _shape(executor: Executor, name: str, *, delayed: bool) -> str:
+def _shape(executor: Executor, name: str, *, delayed: bool, repeats: bool) -> str:
     """The call that builds the executor's `runtime.cpu.threading.Shape`."""
     effects = executor.effects
     body = tuple(statements(executor.body))
@@ -118,6 +119,7 @@ def _shape(executor: Executor, name: str, *, delayed: bool) -> str:
         "annuls": delayed and any(isinstance(stmt, nodes.Goto) for stmt in body),
         "guard": executor.guard,
         "counts": RETIRED in effects.reads | effects.writes,
+        "repeats": repeats,
     }
     arguments += [f"{name}=True" for name, value in flags.items() if value]
     if executor.guard:
@@ -137,10 +139,11 @@ def emit_executors(target: Target, plan: Plan, layout: Layout) -> dict[str, str]
     world = World(target, layout, Analysis(target))
     environment = _environment()
     delayed = plan.record_size is not None
+    repeated = {} if delayed else repeats(plan)
     codes, units = [], []
     for executor in plan.executors:
         try:
-            codes.append(executor_code(world, executor, delayed=delayed))
+            codes.append(executor_code(world, executor, repeated.get(executor.number), delayed=delayed))
         except NotYetError as error:
             raise EmitError(
                 f"{_where(executor)}: {executor.users[0]}: executors cannot do {error} yet"
@@ -148,7 +151,7 @@ def emit_executors(target: Target, plan: Plan, layout: Layout) -> dict[str, str]
     names = _names(plan, codes)
     for executor, code in zip(plan.executors, codes, strict=True):
         name = names[executor.number]
-        shape = _shape(executor, name, delayed=delayed)
+        shape = _shape(executor, name, delayed=delayed, repeats=executor.number in repeated)
         units.append(_Unit(name, _title(executor.users), _where(executor), code.lines, shape=shape))
     calls = {name for code in codes for name in code.functions}
     externals = {name: count for code in codes for name, count in code.builtins.items()}

@@ -23,6 +23,7 @@ from generator.ir.effects import (
 from generator.ir.executor import Executor
 from generator.ir.lower.builtins import EXTENDED
 from generator.ir.nodes import Block, Const, Expr, Local, Stmt
+from generator.ir.repeats import AHEAD, Repeat
 from generator.ir.simplify import without_dead
 from generator.model.target import Function, Register, Target
 
@@ -139,6 +140,7 @@ class _Body:
         self._changes = False  # whether writes to registers that decoding depends on are noted
         self.delayed = False  # the target has delay slots
         self._atomic: list[nodes.Load] | None = None  # in an atomic: what it has read so far
+        self.repeat: Repeat | None = None  # how it executes further turns of itself
 
     def _local(self, name: str) -> str:
         if name not in self._names:
@@ -232,6 +234,8 @@ class _Body:
             case nodes.Store():
                 self._store(stmt)
             case nodes.If(condition=condition, then=then, otherwise=otherwise):
+                if self.repeat is not None and stmt is self.repeat.again:
+                    self._turns_ahead(self.repeat)
                 return self._if(condition, then, otherwise, last=last)
             case nodes.ForRange(local=local, first=first, last=end, body=body):
                 self._for_range(local, first, end, body)
@@ -444,6 +448,28 @@ class _Body:
         w.indent -= 1
         self._nested(body, last=False)
 
+    def _turns_ahead(self, repeat: Repeat) -> None:
+        """Execute further turns at once, as many as nothing unusual can happen in."""
+        w = self.writer
+        assert self._executor is not None
+        at, size = str(self._executor.slots[repeat.target].offset), str(repeat.size)
+        w.line(f"if {w.condition(repeat.again.condition)}:")
+        w.indent += 1
+        step, turns = w.argument(repeat.step), w.argument(repeat.turns)
+        for pointer in repeat.pointers:
+            turns = w.within(w.call("nearby", turns, w.argument(pointer), step, size), 0)
+        if repeat.source is not None:
+            name, first = "copy_ahead", w.argument(repeat.source)
+        else:
+            assert repeat.value is not None
+            name, first = "fill_ahead", w.argument(repeat.value)
+        destination = w.argument(repeat.destination)
+        call = w.call(name, "cpu", "record", at, size, step, first, destination, turns)
+        w.line(f"{self._local(AHEAD.name)} = {call}")
+        for write in repeat.advance:
+            self._write(write.register, write.index, write.value)
+        w.indent -= 1
+
     # --- ends -----------------------------------------------------------------------------------------------
 
     def _goto(self, stmt: nodes.Goto) -> None:
@@ -602,13 +628,16 @@ def _ends_in_skips(block: Block) -> bool:
     return True
 
 
-def executor_code(world: World, executor: Executor, *, delayed: bool) -> Code:
-    """The Python body of an executor; `delayed`: its target has delay slots."""
+def executor_code(world: World, executor: Executor, repeat: Repeat | None, *, delayed: bool) -> Code:
+    """The Python body of an executor; `repeat`: how it repeats itself, if it does; `delayed`: its target has
+    delay slots.
+    """
 
     def write(taken: set[str]) -> Code:
         names = {f"v{n}": identifier(name, taken) for n, name in enumerate(executor.locals)}
         body = _Body(world, executor, names, taken, executor.body)
         body.delayed = delayed
+        body.repeat = repeat
         body.executor()
         return _code(body, names)
 

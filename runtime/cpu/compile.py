@@ -256,7 +256,7 @@ def text_of(package: Package, part: Part) -> str:
 def templates_file(package: Package, found: Mapping[str, Mapping[str, Any]]) -> bytes:
     """The content of the translator's file of a target; `found`: all parts' templates."""
     version = ".".join(str(number) for number in llvm.llvm_version_info)
-    functions = list(FUNCTIONS)
+    functions = [*FUNCTIONS, symbols.COPY_AHEAD, symbols.FILL_AHEAD]
     return encode(package.shapes, found, package.record_size, block.FIRST_EXECUTOR, functions, version)
 
 

@@ -569,6 +569,53 @@ write16_big_physical, write32_big_physical, write64_big_physical = (
     _writer(bits, True, True) for bits in (16, 32, 64)
 )
 
+# --- many turns at once -------------------------------------------------------------------------------------
+
+
+@primitive(INT, INT, INT, INT, INT)
+def nearby(b: Any, turns: Value, pointer: Value, step: Value, size: Value) -> Value:
+    """At most `turns`: how many turns `pointer` begins in the page where it is now, if each moves it on by
+    `step`, which is plus or minus `size`.
+    """
+    offset = b.and_(pointer, const(4095))
+    way = b.select(b.icmp_signed("<", step, const(0)), offset, b.xor(offset, const(4095)))
+    room = b.add(b.udiv(way, size), const(1))
+    return b.select(b.icmp_unsigned("<", turns, room), turns, room)
+
+
+def _turner(name: str, symbol: str, what: str) -> Any:
+    def ahead(b: Any, cpu: Value, record: Value, at: Value, *arguments: Value) -> Value:
+        target = _read(b, b.add(record, at), 64)
+        own, done = b.append_basic_block("own"), b.append_basic_block("ahead")
+        start = b.block
+        b.cbranch(b.icmp_unsigned("==", target, record), own, done)
+        b.position_at_end(own)
+        turns = _cold_call(b, symbol, cpu, *arguments)
+        own = b.block
+        b.branch(done)
+        b.position_at_end(done)
+        taken = b.phi(_I64)
+        taken.add_incoming(const(0), start)
+        taken.add_incoming(turns, own)
+        return taken
+
+    def build(
+        b: Any, cpu: Value, record: Value, at: Value,
+        size: Value, step: Value, first: Value, destination: Value, turns: Value,
+    ) -> Value:  # fmt: skip
+        return ahead(b, cpu, record, at, size, step, first, destination, turns)
+
+    build.__name__ = name
+    build.__doc__ = f"""{what} ahead, where the target in the slot at byte `at` is the record itself: how many
+    turns were executed at once (`symbols.{name.upper()}`). The executor's step has noted the budget, and
+    takes it anew (`Shape.repeats`)."""
+    return primitive(INT, *[INT] * 8, part=True)(build)
+
+
+copy_ahead = _turner("copy_ahead", symbols.COPY_AHEAD, "Copy")
+fill_ahead = _turner("fill_ahead", symbols.FILL_AHEAD, "Fill")
+
+
 # --- several CPUs over one memory ---------------------------------------------------------------------------
 
 

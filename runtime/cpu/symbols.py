@@ -35,6 +35,13 @@ DROP_CODE: Final = "isagen_drop_code"
 FLUSH: Final = "isagen_flush"
 """``(s) -> 0``: forget all decoded code and translations. Only while the CPU doesn't run."""
 
+COPY_AHEAD: Final = "isagen_copy_ahead"
+"""``(s, size, step, source, destination, turns) -> turns``: execute turns of an instruction that copies an
+element of `size` bytes and moves both addresses on by `step`, at most so many, and as `BUDGET` allows, which
+they are taken from. How many that were; 0 where anything unusual might happen in the next one."""
+FILL_AHEAD: Final = "isagen_fill_ahead"
+"""``(s, size, step, value, destination, turns) -> turns``: the same of one that stores `value`."""
+
 DECODE: Final = "isagen_decode"
 """``(s, pc) -> record``: decode from `pc` on, as running would; 0: can't be fetched, or illegal. For tests.
 """
@@ -44,7 +51,7 @@ BLOCK_SIZE: Final = "isagen_block_size"
 
 EXPORTS: Final[dict[str, int]] = {
     RUN: 1, LOAD_SLOW: 3, STORE_SLOW: 5, PROBE_WRITE: 3, LOAD_PHYSICAL: 3, STORE_PHYSICAL: 5, DROP_CODE: 3,
-    FLUSH: 1, DECODE: 2, BLOCK_SIZE: 1, EXCHANGE_SLOW: 7,
+    FLUSH: 1, DECODE: 2, BLOCK_SIZE: 1, EXCHANGE_SLOW: 7, COPY_AHEAD: 6, FILL_AHEAD: 6,
 }  # fmt: skip
 """Symbols that the cold code defines, with their number of arguments (`runtime.cpu.native.functions()` has
 the code).

@@ -69,6 +69,8 @@ def _declarations() -> str:
             lines.append(f"declare range(i64 1, 2) i64 {name}(i64, i64, i64, {kind}) nounwind")
             name = name.replace("write", "exchange")
             lines.append(f"declare range(i64 1, 2) i64 {name}(i64, i64, i64, {kind}, {kind}) nounwind")
+    for name in ("copy_ahead", "fill_ahead"):
+        lines.append(f"declare i64 @{PART_PREFIX}{name}({', '.join(['i64'] * 8)}) nounwind")
     for name in ("next", "leave", "skip", "other"):
         lines.append(f"declare void @{_EXIT}{name}() noreturn nounwind")
     for name in ("taken", "taken_annulled", "jump", "jump_annulled"):
@@ -321,6 +323,10 @@ class _Template:
                 self._address_name = _local(arguments[2])
                 size = self.number(arguments[3])
                 self.access(part, size, self.operands(arguments[2]), f"%{self.name(name)}")
+            case "copy_ahead" | "fill_ahead":
+                operands = map(self.operands, arguments[3:])
+                hole = "\x04".join((f"isagen_{part}", self.name(name), *operands))
+                self.lines.append(f"\x0e{hole}\x0f")
             case _ if part.startswith("exchange") and "[2 x" not in arguments[3]:
                 self.exchange(part.removeprefix("exchange"), arguments)
             case _ if part.startswith("write"):

@@ -51,6 +51,8 @@ class Shape:
     guard: bool = False
     counts: bool = False
     """It reads or writes the number of instructions executed so far."""
+    repeats: bool = False
+    """It may execute further turns of itself, and takes them from the budget in the header."""
     skip_slot: int = 0
     """Guards: offset of the slot that holds the next record's size."""
 
@@ -180,7 +182,11 @@ class Threading:
             text.label("run")
         if shape.counts:
             text.store("%budget", "%cpu", header(block.BUDGET))
+        if shape.repeats:
+            text.store(budget, "%cpu", header(block.BUDGET))
         status = text.value(f"call i64 @do_{shape.symbol}(i64 %cpu, i64 %record, i64 %tlb)")
+        if shape.repeats:
+            budget = text.load("%cpu", header(block.BUDGET))
         cases: list[tuple[int, str]] = []
         if shape.leaves:
             cases.append((LEAVE, "leaves"))

@@ -12,7 +12,7 @@ from typing import Any
 
 def functions() -> dict[str, Callable[..., Any]]:
     """The Python function of each symbol of the cold code. `symbols.EXPORTS` have to stay visible."""
-    from runtime.cpu.native import decode, lookup, loop, memory, pages, registry
+    from runtime.cpu.native import decode, lookup, loop, memory, pages, registry, repeats
 
-    _ = (decode, lookup, loop, memory, pages)
+    _ = (decode, lookup, loop, memory, pages, repeats)
     return dict(registry.FUNCTIONS)

@@ -3,7 +3,7 @@
 The file is one line of JSON and then all templates' texts. The line is an object:
 
 * ``format``: `FORMAT`; ``llvm``: the version of LLVM whose text this is;
-* ``functions``: names of the floating-point functions, in the order of the CPU block's table of helpers;
+* ``functions``: names of the functions that regions call, in the order of the CPU block's table of helpers;
 * ``templates``: one a executor, in their order; null: the interpreter has to execute it. Else an object of
   the fields of
   `Template`.
@@ -11,6 +11,7 @@ The file is one line of JSON and then all templates' texts. The line is an objec
 A text is lines of LLVM's language with holes: ``\\x01`` the prefix of an instance's names, ``\\x02n2\\x03``
 the number in the slot at byte 2, ``\\x02r2\\x03`` the register offset there, ``\\x02end KIND [VALUE]\\x03``
 how it ends, ``\\x07NAME\\x04RESULT\\x04LABEL\\x04ARGUMENTS...\\x06`` a call of the floating-point library,
+``\\x0eNAME\\x04RESULT\\x04ARGUMENTS...\\x0f`` a call that executes further turns of the instruction,
 ``\\x05KIND\\x04SIZE\\x04ADDRESS\\x04VALUE\\x04LABEL\\x04BASE\\x04OFFSET\\x06`` an access to guest memory.
 Registers are the pointers ``%gOFFSET``. The text begins with its first block's label, ``\\x01a``.
 """
@@ -25,7 +26,7 @@ from typing import Any, Final, NamedTuple
 from runtime.cpu.package import TEMPLATES
 from runtime.errors import IsagenError
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 
 
 class Template(NamedTuple):

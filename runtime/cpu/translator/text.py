@@ -96,6 +96,7 @@ _CALL: Final = re.compile(r"\x07([^\x06]*)\x06")
 _READ: Final = re.compile(r"= load (?=i\d+, ptr [^\n]*, align 1\b)")
 """In a template's text: where guest memory is read; everything else there is aligned."""
 _ACCESS: Final = re.compile(r"\x05([^\x06]*)\x06")
+_AHEAD: Final = re.compile(r"\x0e([^\x0f]*)\x0f")
 _MARK: Final = re.compile(r"\x10(\d+)\x11")
 """Where `runtime.cpu.translator.narrow.store` comes."""
 
@@ -157,6 +158,7 @@ class Formats:
         numbers = count()
         text = _ACCESS.sub(lambda match: f"%(access{next(numbers)})s", text)
         text = _CALL.sub(lambda match: self._call(match.group(1).split("\x04"), place), text)
+        text = _AHEAD.sub("%(ahead)s", text)
         text = _END.sub(self._end, text)
         text = _HOLE.sub(r"%(s\2)s", _MARK.sub(r"%(store\1)s", text))
         return text.replace("\x01", "%(p)s").replace(arithmetic.ADDED, "%(added)s")
@@ -191,6 +193,32 @@ class Formats:
         """The format string of one of a template's accesses."""
         text = self._access(self.accesses(template)[number], check)
         return _HOLE.sub(r"%(s\2)s", text).replace("\x01", "%(p)s")
+
+    def ahead(self, template: Template, spared: int | None) -> str | None:
+        """The format string of a template's further turns at once, if it has some. `spared`: what has to be
+        left of the budget; None: it doesn't lead to itself here.
+        """
+        found = _AHEAD.search(template.text.replace("%", "%%"))
+        if found is None:
+            return None
+        function, result, *arguments = found[1].split("\x04")
+        n = f"%%{result}"
+        lines = [f"{n} = add i64 0, 0"]
+        if spared is not None:
+            place = self.target.templates.functions.index(function)
+            lines = [
+                f"{n}.budget = load i64, ptr %%budget",
+                f"{n}.allowed = sub i64 {n}.budget, {spared}",
+                f"{n}.place = getelementptr i8, ptr %%block, i64 {header(block.BUDGET)}",
+                f"store i64 {n}.allowed, ptr {n}.place",
+                f"{n}.start = sub i64 %%cpu, {block.HEADER_SIZE}",
+                f"{n}.helper = getelementptr ptr, ptr %%helpers, i64 {place}",
+                f"{n}.function = load ptr, ptr {n}.helper, !invariant.load !0",
+                f"{n} = call i64 {n}.function(i64 {n}.start, {', '.join(arguments)})",
+                f"{n}.left = sub i64 {n}.budget, {n}",
+                f"store i64 {n}.left, ptr %%budget",
+            ]
+        return _HOLE.sub(r"%(s\2)s", "\n".join(lines)).replace("\x01", "%(p)s")
 
     def accesses(self, template: Template) -> list[list[str]]:
         """A template's accesses: kind, size, address, value, label, base, offset (empty: not known)."""
@@ -788,6 +816,11 @@ class _Text:
         for position in self.narrow[number].wanted():
             fact = self.held[number][position] if self.held[number] else 0
             holes[f"store{position}"] = self.formats.store(template, position, fact) % holes
+        # What lies behind the node, up to the next check, has its budget already.
+        spared = self.costs[number] - self.weight(number)
+        ahead = self.formats.ahead(template, spared if ("taken0", number) in node.edges else None)
+        if ahead is not None:
+            holes["ahead"] = ahead % holes
         later: list[str] = []
         for end, edge in node.edges:
             skips = end == "skip" and template.guard
