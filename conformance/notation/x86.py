@@ -30,6 +30,10 @@ _NEEDLESS = re.compile(r"^((?:lock |rep\w* )*)(?:[c-gs]s )+")
 _HEXADECIMAL = re.compile(r"\b0x[0-9a-f]+")
 _ZERO = re.compile(r" \+ 0\]|(?<![\w.])0(?=\((?!,))")
 _HINT = re.compile(r"^(?:xacquire|xrelease|notrack) ")
+_ADDRESS_SIZE = re.compile(r"^addr(?:16|32) +")
+_ADDRESS = re.compile(r"\[(0x[0-9a-f]+|\d+)\]")
+_ATT_ADDRESS = re.compile(r"(?<![$\w.(-])(0x[0-9a-f]+|\d+)(?![\w(])")
+_MEMORY = re.compile(r"\[|(?<=\*)(?![%])")
 _FAR_BELOW = re.compile(r"\+0x(f{8}[89a-f][0-9a-f]{7})\]")
 _EXCHANGE = re.compile(r"^(xchg\w?) (%?\w+), (%?\w+)$")
 _STRING = re.compile(r"^((?:rep\w* )?(?:outs|ins|movs|cmps|scas|lods|stos)[bwdlq]) (.*)$")
@@ -81,9 +85,14 @@ def register_bits(name: str) -> int:
     return 32 if name[0] == "e" and name != "es" else 8 if name[-1] in "hl" else 16
 
 
-def outward(intel: bool, text: str, code: bytes) -> str | None:
-    """Our text for llvm-mc, which leaves the targets of branches to the linker."""
+def outward(mode: int, intel: bool, text: str, code: bytes) -> str | None:
+    """Our text for llvm-mc, which leaves the targets of branches to the linker, and in 16-bit code cuts
+    addresses without registers to 16 bits.
+    """
     if _RELATIVE.match(text):
+        return None
+    addresses = (_ADDRESS if intel else _ATT_ADDRESS).findall(text)
+    if mode == 16 and any(int(address, 0) >> 16 for address in addresses):
         return None
     match = _FAR.match(text)
     if match and intel:
@@ -98,7 +107,7 @@ def operand_size(mode: int, code: bytes) -> int:
 
 def from_llvm(mode: int, intel: bool, text: str, code: bytes) -> str:
     """LLVM's text for our assembler: branches have targets, not displacements."""
-    text = _HINT.sub("", text)
+    text = _ADDRESS_SIZE.sub("", _HINT.sub("", text))
     match = _RELATIVE.match(text)
     if match:
         width = operand_size(mode, code)
@@ -113,7 +122,11 @@ def from_llvm(mode: int, intel: bool, text: str, code: bytes) -> str:
 
 
 def from_objdump(mode: int, intel: bool, text: str, code: bytes) -> str:
-    """GNU's text for our assembler: it writes needless segments in front, and absolute addresses bare."""
+    """GNU's text for our assembler: it writes needless segments in front, DS of indirect jumps as a hint
+    ("notrack"), and absolute addresses bare.
+    """
+    if text.startswith("notrack ") and "ds:" not in text:
+        text = _MEMORY.sub("ds:[" if intel else "%ds:", text, count=1)
     text = _HINT.sub("", _NEEDLESS.sub(r"\1", text)).replace("OWORD PTR", "XMMWORD PTR")
     text = _FAR_BELOW.sub(lambda match: f"-{(1 << 64) - int(match[1], 16):#x}]", text)
     match = _RELATIVE.match(text)
@@ -150,7 +163,7 @@ def notation(target: str, dialect: str) -> Notation:
         sixteen = mode == 16 and target != "i8086"
         llvm = Llvm(TRIPLES[mode], options, directives, VZEROUPPER)
         objdump = Objdump(MACHINES[mode], ("-M", "intel" if intel else "att"), padding=b"\x90")
-        assemblers.append(AssemblerPeer(llvm, partial(outward, intel), fits, contexts))
+        assemblers.append(AssemblerPeer(llvm, partial(outward, mode, intel), fits, contexts))
         disassemblers += [
             DisassemblerPeer(
                 llvm, partial(from_llvm, mode, intel), chosen_by_size if sixteen else fits, contexts
