@@ -29,11 +29,8 @@ _ABSOLUTE = re.compile(r"\b([c-gs]s):(0x[0-9a-f]+)")
 _NEEDLESS = re.compile(r"^((?:lock |rep\w* )*)(?:[c-gs]s )+")
 _HEXADECIMAL = re.compile(r"\b0x[0-9a-f]+")
 _ZERO = re.compile(r" \+ 0\]|(?<![\w.])0(?=\((?!,))")
-_HINT = re.compile(r"^(?:xacquire|xrelease|notrack) ")
-_ADDRESS_SIZE = re.compile(r"^addr(?:16|32) +")
 _ADDRESS = re.compile(r"\[(0x[0-9a-f]+|\d+)\]")
 _ATT_ADDRESS = re.compile(r"(?<![$\w.(-])(0x[0-9a-f]+|\d+)(?![\w(])")
-_MEMORY = re.compile(r"\[|(?<=\*)(?![%])")
 _FAR_BELOW = re.compile(r"\+0x(f{8}[89a-f][0-9a-f]{7})\]")
 _EXCHANGE = re.compile(r"^(xchg\w?) (%?\w+), (%?\w+)$")
 _STRING = re.compile(r"^((?:rep\w* )?(?:outs|ins|movs|cmps|scas|lods|stos)[bwdlq]) (.*)$")
@@ -107,7 +104,6 @@ def operand_size(mode: int, code: bytes) -> int:
 
 def from_llvm(mode: int, intel: bool, text: str, code: bytes) -> str:
     """LLVM's text for our assembler: branches have targets, not displacements."""
-    text = _ADDRESS_SIZE.sub("", _HINT.sub("", text))
     match = _RELATIVE.match(text)
     if match:
         width = operand_size(mode, code)
@@ -122,12 +118,8 @@ def from_llvm(mode: int, intel: bool, text: str, code: bytes) -> str:
 
 
 def from_objdump(mode: int, intel: bool, text: str, code: bytes) -> str:
-    """GNU's text for our assembler: it writes needless segments in front, DS of indirect jumps as a hint
-    ("notrack"), and absolute addresses bare.
-    """
-    if text.startswith("notrack ") and "ds:" not in text:
-        text = _MEMORY.sub("ds:[" if intel else "%ds:", text, count=1)
-    text = _HINT.sub("", _NEEDLESS.sub(r"\1", text)).replace("OWORD PTR", "XMMWORD PTR")
+    """GNU's text for our assembler: it writes needless segments in front, and absolute addresses bare."""
+    text = _NEEDLESS.sub(r"\1", text).replace("OWORD PTR", "XMMWORD PTR")
     text = _FAR_BELOW.sub(lambda match: f"-{(1 << 64) - int(match[1], 16):#x}]", text)
     match = _RELATIVE.match(text)
     if match:  # below 0 it forgets to wrap

@@ -288,7 +288,7 @@ def _aliases(target: Target, report: Reporter) -> Iterator[Diagnostic]:
     """Aliases that say the same. (One text may have several meanings: the first that assembles is taken.)"""
     first: dict[object, Alias] = {}
     for alias in target.aliases:
-        meaning = alias.dialect, alias.text.parts, alias.expansion, alias.when, alias.unless
+        meaning = alias.dialect, alias.text.parts, alias.expansion, alias.unless
         other = first.setdefault(meaning, alias)
         if other is not alias:
             yield report.make(

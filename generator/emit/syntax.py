@@ -72,7 +72,7 @@ class _Builder:
             tables.prefixes.append(
                 f"Prefix({row.mask:#04x}, {row.pattern:#04x}, {row.variable!r}, {row.value}, {row.fields!r}, "
                 f"last={row.last}, mandatory={row.mandatory}, reject={row.policy == 'reject'}, "
-                f"when={_tree(row.when)})"
+                f"when={_tree(row.when)}, words={row.words!r})"
             )
         for item in target.sets:
             tables.sets.append(

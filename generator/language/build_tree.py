@@ -330,11 +330,15 @@ class TreeBuilder(Transformer[Token, Any]):
     def prow(self, c: list[Any]) -> s.PrefixRowNode:
         picture, name, value, *attributes = c
         when = next((a.value for a in attributes if a.key == "when"), None)
-        flags = tuple(a.key for a in attributes if a.key != "when")
-        return s.PrefixRowNode(self._at(c), picture, str(name), value, flags, when)
+        accept = next((a.value for a in attributes if a.key == "accept"), None)
+        flags = tuple(a.key for a in attributes if a.key not in ("when", "accept"))
+        return s.PrefixRowNode(self._at(c), picture, str(name), value, flags, when, accept)
 
     def prefix_flag(self, c: list[Any]) -> _Attr:
         return _Attr(self._at(c), str(c[0]), True)
+
+    def prefix_accept(self, c: list[Any]) -> _Attr:
+        return _Attr(self._at(c), "accept", self._accepted(c[1]))
 
     def prefix_when(self, c: list[Any]) -> _Attr:
         return _Attr(self._at(c), "when", c[0])

@@ -519,6 +519,7 @@ class PrefixRowNode(Node):
     value: Expr | None
     flags: tuple[str, ...]
     when: Expr | None
+    accept: TextNode | None
 
 
 @dataclass(eq=False, slots=True)

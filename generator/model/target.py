@@ -192,6 +192,7 @@ class PrefixRow(Model):
     policy: Literal["reject", "ignore"]
     when: Expr | None
     span: Span
+    words: tuple[str, ...] = ()  # what the assembler takes for it in front of an instruction
 
 
 class Piece(Model):
@@ -340,7 +341,6 @@ class Alias(Model):
     dialect: str
     text: Text
     expansion: tuple[Text, ...]  # several: a macro
-    when: Expr | None
     unless: Text | None = None  # an assembler's expression that has to be 0
     span: Span
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from runtime.assembly.aliases import AliasBook, Expansion, first_word
 from runtime.assembly.encoder import Encoder, Encoding, Unencodable
 from runtime.assembly.expressions import may_hold
 from runtime.assembly.matcher import Matcher, Written, texts_of
-from runtime.assembly.tables import Form, Hole, Syntax, Text
+from runtime.assembly.tables import Form, Hole, Prefix, Syntax, Text
 from runtime.assembly.values import AssemblyError, Undefined, evaluate, parse
 
 MAX_ALIAS_DEPTH = 4
@@ -17,12 +17,13 @@ MAX_ALIAS_DEPTH = 4
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One reading of an instruction; `prefixes`: variables of prefixes that are written in front of it
-    (lock)."""
+    """One reading of an instruction; `prefixes`: variables of prefixes written in front of it that
+    it must allow (lock); `leading`: other prefixes there."""
 
     form: Form
     written: Written
     prefixes: frozenset[str] = frozenset()
+    leading: tuple[Prefix, ...] = ()
 
 
 @dataclass(slots=True)
@@ -36,11 +37,13 @@ class Macro:
 
 @dataclass(slots=True)
 class Statement:
-    """What a source line may be: single instructions, and macros for where none of these fits."""
+    """What a source line may be: single instructions, and macros for where none of these fits; or a prefix
+    alone, whose instruction is on the next line."""
 
     line: str
     candidates: list[Candidate]
     macros: list[Macro] = field(default_factory=list)
+    alone: Prefix | None = None
 
 
 class Assembler:
@@ -61,7 +64,10 @@ class Assembler:
         self.encoder = Encoder(syntax, contexts, features)
         self._matcher = Matcher(syntax, dialect)
         self._aliases = AliasBook(syntax, dialect)
-        self._named_prefixes = {prefix.variable for prefix in syntax.prefixes if prefix.reject}
+        self._prefix_words: dict[str, Prefix] = {}
+        for prefix in self.encoder.prefixes:
+            for word in (*prefix.words, *([prefix.variable] if prefix.reject else [])):
+                self._prefix_words.setdefault(word, prefix)
         self._exact: dict[str, list[tuple[Form, Text]]] = {}
         self._prefixed: list[tuple[str, Form, Text]] = []
         active = {s.name for s in syntax.sets if may_hold(s.when, self.encoder.contexts)}
@@ -78,11 +84,12 @@ class Assembler:
     def read(self, line: str, depth: int = 0) -> Statement:
         """What `line` may be. Raises AssemblyError if nothing matches."""
         word, _, rest = line.strip().partition(" ")
-        if word.lower() in self._named_prefixes and rest:
-            wanted = frozenset((word.lower(),))
-            inner = self.read(rest, depth).candidates
-            return Statement(line, [Candidate(c.form, c.written, c.prefixes | wanted) for c in inner])
+        prefix = self._prefix_words.get(word.lower())
+        if prefix is not None and not rest.strip():
+            return Statement(line, [], alone=prefix)
         statement = Statement(line, self._direct(line))
+        if prefix is not None and not statement.candidates:
+            return Statement(line, self._behind(prefix, rest, depth))
         for expansion in self._aliases.expand(line) if depth < MAX_ALIAS_DEPTH else ():
             if len(expansion.lines) > 1 or expansion.unless is not None:
                 statement.macros.append(Macro(expansion, depth + 1))
@@ -96,6 +103,16 @@ class Assembler:
         if not statement.candidates and not statement.macros:
             raise self._unknown(line)
         return statement
+
+    def _behind(self, prefix: Prefix, rest: str, depth: int) -> list[Candidate]:
+        """What `rest` may be behind the word for a prefix."""
+        inner = self.read(rest, depth).candidates
+        if not inner:
+            raise AssemblyError(f"no instruction that takes a prefix: {rest.strip()}")
+        if prefix.reject:
+            wanted = frozenset((prefix.variable,))
+            return [replace(c, prefixes=c.prefixes | wanted) for c in inner]
+        return [replace(c, leading=(prefix, *c.leading)) for c in inner]
 
     def _direct(self, line: str) -> list[Candidate]:
         word = line.split()[0].lower()
@@ -124,14 +141,22 @@ class Assembler:
 
         Raises AssemblyError if none fits, values.Undefined for an unknown symbol.
         """
+        if statement.alone is not None:
+            return bytes([statement.alone.pattern])
         best: Encoding | None = None
         reasons: list[AssemblyError] = []
         undefined: Undefined | None = None
         for candidate in statement.candidates:
-            most = None if best is None else best.prefixes  # with more it isn't taken
+            most = None if best is None or best.literal else best.prefixes  # with more it isn't taken
             try:
                 found = self.encoder.encode(
-                    candidate.form, candidate.written, symbols, pc, candidate.prefixes, most
+                    candidate.form,
+                    candidate.written,
+                    symbols,
+                    pc,
+                    candidate.prefixes,
+                    most,
+                    candidate.leading,
                 )
             except Unencodable as error:
                 reasons.append(AssemblyError(str(error), remedy="change the operand"))
@@ -171,6 +196,8 @@ class Assembler:
 
     def least(self, statement: Statement) -> int:
         """The fewest bytes that a statement takes, whatever its symbols are."""
+        if statement.alone is not None:
+            return 1
         sizes = [candidate.form.bits // 8 for candidate in statement.candidates]
         sizes += [sum(map(self.least, self._parts(macro))) for macro in statement.macros if not sizes]
         return min(sizes)
@@ -188,8 +215,8 @@ def _number(text: str, symbols: Mapping[str, int], pc: int) -> int:
     return evaluate(parsed[0], symbols, pc)
 
 
-def _cost(encoding: Encoding) -> tuple[int, int]:
-    return encoding.prefixes, len(encoding.data)
+def _cost(encoding: Encoding) -> tuple[bool, int, int]:
+    return encoding.literal, encoding.prefixes, len(encoding.data)
 
 
 def show(text: Text) -> str:

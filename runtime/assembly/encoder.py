@@ -41,10 +41,11 @@ def combinations(kinds: Mapping[str, Sequence[Prefix | None]]) -> list[tuple[Pre
 @dataclass(frozen=True, slots=True)
 class Encoding:
     """The bytes of an instruction, and how many of them are prefixes that only the operands' sizes and
-    registers ask for."""
+    registers ask for. `literal`: a prefix that is written in front changes what the operands say."""
 
     data: bytes
     prefixes: int
+    literal: bool = False
 
 
 class Encoder:
@@ -68,8 +69,8 @@ class Encoder:
         self._sets = {item.name: item for item in syntax.sets}
         self._names_of: dict[str, frozenset[str]] = {}
         self._after_prefixes: dict[tuple[object, ...], dict[str, int]] = {}
-        self._prefixes = [p for p in syntax.prefixes if may_hold(p.when, self.contexts)]
-        self._variables = frozenset(p.variable for p in self._prefixes if not p.fields)
+        self.prefixes = [p for p in syntax.prefixes if may_hold(p.when, self.contexts)]
+        self._variables = frozenset(p.variable for p in self.prefixes if not p.fields)
         self._steady = self._find_steady()
         self._variable_of: dict[Tree, str | None] = {}
 
@@ -81,20 +82,22 @@ class Encoder:
         pc: int,
         wanted: frozenset[str] = frozenset(),
         most: int | None = None,
+        leading: Sequence[Prefix] = (),
     ) -> Encoding:
         """`form` with these operands at address `pc`; `wanted`: variables of prefixes that must be there
-        (lock). `most`: how many prefixes of `Encoding.prefixes` there may be.
+        (lock). `most`: how many prefixes of `Encoding.prefixes` there may be. `leading`: prefixes that are
+        there, if possible as those that the operands ask for.
 
         Raises Unencodable where an operand does not fit, Undefined for a symbol without a value.
         """
         # next_pc depends on the length and, in streams, the length on the operands: try until it holds
         length = form.bits // 8
         if not self._relative(written):
-            return self._attempt(form, written, symbols, pc, length, wanted, most)
+            return self._attempt(form, written, symbols, pc, length, wanted, most, leading)
         longest = length + MAX_HEAD
         for _ in range(2 * MAX_HEAD):
             try:
-                encoding = self._attempt(form, written, symbols, pc, length, wanted, most)
+                encoding = self._attempt(form, written, symbols, pc, length, wanted, most, leading)
             except Unencodable:
                 if length == longest:
                     raise
@@ -126,16 +129,17 @@ class Encoder:
         length: int,
         wanted: frozenset[str],
         most: int | None,
+        leading: Sequence[Prefix],
     ) -> Encoding:
-        extra = {p.variable: p for p in reversed(self._prefixes) if p.variable in wanted}.values()
+        extra = {p.variable: p for p in reversed(self.prefixes) if p.variable in wanted}.values()
         if not wanted.issubset(name for name, _ in form.allow):
             raise Unencodable(f"{form.mnemonic} does not take {' '.join(sorted(wanted))}")
         head = bytes(p.pattern for p in extra)
         forced = {p.variable: p.value for p in extra}
         mask = (1 << self.syntax.pc_width) - 1
         last: Unencodable | None = None
-        for prefix_bytes, prefix_values in self._prefix_choices(form, self._demands(written)):
-            added = len(prefix_bytes) - len(form.mandatory_prefixes)
+        for prefix_bytes, prefix_values, missing, literal in self._choices_with(leading, form, written):
+            added = len(missing) + len(prefix_bytes) - len(form.mandatory_prefixes) - len(leading)
             if most is not None and added > most:
                 continue
             known = {
@@ -146,8 +150,8 @@ class Encoder:
             if not may_hold(form.when, known):
                 continue
             try:
-                data = head + prefix_bytes + self._body(form, written, symbols, known, wanted)
-                return Encoding(data, added)
+                data = missing + head + prefix_bytes + self._body(form, written, symbols, known, wanted)
+                return Encoding(data, max(added, 0), literal)
             except Unencodable as error:
                 last = error
         raise last if last is not None else Unencodable("no prefixes allow it")
@@ -167,8 +171,8 @@ class Encoder:
 
     def _find_steady(self) -> dict[str, int]:
         """The contexts that no prefix changes, with their values."""
-        changing = {p.variable for p in self._prefixes}
-        changing.update(name for p in self._prefixes for name, _, _ in p.fields)
+        changing = {p.variable for p in self.prefixes}
+        changing.update(name for p in self.prefixes for name, _, _ in p.fields)
         for name, _, tree in self.syntax.contexts:
             if tree is not None and changing & names(tree):
                 changing.add(name)
@@ -211,11 +215,11 @@ class Encoder:
         """Prefix bytes to try, the fewest first: those that the form's operands can depend on, at most one of
         each kind, alone and together."""
         mandatory = bytes(form.mandatory_prefixes)
-        plain = [p for p in self._prefixes if not p.last and not p.reject and p.mask == 0xFF]
+        plain = [p for p in self.prefixes if not p.last and not p.reject and p.mask == 0xFF]
         if not self.syntax.prefixes:
             yield b"", {}
             return
-        last = [p for p in self._prefixes if p.last]
+        last = [p for p in self.prefixes if p.last]
         used = self._used(form)
         selectable = [p for p in plain if p.pattern not in mandatory and not p.fields and p.variable in used]
         kinds: dict[str, list[Prefix | None]] = {}
@@ -240,6 +244,24 @@ class Encoder:
                         byte |= fields[name] << low
                         rest >>= width
                     yield head + bytes([byte]), {**values, **fields, prefix.variable: prefix.value}
+
+    def _choices_with(
+        self, leading: Sequence[Prefix], form: Form, written: Written
+    ) -> Iterator[tuple[bytes, dict[str, int], bytes, bool]]:
+        """Prefix bytes to try, and those of `leading` that stand in front of them: first where these change
+        nothing, since the operands ask for them or can't depend on them; then as GNU as writes them, where
+        the instruction becomes another (`data16 mov`; the last value is True).
+        """
+        choices = list(self._prefix_choices(form, self._demands(written)))
+        if not leading:
+            yield from ((code, values, b"", False) for code, values in choices)
+            return
+        used = self._used(form)
+        for literal in (False, True):
+            for code, values in choices:
+                missing = [prefix for prefix in leading if prefix.pattern not in code]
+                if literal or not any(prefix.variable in used for prefix in missing):
+                    yield code, values, bytes(prefix.pattern for prefix in missing), literal
 
     def _used(self, form: Form) -> frozenset[str]:
         """The decode-time names that `form` can depend on, through contexts too."""

@@ -118,7 +118,7 @@ class Form:
 @dataclass(frozen=True, slots=True)
 class Prefix:
     """A prefix byte: `pattern` under `mask`; it sets `variable` to `value` and takes `fields` from the
-    byte."""
+    byte. `words`: what may be written for it in front of an instruction."""
 
     mask: int
     pattern: int
@@ -129,6 +129,7 @@ class Prefix:
     mandatory: bool = False
     reject: bool = False
     when: Tree | None = None
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,23 +54,14 @@ def test_not_the_same(mode: int, one: str, other: str) -> None:
         ("lock es dec QWORD PTR [r10]", "f0 26 49 ff 0a", "lock dec QWORD PTR [r10]"),
         ("mov eax, ds:0x10", "8b 04 25 10 00 00 00", "mov eax, [0x10]"),
         ("mov eax, fs:0x10", "64 8b 04 25 10 00 00 00", "mov eax, fs:[0x10]"),
-        ("notrack jmp rax", "3e ff e0", "jmp rax"),
     ],
 )
 def test_text_of_objdump(text: str, code: str, ours: str) -> None:
     assert from_objdump(64, True, text, bytes.fromhex(code)) == ours
 
 
-def test_ds_before_indirect_jumps_is_more_than_a_hint() -> None:
-    code = bytes.fromhex("3eff6628")
-    assert from_objdump(16, True, "notrack jmp WORD PTR [bp+0x28]", code) == "jmp WORD PTR ds:[bp+0x28]"
-    assert from_objdump(16, False, "notrack jmp *0x28(%bp)", code) == "jmp *%ds:0x28(%bp)"
-    assert from_objdump(32, False, "notrack jmp *%eax", bytes.fromhex("3effe0")) == "jmp *%eax"
-
-
 def test_far_addresses_of_16_bit_code() -> None:
     code = bytes.fromhex("67d11d613a7816")
-    assert from_llvm(16, False, "addr32 rcrw 376978017", code) == "rcrw 376978017"
     for intel, text in ((True, "rcr word ptr [0x16783a61], 1"), (False, "rcrw $1, 0x16783a61")):
         assert outward(16, intel, text, code) is None
         assert outward(32, intel, text, code) == text

@@ -493,6 +493,8 @@ def _prefix_row(spec: Elaboration, row: s.PrefixRowNode) -> PrefixRow:
             raise Mistake(
                 row.when.at, "a prefix is recognised when the instruction is decoded", "use contexts"
             )
+    if row.accept is not None and mask != 0xFF:
+        raise Mistake(row.accept.at, "a prefix with fields has no word of its own", "leave it out")
     return PrefixRow(
         mask=mask,
         pattern=pattern,
@@ -505,6 +507,7 @@ def _prefix_row(spec: Elaboration, row: s.PrefixRowNode) -> PrefixRow:
         policy="reject" if "reject" in row.flags else "ignore",
         when=when,
         span=span_of(row.at),
+        words=() if row.accept is None else tuple(row.accept.text.split()),
     )
 
 

@@ -340,11 +340,10 @@ def _aliases(spec: Elaboration, defaults: dict[str, int]) -> list[Alias]:
         with spec.report.recover(item.at):
             if not _included(spec, item.when):
                 continue
-            when = None
             if item.when is not None:
-                when = Body(spec, pure=True).expressions.condition(item.when, Scope())
-                if kind_of(when) > DECODE:
-                    raise Mistake(item.when.at, "an alias depends on decode-time values only", "use contexts")
+                condition = Body(spec, pure=True).expressions.condition(item.when, Scope())
+                if kind_of(condition) != CONSTANT:
+                    raise Mistake(item.when.at, "an alias depends on parameters only", "use no contexts")
             text = parser.parse(item.text)
             expansion: list[Text] = []
             for part in item.expansion.text.split(";"):
@@ -355,7 +354,6 @@ def _aliases(spec: Elaboration, defaults: dict[str, int]) -> list[Alias]:
                     dialect=item.dialect,
                     text=text.model_copy(update={"dialect": item.dialect}),
                     expansion=tuple(e.model_copy(update={"dialect": item.dialect}) for e in expansion),
-                    when=None if when is None or kind_of(when) == CONSTANT else when,
                     unless=None if item.unless is None else parser.parse(item.unless),
                     span=span_of(item.at),
                 )

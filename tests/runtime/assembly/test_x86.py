@@ -46,7 +46,7 @@ READ = [  # names that compilers and other disassemblers use
     (32, "", "xlat byte ptr [ebx]", "d7"),
     (32, "", "pclmulhqlqdq xmm1, xmm2", "660f3a44ca01"),
 ]
-IMPLIED = [  # what is left out: Intel's, AT&T's, code. AT&T's subtractions from st(i) have each other's names.
+IMPLIED = [  # what is left out: Intel's, AT&T's (whose subtractions from st(i) change names), code
     ("aad", "aad", "d50a"),
     ("aam", "aam", "d40a"),
     ("aam 16", "aam $16", "d410"),
@@ -79,6 +79,43 @@ def test_sizes_are_told(syntax_of: SyntaxOf, mode: int, code: str, intel: str, a
 def test_names_that_are_read(syntax_of: SyntaxOf, mode: int, dialect: str, text: str, code: str) -> None:
     assembler = Assembler(syntax_of("x86", "x86_64"), dialect, contexts={"mode": mode})
     assert assembler.assemble(text).hex() == code
+
+
+WORDS = [  # prefixes as words, as GNU as reads them
+    ("i386", 32, "", "rep ret", "f3c3"),
+    ("i386", 32, "att", "repz retl", "f3c3"),
+    ("x86_64", 64, "att", "notrack jmp *%rax", "3effe0"),
+    ("i386", 16, "", "notrack jmp word ptr [bp + 40]", "3eff6628"),
+    ("i386", 16, "", "notrack jmp word ptr ds:[bp + 40]", "3eff6628"),
+    ("x86_64", 64, "att", "data16 leaq 0x100(%rip), %rdi", "66488d3d00010000"),
+    ("i386", 32, "", "data16 mov eax, ebx", "6689d8"),
+    ("i386", 16, "", "addr32 rcr word ptr [0x16783a61], 1", "67d11d613a7816"),
+    ("i386", 16, "att", "addr32 movw 14945, %ax", "67a1613a0000"),
+    ("i386", 16, "", "data32 jmp 0x10", "66eb0d"),
+    ("x86_64", 64, "", "xacquire lock inc dword ptr [rax]", "f2f0ff00"),
+    ("x86_64", 64, "att", "fs movsb", "64a4"),
+    ("x86_64", 64, "att", "rep movsb", "f3a4"),
+    ("x86_64", 64, "att", "rep", "f3"),
+    ("i8086", 16, "", "lock inc word ptr [bx]", "f0ff07"),
+    ("i8086", 16, "", "jmp dword ptr [bx]", "ff2f"),
+    ("i386", 16, "", "jmp dword ptr [bx]", "66ff27"),
+    ("i386", 32, "", "jmp fword ptr [ebx]", "ff2b"),
+    ("i386", 16, "", "jmpd 0xfffff006", "66e900f0ffff"),
+]
+
+
+@pytest.mark.parametrize(("target", "mode", "dialect", "text", "code"), WORDS)
+def test_prefixes_as_words(
+    syntax_of: SyntaxOf, target: str, mode: int, dialect: str, text: str, code: str
+) -> None:
+    contexts = {"mode": mode} if target != "i8086" else {}
+    assert Assembler(syntax_of("x86", target), dialect, contexts=contexts).assemble(text).hex() == code
+
+
+def test_words_that_are_no_prefixes_in_a_mode(syntax_of: SyntaxOf) -> None:
+    for mode, text in ((16, "data16 nop"), (32, "addr32 nop"), (32, "rex nop")):
+        with pytest.raises(IsagenError, match="unknown instruction"):
+            Assembler(syntax_of("x86", "i386"), contexts={"mode": mode}).assemble(text)
 
 
 @pytest.mark.parametrize(("intel", "att", "code"), IMPLIED)
