@@ -13,6 +13,7 @@ from conformance.vectors import reader
 from conformance.vectors.arm import A32, A64
 from conformance.vectors.arm7 import Arm7
 from conformance.vectors.decoding import MODES, DecodeRows
+from conformance.vectors.opcodes import Opcodes
 from conformance.vectors.ppc import Ppc, Xenia
 from conformance.vectors.ppc_valgrind import Valgrind as PpcValgrind
 from conformance.vectors.riscv import Valgrind
@@ -43,6 +44,7 @@ DECODING = (
     "x86/decode",
     "x86/decode-xed",
     "x86/decode-zydis",
+    "x86/decode-iced-ops",
 )
 
 
@@ -63,13 +65,20 @@ def items(setup: Setup, options: Options) -> list[str]:
     return [name for name in found if fnmatchcase(name, options.forms)]
 
 
+def _checker(name: str, task: Task) -> StateFormat | DecodeRows:
+    """What reads a file's rows."""
+    if name in STATES:
+        return STATES[name][1](task)
+    return Opcodes(task) if name.endswith("-ops") else DecodeRows(task)
+
+
 def run(task: Task) -> list[Row]:
     """A row for each part."""
     rows = []
     for item in task.items:
         name, number = item.rsplit(":", 1)
         row = Row("vectors", task.setup.name, item)
-        checker = STATES[name][1](task) if name in STATES else DecodeRows(task)
+        checker = _checker(name, task)
         for data in reader.chunk(Path(task.options.vectors) / f"{name}{reader.SUFFIX}", int(number)):
             checker.check(row, data)
         rows.append(row)

@@ -93,14 +93,33 @@ def arm(recorded: str, ours: str, problem: str) -> str | None:
 
 
 def x86(recorded: str, ours: str, problem: str) -> str | None:
-    """Prefixes that are hints or change nothing, which we don't print."""
+    """Prefixes that are hints or change nothing, which we don't print; extensions whose encodings do nothing,
+    or something else, without them; names and operands that one tool alone has.
+    """
     words = recorded.split()
+    mine = ours.split()[0]
+    if mine.startswith(("nop", "prefetch", "wbinvd")) and words[0] != "endbr64":
+        return "shared with an extension not described"  # MPX, CET, CLDEMOTE, PREFETCHI, WBNOINVD: hints
+    if words[0] in X86_UNKNOWN:
+        return "shared with an extension not described"
+    if "rip" not in ours and X86_WIDE.search(recorded) and not X86_WIDE.search(ours):
+        return "recorded in another mode"
+    if len(words) == 1 and (words[0] == mine or words[0] in ("fucompi", "fcompi")):
+        return "a text without its operands"
+    if words[:2] in (["call", "far"], ["jmp", "far"]) or "*1]" in recorded or "rex." in recorded:
+        return "names of one disassembler"
+    if words[0][:-1] == mine and mine in ("frstor", "fnsave"):
+        return "names of one disassembler"  # frstors
+    if "<imm:" in recorded:
+        return "a target relative to an address that isn't told"
     if words[0] in X86_PREFIXES or words[:2][-1] in X86_PREFIXES:
         return "prefixes that change nothing"
     if squeezed(ours).removeprefix("rep").removeprefix("ne").removeprefix("lock") == squeezed(recorded):
         return "a prefix on a line of its own"
-    if words[0] in ("loopl", "loopel", "loopnel", "movsxw"):
+    if words[0] in ("loopl", "loopel", "loopnel", "movsxw", "movzxw", "lret", "pcmpestriq", "pcmpistriq"):
         return "names of one disassembler"
+    if words[0] in ("movslq", "movsxd") and mine.startswith("movs"):
+        return "names of one disassembler"  # 66 63: Intel's CPUs read 16 bits, AMD's 32
     if "[rip" in ours and "ds:[" in recorded:
         return "a rip-relative address without its rip"
     if words[0] in ("jmpw", "callw", "retw") and ours.split()[0][:3] == words[0][:3]:
@@ -110,6 +129,15 @@ def x86(recorded: str, ours: str, problem: str) -> str | None:
     return None
 
 
+X86_UNKNOWN = frozenset(
+    (
+        *("umov", "paddsiw", "pmagw", "pdistib", "psubsiw", "pmvzb", "pmvnzb", "pmvlzb", "pmvgezb"),
+        *("pmulhriw", "pmachriw", "rdsspd", "rdsspq"),
+    )
+)
+"""UMOV of the 80386 and 80486, Cyrix' extended MMX, CET: encodings that mean something else now."""
+X86_WIDE = re.compile(r"%?\br(?:[a-ds][xip]|[sdb][ip]|\d+|ip)\b|[xy]mm(?:1[6-9]|[23]\d)|0xf{8}")
+"""What only a text of 64-bit code has."""
 X86_PREFIXES = frozenset(
     (
         "xacquire",
@@ -119,6 +147,8 @@ X86_PREFIXES = frozenset(
         "hint-taken",
         ".byte",
         "data16",
+        "data32",
+        "addr16",
         "addr32",
         "a32",
         "o32",

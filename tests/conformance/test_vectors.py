@@ -130,6 +130,35 @@ POWER = [
 ]  # fmt: skip
 
 
+def opcode(name: str, code: str, mnemonic: str, mode: str = "32", detail: str = "") -> dict[str, object]:
+    """A row of iced's decoder tests."""
+    code_name = "INVALID" if mnemonic == "INVALID" else f"{mnemonic}_r32_rm32"
+    return {
+        "id": name,
+        "mode": mode,
+        "bytes": code,
+        "code": code_name,
+        "mnemonic": mnemonic,
+        "detail": detail,
+    }
+
+
+OPCODES = [
+    opcode("right", "03c1", "Add"),
+    opcode("sized", "669d", "Popf"),
+    opcode("prefixed", "f0830001", "Add"),
+    opcode("wrong", "03c1", "Or"),
+    opcode("longer", "03c190", "Add"),
+    opcode("no instruction", "f003c1", "INVALID"),
+    opcode("accepted", "03c1", "INVALID"),
+    opcode("real mode", "67038001020304", "Add", mode="16"),
+    opcode("wide", "4803c1", "Add", mode="64"),
+    opcode("hint", "0f1c00", "Cldemote"),
+    opcode("unknown", "0f37", "Getsec"),
+    opcode("told", "0f1018", "Umov", detail="decopt=Umov"),
+]
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     put(tmp_path, "riscv/state-valgrind", STATES)
@@ -172,6 +201,9 @@ def put(folder: Path, name: str, rows: Sequence[Mapping[str, object]]) -> None:
          {"unaligned addresses, which ARMv4 rotates or ignores": 1, "not described": 1}),
         ("arm", "arm/state-valgrind", PRINTED, 3, ["wrong"], {"hidden inputs": 1, "not described": 1}),
         ("ppc", "ppc/state-valgrind", POWER, 7, ["wrong"], {"hidden inputs": 1, "other mode": 1}),
+        ("i386", "x86/decode-iced-ops", OPCODES, 8, ["wrong 03c1", "longer 03c190", "accepted 03c1"],
+         {"other mode": 1, "shared with an extension not described": 1, "not described": 1,
+          "with options of a decoder": 1}),
     ],
 )  # fmt: skip
 def test_state_files(
