@@ -94,7 +94,7 @@ def pieces_bytes(
     random: Random,
     ignored_bits: bool,
 ) -> bytes:
-    """A picture as bytes in memory order; ignored bits are zeros mostly, or always."""
+    """A picture as bytes in memory order; ignored bits are as they should be mostly, or always."""
     word = width = 0
     reorder: list[
         tuple[int, int]
@@ -113,7 +113,7 @@ def pieces_bytes(
             ):
                 reorder.append((width, piece.width))
         else:
-            value = random.getrandbits(piece.width) if ignored_bits and random.random() < 0.2 else 0
+            value = random.getrandbits(piece.width) if ignored_bits and random.random() < 0.2 else piece.value
         word = word << piece.width | value
         width += piece.width
     size = group.unit // 8

@@ -291,7 +291,7 @@ def _operand(
 
 
 def encode(decoded: Decoded, target: Target) -> bytes:
-    """The bytes of a decoded instruction without its prefixes; ignored bits are 0."""
+    """The bytes of a decoded instruction without its prefixes; ignored bits as they should be."""
     group = next(group for group in target.sets if group.name == decoded.form.set_name)
     bits = _Writer(group.unit, group.stream and group.unit == 8 and not target.big_endian)
     _rewrite(decoded.form.picture, decoded.form.operands, decoded, bits)
@@ -319,7 +319,7 @@ def _rewrite(
             if all(later.name != piece.name for later in pieces[number + 1 :]):
                 pending.append(piece.name)
         else:
-            bits.put(piece.value if piece.kind == "fixed" else 0, piece.width, False)
+            bits.put(piece.value, piece.width, False)
         if bits.width % bits.unit == 0:
             for name in pending:
                 if name in by_path:

@@ -198,7 +198,7 @@ def _cell_text(piece: Piece) -> str:
     if piece.kind == "fixed":
         return format(piece.value, f"0{piece.width}b")
     if piece.kind == "ignored":
-        return "-" * min(piece.width, 8)
+        return f"({piece.value:0{piece.width}b})" if piece.value else "-" * min(piece.width, 8)
     whole = piece.low == 0
     bits = "" if whole and piece.high == piece.width - 1 else f"[{piece.high}:{piece.low}]"
     return piece.name + (bits if piece.width > 1 or not whole else "")

@@ -133,6 +133,7 @@ class _Builder:
         )
         bits = sum(piece.width for piece in head)
         mask, pattern, gathers = _layout(head)
+        ones = _should_be(head)
         fields = [(name, gathers.get(name, ())) for name, _ in form.fields if name in gathers]
         bound = _tuple(
             f"({operand.path!r}, {self._operand(operand)}, {gathers.get(operand.path, ())!r})"
@@ -147,6 +148,7 @@ class _Builder:
         allowed = [f"({name!r}, {_tree(condition)})" for name, condition in form.allow]
         parts = [
             f"{form.name!r}, {form.mnemonic!r}, {form.set_name!r}, {bits}, {mask:#x}, {pattern:#x}",
+            f"ones={ones:#x}" if ones else "",
             f"fields={tuple(fields)!r}" if fields else "",
             f"operands={bound}" if form.operands else "",
             f"appended={_tuple(map(_appended, rest))}" if rest else "",
@@ -270,7 +272,7 @@ def _split(
         if group:
             mask, pattern, gathers = _layout(group)
             width = sum(piece.width for piece in group)
-            rest.append(_Rest(width, pattern, mask, tuple(gathers.items())))
+            rest.append(_Rest(width, pattern | _should_be(group), mask, tuple(gathers.items())))
             group = []
 
     for piece in picture:
@@ -318,10 +320,18 @@ def _layout(pieces: Iterable[Piece]) -> tuple[int, int, dict[str, Gather]]:
     return mask, pattern, gathers
 
 
+def _should_be(pieces: Iterable[Piece]) -> int:
+    """The ignored bits that are written as ones, of pieces from the top down."""
+    word = 0
+    for piece in pieces:
+        word = word << piece.width | (piece.value if piece.kind == "ignored" else 0)
+    return word
+
+
 def _appended(piece: _Rest) -> str:
     if piece.tail_of:
         return f"Appended(0, tail_of={piece.tail_of!r})"
-    fixed = f", {piece.value:#x}, {piece.mask:#x}" if piece.mask else ""
+    fixed = f", {piece.value:#x}, {piece.mask:#x}" if piece.mask or piece.value else ""
     fields = f", fields={piece.fields!r}" if piece.fields else ""
     return f"Appended({piece.width}{fixed}{fields})"
 

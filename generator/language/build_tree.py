@@ -505,7 +505,10 @@ class TreeBuilder(Transformer[Token, Any]):
         return s.PicFixed(self._at(c), 8, int(c[0], 16), True)
 
     def pic_ignored(self, c: list[Any]) -> s.PicIgnored:
-        return s.PicIgnored(self._at(c), len(c[0]))
+        return s.PicIgnored(self._at(c), len(c[0]), 0)
+
+    def pic_should_be(self, c: list[Any]) -> s.PicIgnored:
+        return s.PicIgnored(self._at(c), len(c[0]), int(c[0], 2))
 
     def pic_appended(self, c: list[Any]) -> s.PicAppended:
         return s.PicAppended(self._at(c))

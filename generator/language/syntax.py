@@ -308,6 +308,7 @@ class PicFixed(Node):
 @dataclass(eq=False, slots=True)
 class PicIgnored(Node):
     width: int
+    value: int  # how they are written
 
 
 @dataclass(eq=False, slots=True)

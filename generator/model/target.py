@@ -198,7 +198,8 @@ class PrefixRow(Model):
 class Piece(Model):
     """Part of a picture, from the top (or, in stream sets, the first byte) on.
 
-    fixed: `value` of `width` bits; ignored: `width` bits; field: bits `high`..`low` of field `name`.
+    fixed: `value` of `width` bits; ignored: `width` bits, written as `value`; field: bits `high`..`low` of
+    field `name`.
     """
 
     kind: Literal["fixed", "ignored", "field"]

@@ -277,7 +277,7 @@ class Disassembler:
     def _read_appended(self, item: Appended, stream: _Stream) -> list[tuple[str, int]]:
         data = stream.take(item.width // 8)
         word = int.from_bytes(data, stream.order)  # type: ignore[arg-type]
-        if word & item.mask != item.value:
+        if (word ^ item.value) & item.mask:
             raise IndexError
         return [(name, gather(word, pieces)) for name, pieces in item.fields]
 

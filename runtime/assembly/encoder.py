@@ -308,7 +308,7 @@ class Encoder:
         for variable in wanted:
             if not allows(form, variable, {**known, **fields}):
                 raise Unencodable(f"{form.mnemonic} does not take {variable} with these operands")
-        word = form.pattern
+        word = form.pattern | form.ones
         for name, pieces in form.fields:
             word |= scatter(fields.get(name, 0), pieces)
         for name, _, pieces in form.operands:

@@ -90,7 +90,8 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One encoding of one instruction: `bits` of head with `mask` and `pattern`.
+    """One encoding of one instruction: `bits` of head with `mask` and `pattern`; `ones`: ignored bits
+    that are written as 1.
 
     `allow`: variables of prefixes that are illegal with other forms, and the condition under which this one
     takes them.
@@ -102,6 +103,7 @@ class Form:
     bits: int
     mask: int
     pattern: int
+    ones: int = 0
     fields: tuple[tuple[str, Gather], ...] = ()
     operands: tuple[tuple[str, Operand, Gather], ...] = ()
     appended: tuple[Appended, ...] = ()

@@ -94,8 +94,10 @@ def lay_out(
                 continue
             case s.PicFixed(width=width, value=value):
                 target.append(Piece(kind="fixed", width=width, value=value))
-            case s.PicIgnored(width=width):
-                target.append(Piece(kind="ignored", width=width))
+            case s.PicIgnored(width=width, value=value):
+                if value and (prefix or target is layout.appended):
+                    raise Mistake(element.at, "in operands ignored bits are written as 0", "write `-`")
+                target.append(Piece(kind="ignored", width=width, value=value))
             case s.PicField(name=name) if name in constants:
                 _fixed_field(element, constants[name], target, scope, body)
             case s.PicField(name=name):

@@ -469,7 +469,7 @@ def _prefix_row(spec: Elaboration, row: s.PrefixRowNode) -> PrefixRow:
         match element:
             case s.PicFixed(width=bits, value=value):
                 mask, pattern = mask << bits | (1 << bits) - 1, pattern << bits | value
-            case s.PicIgnored(width=bits):
+            case s.PicIgnored(width=bits, value=0):
                 mask, pattern = mask << bits, pattern << bits
             case s.PicField(name=name, reference=s.Number(value=bits)):
                 mask, pattern = mask << bits, pattern << bits

@@ -42,8 +42,9 @@ READ = [  # names that compilers and other disassemblers use
     (64, "att", "rdseedq %rax", "480fc7f8"),
     (64, "att", "movl (,%rbp), %eax", "8b042d00000000"),
     (64, "att", "fucompi %st(1), %st", "dfe9"),
-    (64, "att", "mov %db3, %rax", "0f2118"),
+    (64, "att", "mov %db3, %rax", "0f21d8"),
     (32, "", "xlat byte ptr [ebx]", "d7"),
+    (64, "", "mov rax, cr8", "440f20c0"),  # bits that are ignored, and should be 11
     (32, "", "pclmulhqlqdq xmm1, xmm2", "660f3a44ca01"),
 ]
 IMPLIED = [  # what is left out: Intel's, AT&T's (whose subtractions from st(i) change names), code
