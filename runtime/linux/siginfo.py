@@ -30,6 +30,8 @@ class SignalInfo(NamedTuple):
     overrun: int = 0
     fault: bool = False
     """An instruction of the thread itself caused it: `address` is set."""
+    exception: tuple[int, int] = (0, 0)
+    """Of a fault: the exception's number and error code, where frames tell them (`Abi.exception`)."""
     child: bool = False
     """SIGCHLD from the kernel: pid, uid, and `value`, the status."""
 

@@ -202,6 +202,7 @@ def call_handler(p: Process, info: SignalInfo, action: Action, name: str) -> Non
         stack=shown,
         with_info=with_info,
         address=info.address,
+        exception=info.exception,
     )
     try:
         p.memory.check(frame, size, WRITE)
@@ -223,4 +224,6 @@ def fault(p: Process, stop: Stop) -> None:
     """An exception that isn't a system call: the thread's signal."""
     name, code, address = faults.cause(p, stop)
     p.abi.after_trap(p.cpu, stop)
-    act(p, SignalInfo(p.abi.signals[name], code, address=address, fault=True), stop)
+    area = p.memory.find(stop.address) if stop.kind == "fault" else None
+    exception = p.abi.exception(stop, present=area is not None and area.permissions != 0)
+    act(p, SignalInfo(p.abi.signals[name], code, address=address, fault=True, exception=exception), stop)

@@ -9,6 +9,7 @@ from math import prod
 
 from generator.ir import build
 from generator.ir.lower.accesses import mark_updates
+from generator.ir.lower.addresses import with_shared_addresses
 from generator.ir.lower.body import Body
 from generator.ir.lower.entities import ContextEntity, Elaboration
 from generator.ir.lower.family import Instruction
@@ -503,8 +504,9 @@ class FormLowering:
                 guard = build.conjunction(
                     [pure.expressions.condition(g, encoding.scope) for g in item.guards]
                 )
+            updated = with_shared_addresses(body.draft.out)
             variants.append(
-                Variant(choices=choices, condition=condition, guard=guard, body=mark_updates(body.draft.out))
+                Variant(choices=choices, condition=condition, guard=guard, body=mark_updates(updated))
             )
         if not variants:
             raise Mistake(item.at, "no case of the operands is possible here", "see the cases' `when`s")

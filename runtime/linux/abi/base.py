@@ -66,6 +66,8 @@ class SignalCall(NamedTuple):
     """SA_SIGINFO: the handler takes three arguments; some architectures have another frame without it."""
     address: int = 0
     """``si_addr``, of faults."""
+    exception: tuple[int, int] = (0, 0)
+    """The exception's number and error code."""
 
 
 class SignalReturn(NamedTuple):
@@ -245,6 +247,12 @@ class Abi:
     def signal_details(self, cpu: Cpu, stop: Stop) -> tuple[int, int] | None:
         """``si_code`` and ``si_addr`` of a trap's signal, where they are the architecture's own."""
         return None
+
+    def exception(self, stop: Stop, *, present: bool) -> tuple[int, int]:
+        """The exception's number and error code, where signal frames tell them. `present`: there is a page
+        where an access faulted.
+        """
+        return 0, 0
 
     def after_trap(self, cpu: Cpu, stop: Stop) -> None:
         """Set the pc that a trap's handler sees, where it isn't that of the instruction."""

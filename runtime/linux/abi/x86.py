@@ -12,7 +12,7 @@ from runtime.linux.abi import x86_float, x86_segments
 from runtime.linux.abi.base import Abi, GuestReader, SignalCall, SignalReturn
 from runtime.linux.abi.x86_segments import UserDescriptor
 from runtime.linux.errors import SystemCallError
-from runtime.linux.ports import EXECUTE, READ, Cpu, Memory, Stop
+from runtime.linux.ports import EXECUTE, READ, WRITE, Cpu, Memory, Stop
 from runtime.linux.siginfo import SI_KERNEL
 
 # Exceptions by vector (SDM vol. 3, table 6-1).
@@ -68,6 +68,13 @@ class _X86(Abi):
             return SI_KERNEL, 0
         return {0: 1, 1: 2, 6: 2}.get(vector, SI_KERNEL), stop.pc  # FPE_INTDIV, TRAP_TRACE, ILL_ILLOPN
 
+    def exception(self, stop: Stop, *, present: bool) -> tuple[int, int]:
+        """A page fault's error code: bit 0 present, 1 write, 2 user, 4 fetch (SDM volume 3, 4.7)."""
+        if stop.kind == "fault":
+            kind = {WRITE: 2, EXECUTE: 16}.get(stop.access, 0)
+            return 14, 4 | kind | present
+        return stop.code & 0xFF, stop.code >> 8 & 0xFFFF
+
     def after_trap(self, cpu: Cpu, stop: Stop) -> None:
         """Traps, unlike faults, are reported behind their instruction (SDM volume 3, 6.5)."""
         if stop.name in ("breakpoint", "overflow") or stop.code & 0xFF in (3, 4):
@@ -113,9 +120,12 @@ class X86_64(_X86):
 
     def enter_handler(self, cpu: Cpu, memory: Memory, frame: int, call: SignalCall) -> None:
         general = [cpu.get(name) for name in self._ORDER]
+        vector, error = call.exception
         data = self.pack_words(call.restorer, 6, 0) + self.pack_stack(call.stack)
         data += self.pack_words(*general, cpu.pc, self.read_if_there(cpu, "rflags") | _IF, self._SEGMENTS)
-        data += self.pack_words(0, 0, call.blocked, call.address, frame + self._FLOATS).ljust(104, b"\0")
+        data += self.pack_words(error, vector, call.blocked, call.address, frame + self._FLOATS).ljust(
+            104, b"\0"
+        )
         data += self.pack_mask(call.blocked) + call.information
         memory.write(frame, data.ljust(self._FLOATS, b"\0") + x86_float.save(cpu, 16))
         cpu.set("rsp", frame)
@@ -234,7 +244,7 @@ class I386(_X86):
 
     def enter_handler(self, cpu: Cpu, memory: Memory, frame: int, call: SignalCall) -> None:
         general = [cpu.get(name) for name in self._ORDER]
-        context = self.pack_words(*self._SEGMENTS, *general, 0, 0, cpu.pc, self._CODE)
+        context = self.pack_words(*self._SEGMENTS, *general, *call.exception, cpu.pc, self._CODE)
         floats = frame + self._frame_head(call.with_info) + 15 & ~15
         context += self.pack_words(self.read_if_there(cpu, "eflags") | _IF, general[3], self._STACK)
         context += self.pack_words(floats, call.blocked, call.address)

@@ -13,17 +13,22 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[3]
 
 
+@pytest.mark.parametrize(("name", "lines"), [("details", 14), ("faults", 49)])
 def test_details_are_the_hosts(
-    require_tool: Callable[..., str], require_target: Callable[[str], Path], tmp_path: Path
+    name: str,
+    lines: int,
+    require_tool: Callable[..., str],
+    require_target: Callable[[str], Path],
+    tmp_path: Path,
 ) -> None:
-    """EMMS' top of stack, CMPXCHG's upper halves, ENTER where a push would fault, underflows that aren't
-    masked.
+    """details: EMMS' top of stack, CMPXCHG's upper halves, ENTER where a push would fault, underflows that
+    aren't masked. faults: page faults' error codes, and what is written before them.
     """
     if platform.machine() != "x86_64":
         pytest.skip("the host is no x86")
     require_target("x86_64")
-    program = tmp_path / "details"
-    source = Path(__file__).with_name("details.c")
+    program = tmp_path / name
+    source = Path(__file__).with_name(f"{name}.c")
     compiler = require_tool("x86_64-linux-gnu-gcc")
     subprocess.run([compiler, "-O1", "-static", "-o", program, source], check=True)
 
@@ -32,5 +37,5 @@ def test_details_are_the_hosts(
         return done.stdout.splitlines()
 
     expected = output(program)
-    assert len(expected) == 14, expected
+    assert len(expected) == lines, expected
     assert output(sys.executable, "-m", "isagen", "run", program) == expected
