@@ -160,7 +160,7 @@ class Sampler:
             if (row.value and values.get(row.variable, 0) == row.value) or fields:
                 chosen.append((row, row.pattern | fields))
         chosen.sort(key=lambda item: item[0].last)
-        return bytes(byte for _, byte in chosen)
+        return bytes(dict.fromkeys(byte for _, byte in chosen))  # rows for several modes may share a byte
 
     def _random_prefixes(self, form: Form, rng: Random) -> bytes:
         """The mandatory prefixes, and now and then others."""

@@ -349,17 +349,22 @@ def _axioms(target: Target) -> Iterator[Expr]:
         if context.domain and any(
             isinstance(node, ReadReg) for node in subexpressions(context.value or Const(1, 0))
         ):
-            known = Context(context.width, context.name)
-            choices = [Binary(1, "eq", known, Const(context.width, value)) for value in context.domain]
+            variable = Context(context.width, context.name)
+            choices = [Binary(1, "eq", variable, Const(context.width, value)) for value in context.domain]
             yield reduce(lambda a, b: Binary(1, "or", a, b), choices)
+    # a variable has a value, and a field's bits are set, only behind one of the rows that do that
+    recognised: dict[Expr, list[Expr | None]] = {}
     for row in target.prefixes:
-        if row.when is None:
-            continue
         if row.value:
-            variable = Context(row.width, row.variable)
-            yield Binary(1, "or", row.when, Binary(1, "ne", variable, Const(row.width, row.value)))
+            absent = Binary(1, "ne", Context(row.width, row.variable), Const(row.width, row.value))
+            recognised.setdefault(absent, []).append(row.when)
         for name, width, _ in row.fields:
-            yield Binary(1, "or", row.when, Binary(1, "eq", Context(width, name), Const(width, 0)))
+            absent = Binary(1, "eq", Context(width, name), Const(width, 0))
+            recognised.setdefault(absent, []).append(row.when)
+    for never, conditions in recognised.items():
+        known = [condition for condition in conditions if condition is not None]
+        if len(known) == len(conditions):
+            yield reduce(lambda a, b: Binary(1, "or", a, b), known, never)
 
 
 def _contradict(simple: All) -> bool:
