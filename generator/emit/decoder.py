@@ -17,7 +17,7 @@ from generator.emit.decoder_form import FormCompiler, Shared
 from generator.emit.layout import Layout
 from generator.emit.program import DecoderError, Environment, Machine, Op, Program, Words
 from generator.ir import nodes
-from generator.ir.decode import FEATURE_PREFIX, before_relation
+from generator.ir.decode import FEATURE_PREFIX, LONGEST, before_relation
 from generator.ir.effects import sensitive, subexpressions
 from generator.ir.executor import Plan
 from generator.ir.nodes import Const, Context, Expr, ReadReg
@@ -30,8 +30,6 @@ CONTEXT_WORDS: Final = 96
 STEP_WORDS: Final = 4
 STEP_BITS: Final = 11
 MAXIMUM_LENGTH: Final = 32
-STREAM_LENGTH: Final = 15
-"""The longest instruction of a stream with prefixes, in bytes (x86: Intel SDM volume 2, 2.3.11)."""
 WAITING: Final = "waiting"
 NPC: Final = "npc"
 """The context that makes delay slots: ``context npc ... next npc + 4 rest pc + 4``."""
@@ -224,10 +222,10 @@ class _Compiler:
             widest = max(widest, _widest(tree))
             prefixed = int(group.stream and group.unit == 8 and bool(self.target.prefixes))
             if prefixed:
-                longest = max(longest, STREAM_LENGTH)
+                longest = max(longest, LONGEST)
             lengths = (0, 0) if group.stream else self._lengths(candidates, group.unit)
             sets.append((when, group.unit // 8, int(group.stream), prefixed, self._tree(tree, {}), *lengths))
-        longest = min(longest, STREAM_LENGTH) if any(row[3] for row in sets) else longest
+        longest = min(longest, LONGEST) if any(row[3] for row in sets) else longest
         if longest > MAXIMUM_LENGTH:
             raise DecoderError(
                 f"{self.target.name}: instructions of {longest} bytes; at most {MAXIMUM_LENGTH}"

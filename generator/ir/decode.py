@@ -35,6 +35,9 @@ from generator.model.target import (
     Variant,
 )
 
+LONGEST: Final = 15
+"""The longest instruction of a stream with prefixes, in bytes (x86: Intel SDM volume 2, 2.3.11)."""
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -462,6 +465,8 @@ class Decoder:
         if not group.stream:
             scope.fields["opcode_bits"] = sum(unit(i) << (i * group.unit) for i in range(count))
         length = start + bits.position // 8
+        if group.stream and self.target.prefixes and length > LONGEST:
+            return None
         scope.next_pc = scope.pc + length
         if not scope.holds(form.when):
             return None
