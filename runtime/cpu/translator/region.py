@@ -41,6 +41,8 @@ MAXIMUM_DYNAMIC: Final = 64
 """Targets of computed jumps in a region."""
 STRAIGHT: Final = 24
 """How far straight code is followed to see whether it is executed."""
+SHORT: Final = 64
+"""Where the limits end a region so few instructions behind an entry, it is none: see `Region.whole`."""
 BEGINNINGS: Final = 4
 """Places before a hot record that are tried as a region's beginning."""
 MAXIMUM_LINKS: Final = 8
@@ -94,6 +96,10 @@ class Region:
         """Targets of jumps to computed addresses: guest address, node."""
         self.pages = pages
         """Nodes, one for each page: if their records are stale, the page was dropped."""
+        self.whole: set[int] = set()
+        """Entries from which execution never comes to where the limits of its size ended the region. What
+        begins at the others is better off with a region of its own.
+        """
         self.records: list[Key] = []
         self.pcs: list[int] = []
         """Guest addresses of the nodes' instructions."""
@@ -122,6 +128,18 @@ def peel(region: Region, deferring: set[int]) -> None:
             region.nodes[number] = node._replace(edges=again)
             region.records.append(region.records[number])
             region.pcs.append(region.pcs[number])
+
+
+def reachable(followers: Sequence[Sequence[int]], starts: Collection[int]) -> set[int]:
+    """The nodes that edges lead to from `starts`, those included."""
+    found = set(starts)
+    todo = list(found)
+    while todo:
+        for there in followers[todo.pop()]:
+            if there not in found:
+                found.add(there)
+                todo.append(there)
+    return found
 
 
 def _mapped(edge: Edge, names: Mapping[int, int]) -> Edge:
@@ -244,6 +262,7 @@ class Former:
         """
         self._seen = seen
         self._known_lively: dict[Key, bool] = {}
+        self._missing: set[Key] = set()
         first = self.follow(self.key_of(start))
         if self.template_of(first) is None or not self.may_enter(first):
             return None
@@ -264,6 +283,7 @@ class Former:
         region.records = order
         region.pcs = [self.code.pc_of(record) for record, _ in order]
         self._choose_entries(region, index, loop_heads(followers), dynamic)
+        self._leave_short_entries(region, followers, set(loop_heads(followers)))
         pages: set[int] = set()
         for number, (record, _) in enumerate(order):
             if self.page_of(record) not in pages:
@@ -371,7 +391,35 @@ class Former:
                         seen.add(there)
                         todo.append(there)
                 key = following
+        self._missing = seen.difference(order)
         return order
+
+    def _leave_short_entries(self, region: Region, followers: list[list[int]], loops: set[int]) -> None:
+        """Find out which entries are whole. Of the others those go behind which little is left, unless a loop
+        begins there: a region that is entered only to be left at once keeps others from beginning there.
+        """
+        cut = {number for number, key in enumerate(region.records) if self._leads_to_missing(key)}
+        before: list[list[int]] = [[] for _ in followers]
+        for number, edges in enumerate(followers):
+            for there in edges:
+                before[there].append(number)
+        cut = reachable(before, cut)
+        region.whole = {number for number in region.entries if number not in cut}
+        first = region.entries[0]
+        region.entries = [
+            number
+            for number in region.entries
+            if number == first
+            or number in region.whole
+            or number in loops
+            or len(reachable(followers, {number})) >= SHORT
+        ]
+
+    def _leads_to_missing(self, key: Key) -> bool:
+        """Whether something that was to follow on a node was left out for the region's size."""
+        template = self.template_of(key)
+        assert template is not None
+        return any(there in self._missing for _, there, _ in self.edges(key, template))
 
     def _defers(self, key: Key) -> bool:
         template = self.template_of(key)

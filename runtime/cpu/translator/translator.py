@@ -57,8 +57,8 @@ interpreting some 400,000. A system's profile is flatter than a program's.
 IDLE_COST: Final = (COST[0], 50_000)
 """The same while the compiler has nothing to do, and a processor of its own.
 """
-TRIES: Final = 4
-"""How often a region of the last time is looked for."""
+TRIES: Final = (1, 2, 4, 16)
+"""At which of the samples that ask for a region of the last time it is looked for."""
 BURST: Final = 200
 BURST_SLICES: Final = (53, 71, 97, 61, 83, 47, 67)
 """When a piece is hot, so many samples are taken so many instructions apart, to see what belongs to it."""
@@ -288,7 +288,7 @@ class Translator:
         """What regions were formed from, by their heads' addresses."""
         self._kept_hints = b""
         self._hinted: dict[int, list[Hint]] = {}
-        """Those of the last time, by the addresses that they name."""
+        """Those of the last time, by the addresses that they name; in system mode by pages."""
         self._tries: dict[int, int] = {}
         self._took_all = False
         self._read_hints()
@@ -315,8 +315,9 @@ class Translator:
             return
         self._kept_hints = self.store.get(self._hints_key())
         for hint in decoded(self._kept_hints):
-            for pc in (hint.head, *hint.seen):
-                self._hinted.setdefault(pc, []).append(hint)
+            places = (hint.head, *hint.seen) if self.ranges else (hint.head & -PAGE,)
+            for place in places:
+                self._hinted.setdefault(place, []).append(hint)
 
     def _take_hints(self, record: int) -> bool:
         """Put in place the regions that an instruction belonged to the last time, if they are kept: whether
@@ -324,12 +325,12 @@ class Translator:
         """
         found = False
         pc = self.code.pc_of(record)
-        for hint in self._hinted.get(pc, ()):
-            tries = self._tries.get(hint.head, 0)
-            if tries >= TRIES or not (self.ranges or self._in_one_page(pc, hint)):
+        for hint in self._hinted.get(pc if self.ranges else pc & -PAGE, ()):
+            if not (self.ranges or self._in_one_page(pc, hint)):
                 continue
-            self._tries[hint.head] = tries + 1
-            found |= self._take_hint(hint)
+            tries = self._tries[hint.head] = self._tries.get(hint.head, 0) + 1
+            if tries in TRIES:
+                found |= self._take_hint(hint)
         return found
 
     def _take_hint(self, hint: Hint) -> bool:
@@ -660,8 +661,8 @@ class Translator:
             entries[3 * position + 2] = ctypes.addressof(records)
             record = region.records[entry][0]
             op = struct.unpack_from("=H", memory, record - base)[0]
-            if position and op == block.OP_REGION:
-                continue  # another region begins there already
+            if position and op == block.OP_REGION and entry not in region.whole:
+                continue  # another region begins there already, and may reach farther
             self.code.heads[record] = region.nodes[entry].op
             where = ctypes.addressof(entries) + position * block.REGION_ENTRY_SIZE
             struct.pack_into("=Q", memory, record - base + block.REGION_DISTANCE, where)
