@@ -91,6 +91,7 @@ HOST_NAMES = {
     "SSE41": "sse4_1",
     "SSE42": "sse4_2",
     "SHA": "sha_ni",
+    "TZCNT": "bmi1",
     "LZCNT": "abm",
     "LAHF64": "lahf_lm",
     "PREFETCHW": "3dnowprefetch",
